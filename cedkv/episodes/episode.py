@@ -1,0 +1,181 @@
+"""An episode: one relation's demonstrations, queries and OFF texts, tokenised once."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cedkv.config import Config
+from cedkv.episodes.off import NearFormat, OffSet, sample_off
+from cedkv.episodes.parse import Demonstration, parse_demos
+from cedkv.episodes.queries import generated_inputs
+from cedkv.episodes.tasks import load_task, load_task_file
+from cedkv.episodes.template import Template, get_template, tokenize_demos
+from cedkv.errors import DemoError
+from cedkv.lm import LanguageModel, generate, read_demo_kv
+from cedkv.state import DemoTokens
+
+# What the demonstrations leave free of the model's context, for the query and its answer.
+QUERY_ROOM = 128
+
+
+@dataclass(frozen=True)
+class Query:
+    """One ON query: the text up to its answer, and the answer where it is known."""
+
+    input: str
+    text: str
+    ids: tuple[int, ...]
+    answer: str = ""
+    answer_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Episode:
+    """Demos, template, ON queries and OFF texts of one relation.
+
+    `demos`, the inputs of `on_train` and those of `on_eval` never overlap. `on_train` answers are not used: the
+    teacher's distribution is the target. `gold` says where the answers of `on_eval` come from: `labels`, or
+    `teacher` when there are only demonstrations, and accuracy then is agreement with the teacher.
+    """
+
+    task: str
+    demos: tuple[Demonstration, ...]
+    template: Template
+    tokens: DemoTokens
+    on_train: tuple[Query, ...]
+    on_eval: tuple[Query, ...]
+    gold: str
+    seed: int
+
+    def off_set(self, split: str, size: int) -> OffSet:
+        """A frozen OFF set of this episode: `typical`, `stress`, or `pool` for training."""
+        return sample_off(split, size, self.seed, NearFormat(self.template.text))
+
+
+def make_query(lm: LanguageModel, template: Template, text: str, output: str = "") -> Query:
+    """Tokenise a query and, where it is known, the answer that continues it."""
+    question = template.query(text)
+    ids = lm.encode(question)
+    answer = template.answer(output) if output else ""
+    whole = lm.encode(question + answer)
+    # A tokenizer that merges across the boundary gives no clean split; then the answer is tokenised by itself.
+    answer_ids = whole[len(ids) :] if whole[: len(ids)] == ids else lm.encode(answer)
+    return Query(text, question, tuple(ids), answer, tuple(answer_ids) if answer else ())
+
+
+def build_episode(
+    lm: LanguageModel,
+    demos: Sequence[Demonstration],
+    held_out: Sequence[Demonstration],
+    template: Template,
+    *,
+    task: str,
+    seed: int,
+    on_train: int,
+    on_eval: int,
+    on_source: str = "held_out",
+    pasted_inputs: Sequence[str] = (),
+) -> Episode:
+    """Assemble an episode from demonstrations and labelled pairs that are not among them.
+
+    Raises
+    ------
+    DemoError
+        The demonstrations do not fit into the model's context, or there are too few queries.
+    """
+    tokens = tokenize_demos(lm, list(demos), template)
+    if len(tokens) + QUERY_ROOM > lm.context:
+        raise DemoError(
+            f"the {len(demos)} demonstrations have {len(tokens)} tokens, but {lm.id} takes {lm.context} including "
+            f"{QUERY_ROOM} for the query; use fewer or shorter ones"
+        )
+    taken = {demo.input for demo in demos}
+    pairs = [pair for pair in held_out if pair.input not in taken]
+    random.Random(seed).shuffle(pairs)
+    judged, spare = pairs[:on_eval], [pair.input for pair in pairs[on_eval:]]
+    taken |= {pair.input for pair in judged}
+    if on_source == "pasted":
+        inputs = [text for text in dict.fromkeys(pasted_inputs) if text not in taken]
+    elif on_source == "held_out" and spare:
+        inputs = spare
+    else:
+        wanted = on_train if judged else on_train + on_eval
+        inputs = generated_inputs(lm, tokens, template, exclude=taken, count=wanted, seed=seed)
+    if len(inputs) < (1 if judged else 2):
+        raise DemoError(
+            f"on_source {on_source!r} gives {len(inputs)} queries besides the demonstrations and evaluation inputs; "
+            "give more pairs or inputs"
+        )
+    if judged:
+        evaluated = [make_query(lm, template, pair.input, pair.output) for pair in judged]
+    else:
+        share = min(on_eval, len(inputs) // 2)
+        evaluated = _answered_by_teacher(lm, tokens, template, inputs[:share])
+        inputs = inputs[share:]
+    return Episode(
+        task=task,
+        demos=tuple(demos),
+        template=template,
+        tokens=tokens,
+        on_train=tuple(make_query(lm, template, text) for text in inputs[:on_train]),
+        on_eval=tuple(evaluated),
+        gold="labels" if judged else "teacher",
+        seed=seed,
+    )
+
+
+def _answered_by_teacher(
+    lm: LanguageModel, tokens: DemoTokens, template: Template, inputs: Sequence[str]
+) -> list[Query]:
+    """Queries without labels, with the teacher's own greedy answers as gold."""
+    teacher = read_demo_kv(lm, tokens).as_prefix()
+    ids = [lm.encode(template.query(text)) for text in inputs]
+    answers = [answer.strip() for answer in generate(lm, ids, teacher, max_new_tokens=8, stop=template.stop)]
+    answered = [(text, answer) for text, answer in zip(inputs, answers, strict=True) if answer]
+    if not answered:
+        raise DemoError("the model answers nothing after these demonstrations; give other demonstrations")
+    return [make_query(lm, template, text, answer) for text, answer in answered]
+
+
+def episode_from_config(lm: LanguageModel, config: Config) -> Episode:
+    """The episode a config describes. Demos, ON-train and ON-eval are disjoint draws by seed.
+
+    Raises
+    ------
+    DemoError
+        A task, file or demonstration cannot be used.
+    """
+    settings, seed = config.episode, config.phase2.seed
+    template = get_template(settings.template)
+    if settings.task_file:
+        task = load_task_file(settings.task_file)
+    elif settings.demos_file and "task" not in settings.model_fields_set:
+        task = None
+    else:
+        task = load_task(settings.task)
+    pairs = [Demonstration(*pair) for pair in task.pairs] if task else []
+    if settings.demos_file:
+        demos = parse_demos(_read_text(settings.demos_file))
+    else:
+        random.Random(seed).shuffle(pairs)
+        demos, pairs = pairs[: settings.demos], pairs[settings.demos :]
+    return build_episode(
+        lm,
+        demos,
+        pairs,
+        template,
+        task=task.name if task else Path(settings.demos_file).stem,
+        seed=seed,
+        on_train=settings.on_train,
+        on_eval=config.phase2.eval.on_samples,
+        on_source=settings.on_source,
+        pasted_inputs=settings.pasted_inputs,
+    )
+
+
+def _read_text(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DemoError(f"demonstrations file {path!r} cannot be read: {error}") from error

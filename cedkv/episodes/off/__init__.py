@@ -1,0 +1,31 @@
+"""OFF texts: anything but a query of the relation, on which the student must behave like the base.
+
+The texts are made from sentence frames and word lists that ship with the package (``data/``), so the supply
+is endless, needs no download and is the same on every machine. A new bucket is one file of frames and one
+line in `BUCKETS`.
+"""
+
+from cedkv.episodes.off.buckets import BUCKETS, Maker
+from cedkv.episodes.off.near import NearFormat
+from cedkv.episodes.off.sampler import (
+    DEFINITION_VERSION,
+    SPLITS,
+    OffSet,
+    OffText,
+    off_stream,
+    sample_off,
+    split_of,
+)
+
+__all__ = [
+    "BUCKETS",
+    "DEFINITION_VERSION",
+    "SPLITS",
+    "Maker",
+    "NearFormat",
+    "OffSet",
+    "OffText",
+    "off_stream",
+    "sample_off",
+    "split_of",
+]

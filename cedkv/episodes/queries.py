@@ -1,0 +1,51 @@
+"""ON queries from nothing but demonstrations: the model itself makes up inputs of the same kind."""
+
+from cedkv.episodes.template import Template
+from cedkv.lm import LanguageModel, generate, read_demo_kv
+from cedkv.state import DemoTokens
+
+_SAMPLES = 48
+_ROUNDS = 6
+_MAX_INPUT_TOKENS = 24
+
+
+def generated_inputs(
+    lm: LanguageModel, tokens: DemoTokens, template: Template, exclude: set[str], count: int, seed: int
+) -> list[str]:
+    """Sample inputs (temperature 1) by letting the model go on where the next demonstration would start.
+
+    Inputs are distinct, never one of `exclude` (the demonstrations and the evaluation inputs), and may be fewer
+    than `count` when the model keeps repeating itself. Tried in the project's first prototype (FACTS).
+    """
+    before, between, _ = template.parts
+    # The delimiter between input and output, as far as it ends the input: its first line or word.
+    end = between.strip(" ")[0] if between.strip(" ") else between[0]
+    opening = lm.encode(before.rstrip(" "))
+    if opening:
+        prefix = read_demo_kv(lm, tokens).as_prefix()
+    else:  # the template starts with the input itself: go on from the block's last token
+        opening = [tokens.ids[-1]]
+        prefix = read_demo_kv(lm, tokens.take(range(len(tokens) - 1))).as_prefix()
+    found: dict[str, None] = {}
+    for round_ in range(_ROUNDS):
+        texts = generate(
+            lm,
+            [opening] * _SAMPLES,
+            prefix,
+            max_new_tokens=_MAX_INPUT_TOKENS,
+            temperature=1.0,
+            seed=seed * _ROUNDS + round_,
+            stop=end,
+        )
+        for text in (text.strip() for text in texts):
+            if text and text not in exclude and _looks_like_an_input(text, tokens, lm):
+                found.setdefault(text)
+        if len(found) >= count:
+            break
+    return list(found)[:count]
+
+
+def _looks_like_an_input(text: str, tokens: DemoTokens, lm: LanguageModel) -> bool:
+    """No line break, and not much longer than the longest demonstrated input."""
+    lengths = [sum(role == "input" for role in tokens.roles[start:end]) for start, end in tokens.demo_spans()]
+    return "\n" not in text and len(lm.encode(" " + text)) <= max(lengths) + 3

@@ -1,0 +1,29 @@
+"""Every error a user can cause. One line each: the thing, the value, the remedy."""
+
+
+class CedKVError(Exception):
+    """Base of all errors a user can cause; the command line exits 2 on it, the app shows its message."""
+
+
+class ConfigError(CedKVError):
+    """A setting is unknown, out of range or does not fit another one."""
+
+
+class DemoError(CedKVError):
+    """Pasted demonstrations, a task file or queries cannot be used."""
+
+
+class ModelError(CedKVError):
+    """A model cannot be found, read or is of an unsupported architecture."""
+
+
+class StateError(CedKVError):
+    """A saved state is damaged, of another version or made for another model."""
+
+
+class OutputError(CedKVError):
+    """A run folder or file cannot be written."""
+
+
+class NonFiniteError(CedKVError):
+    """A loss term or gradient stopped being a finite number during training."""

@@ -1,0 +1,119 @@
+"""Judging a prefix: base, teacher and student on the same queries and texts, with base and teacher read once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from cedkv.episodes import Episode
+from cedkv.episodes.off import OffSet
+from cedkv.lm import LanguageModel, generate, iter_log_probs, log_probs
+from cedkv.metrics import exact_match, first_token_correct, kl, off_summary, rel_kl
+from cedkv.state import KVPrefix
+
+
+@dataclass(frozen=True)
+class OnView:
+    """One view of the ON queries.
+
+    first : log-probabilities of the first answer token.
+    answer_logprob : log-probability of the whole gold answer, nats.
+    """
+
+    first: Float[Tensor, "queries vocab"]
+    answer_logprob: Float[Tensor, " queries"]
+    correct: Bool[Tensor, " queries"]
+
+    @property
+    def accuracy(self) -> float:
+        return self.correct.float().mean().item()
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Base and teacher on an episode's ON-eval queries and OFF sets, against which any prefix is judged.
+
+    Everything that does not depend on the judged prefix is computed once, on first use.
+    """
+
+    lm: LanguageModel
+    episode: Episode
+    teacher: KVPrefix
+    off_sets: dict[str, OffSet]
+
+    @cached_property
+    def gold(self) -> Int[Tensor, " queries"]:
+        return torch.tensor([query.answer_ids[0] for query in self.episode.on_eval], device=self.lm.device)
+
+    @cached_property
+    def base_on(self) -> OnView:
+        return self.on_view(None)
+
+    @cached_property
+    def teacher_on(self) -> OnView:
+        return self.on_view(self.teacher)
+
+    @cached_property
+    def off_ids(self) -> dict[str, list[list[int]]]:
+        return {name: [self.lm.encode(off.text) for off in texts.texts] for name, texts in self.off_sets.items()}
+
+    @cached_property
+    def base_off(self) -> dict[str, Float[Tensor, "texts vocab"]]:
+        return {name: log_probs(self.lm, ids) for name, ids in self.off_ids.items()}
+
+    def on_view(self, prefix: KVPrefix | None) -> OnView:
+        """The view of one prefix, or of the base: first-token distributions and the gold answers' log-probability."""
+        queries = self.episode.on_eval
+        texts = [[*query.ids, *query.answer_ids[:-1]] for query in queries]
+        reads = [len(query.answer_ids) for query in queries]
+        firsts, answers = [], []
+        for part, rows in iter_log_probs(self.lm, texts, prefix, reads):
+            counts = torch.tensor(reads[part])
+            gold = torch.tensor([token for query in queries[part] for token in query.answer_ids], device=rows.device)
+            picked = rows.gather(1, gold[:, None])[:, 0]
+            firsts.append(rows[(counts.cumsum(0) - counts).to(rows.device)])
+            answers.append(torch.stack([answer.sum() for answer in picked.split(counts.tolist())]))
+        first = torch.cat(firsts)
+        return OnView(first, torch.cat(answers), first_token_correct(first, self.gold))
+
+    def delta_on(self, view: OnView) -> Float[Tensor, " queries"]:
+        """`Delta` on ON queries: KL(student || base), nats."""
+        return kl(view.first, self.base_on.first)
+
+    def on_scores(self, view: OnView) -> dict[str, float]:
+        """The report's `on` entry of one view, means over queries; divergences in nats."""
+        teacher, base = self.teacher_on.first, self.base_on.first
+        student_teacher = kl(view.first, teacher).mean()
+        return {
+            "accuracy": view.accuracy,
+            "gain": view.accuracy - self.base_on.accuracy,
+            "kl_to_teacher": kl(teacher, view.first).mean().item(),
+            "kl_student_teacher": student_teacher.item(),
+            "rel_kl_to_teacher": rel_kl(student_teacher, kl(base, teacher).mean()).item(),
+            "answer_logprob_gain": (view.answer_logprob - self.base_on.answer_logprob).mean().item(),
+            "delta_on_mean": self.delta_on(view).mean().item(),
+        }
+
+    def whole_answers(self, prefix: KVPrefix | None, max_new_tokens: int, temperature: float, seed: int) -> list[str]:
+        """Generated answers, each up to the template's end of answer."""
+        ids = [query.ids for query in self.episode.on_eval]
+        return generate(self.lm, ids, prefix, max_new_tokens, temperature, seed, stop=self.episode.template.stop)
+
+    def exact(self, answers: Sequence[str]) -> float:
+        gold = [query.answer for query in self.episode.on_eval]
+        matches = exact_match(answers, gold, stop=self.episode.template.stop)
+        return sum(matches) / len(matches)
+
+    def delta_off(self, prefix: KVPrefix | None, split: str) -> Float[Tensor, " texts"]:
+        """`Delta(u) = KL(student || base)` in nats for every text of an OFF set, pack by pack."""
+        base = self.base_off[split]
+        packs = iter_log_probs(self.lm, self.off_ids[split], prefix)
+        return torch.cat([kl(rows, base[part]) for part, rows in packs])
+
+    def off_scores(self, delta: Float[Tensor, " texts"], split: str) -> dict:
+        """The report's `off` entry of one OFF set: over all texts, and per bucket."""
+        summary = off_summary(delta, [off.bucket for off in self.off_sets[split].texts])
+        return {**summary["all"], "buckets": summary["buckets"]}

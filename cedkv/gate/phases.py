@@ -1,0 +1,56 @@
+"""What differs between the phases of the gate: which methods run, on how many slots, judged by which criteria."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from cedkv.config import Config
+from cedkv.events import GateCriterion
+from cedkv.gate.verdicts import phase2_criteria
+from cedkv.methods import Workbench
+from cedkv.methods.select import random_trial
+from cedkv.state import KVPrefix
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One phase. `methods` run in order; `student` is the one whose gate it is."""
+
+    number: int
+    student: str
+    methods: tuple[str, ...]
+    slots: Callable[[Config], int]
+    off_sizes: Callable[[Config], dict[str, int]]
+    criteria: Callable[[dict[str, Any], Config], Iterator[GateCriterion]]
+    run_record: Callable[[dict[str, Any]], dict[str, Any]]
+    random_trial: Callable[[Workbench, int, int], KVPrefix]
+
+
+def _phase2_record(report: dict[str, Any]) -> dict[str, Any]:
+    on, off = report["on"], report["off"]
+    return {
+        "phase2_on_acc_base": on["base"]["accuracy"],
+        "phase2_on_acc_teacher": on["teacher"]["accuracy"],
+        "phase2_on_acc_student_select": on["select"]["accuracy"],
+        "phase2_on_acc_student_random_mean": on["random"]["accuracy"],
+        "phase2_on_gain_select": on["select"]["gain"],
+        "phase2_off_delta_p99_select": off["select"]["stress"]["delta_p99"],
+        "phase2_delta_on_mean_select": on["select"]["delta_on_mean"],
+        "phase2_rel_kl_to_teacher_select": on["select"]["rel_kl_to_teacher"],
+        "phase2_gateA_pass": all(row["passed"] for row in report["gate_a"]),
+        "phase2_gateB_pass": all(row["passed"] for row in report["gate_b"]),
+    }
+
+
+PHASES = {
+    2: Phase(
+        number=2,
+        student="select",
+        methods=("select", "few_shot"),
+        slots=lambda config: config.phase2.prefix_len,
+        off_sizes=lambda config: dict.fromkeys(("typical", "stress"), config.phase2.eval.off_samples),
+        criteria=lambda report, config: phase2_criteria(report["on"], report["off"], config.phase2.thresholds),
+        run_record=_phase2_record,
+        random_trial=random_trial,
+    ),
+}

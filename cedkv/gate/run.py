@@ -1,0 +1,284 @@
+"""One run of the gate, from a config to a report, as a generator of events."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cedkv.config import Config, dump_config
+from cedkv.episodes import episode_from_config
+from cedkv.evaluation import Judge, OnView
+from cedkv.events import Done, Event, GateCriterion, Progress, Sample
+from cedkv.gate.phases import PHASES, Phase
+from cedkv.gate.plumbing import check_plumbing, repeat_criterion
+from cedkv.gate.slots import describe_collapse, describe_roles, describe_slots
+from cedkv.lm import LanguageModel, load_model
+from cedkv.methods import METHODS, Extraction, Workbench
+from cedkv.report import RunFolder, dump_json, library_versions, new_run_id, timed
+from cedkv.state import KVPrefix
+
+# Temperature of whole answers when `eval.decoding` is `sample`.
+_SAMPLING_TEMPERATURE = 0.7
+
+
+@dataclass
+class GateReport:
+    """The report as it grows; `data` is what the JSON file holds (contract: the report in docs/report.md)."""
+
+    folder: Path
+    data: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        return self.data["passed"]
+
+
+@dataclass
+class GateRun:
+    """What the stages of one run share."""
+
+    phase: Phase
+    bench: Workbench
+    judge: Judge
+    folder: RunFolder
+    report: GateReport
+    extractions: dict[str, Extraction] = field(default_factory=dict)
+    views: dict[str, OnView] = field(default_factory=dict)
+
+    @property
+    def config(self) -> Config:
+        return self.bench.config
+
+    @property
+    def data(self) -> dict[str, Any]:
+        return self.report.data
+
+    def part(self, name: str):
+        """Count a block's wall-clock seconds under `timing.NAME`."""
+        return timed(self.data["timing"], name)
+
+    def save(self, complete: bool) -> None:
+        """Write the report as far as it is; a run that is cut short leaves the last one, marked incomplete."""
+        self.data["complete"] = complete
+        self.folder.write(f"report_phase{self.phase.number}.json", dump_json(self.data))
+
+
+def iter_gate(
+    config: Config, phase: int = 2, *, lm: LanguageModel | None = None, out: str | Path = "runs"
+) -> Iterator[Event]:
+    """Run the gate of one phase and yield what happens; the last event is `Done(GateReport)`.
+
+    Closing the generator cancels the run; what is written by then stays, marked incomplete.
+
+    Parameters
+    ----------
+    lm : a loaded model to use; by default the one the config names is loaded.
+    out : the run's folder `OUT/{run_id}` appears there.
+
+    Raises
+    ------
+    CedKVError
+        Anything in the config, the files it names or the output folder that cannot be used.
+    """
+    timing: dict[str, float] = {}
+    if lm is None:
+        yield Progress("loading the model", 0, 1)
+        with timed(timing, "model_load"):
+            lm = load_model(config.phase2.model.id, config.phase2.runtime.torch_dtype, config.phase2.runtime.device)
+    yield Progress("preparing the episode", 0, 1)
+    with timed(timing, "episode"):
+        run = _open(config, PHASES[phase], lm, out, timing)
+    yield from _judge_view(run, "base", None)
+    yield from _judge_view(run, "teacher", run.judge.teacher)
+    for method in run.phase.methods:
+        yield from _extract(run, method)
+        yield from _judge_view(run, method, run.extractions[method].prefix)
+    yield from _judge_random(run)
+    yield from _describe(run)
+    yield from _decide(run)
+    run.save(complete=True)
+    yield Done(run.report)
+
+
+def run_gate(config: Config, phase: int = 2, **options: Any) -> GateReport:
+    """Drain `iter_gate` and return its report."""
+    *_, done = iter_gate(config, phase, **options)
+    return done.result
+
+
+def _open(config: Config, phase: Phase, lm: LanguageModel, out: str | Path, timing: dict[str, float]) -> GateRun:
+    episode = episode_from_config(lm, config)
+    bench = Workbench(lm, episode, config)
+    off = {split: episode.off_set(split, size) for split, size in phase.off_sizes(config).items()}
+    folder = RunFolder(out, new_run_id(episode.task, phase.number, phase.slots(config)))
+    folder.write("config.yaml", dump_config(config))
+    folder.write("artifacts/hf_runtime_meta.json", dump_json(_runtime_meta(lm)))
+    data = {
+        "run_id": folder.path.name,
+        "phase": phase.number,
+        "seed": config.phase2.seed,
+        "slots_budget": phase.slots(config),
+        "model": {**_runtime_meta(lm), "fingerprint": lm.fingerprint},
+        "episode": {
+            "task": episode.task,
+            "demos": len(episode.demos),
+            "tokens": len(episode.tokens),
+            "template": episode.template.text,
+            "on_train": len(episode.on_train),
+            "on_train_source": config.episode.on_source,
+            "on_eval": len(episode.on_eval),
+            "on_eval_gold": episode.gold,
+            "off": {name: {"count": texts.size, "sha256": texts.sha256} for name, texts in off.items()},
+        },
+        "passed": False,
+        "gate_a": [],
+        "gate_b": [],
+        "on": {},
+        "off": {},
+        "collapse": {},
+        "role_mass": {},
+        "slots": [],
+        "timing": timing,
+        "versions": library_versions(),
+    }
+    judge = Judge(lm, episode, bench.teacher, off)
+    return GateRun(phase, bench, judge, folder, GateReport(folder.path, data))
+
+
+def _runtime_meta(lm: LanguageModel) -> dict[str, Any]:
+    return {
+        "id": lm.id,
+        "architecture": lm.model.config.model_type,
+        "dtype": str(lm.dtype).removeprefix("torch."),
+        "device": str(lm.device),
+        "layers": lm.layers,
+        "kv_heads": lm.kv_heads,
+        "head_dim": lm.head_dim,
+    }
+
+
+def _extract(run: GateRun, method: str) -> Iterator[Event]:
+    with run.part(f"extract_{method}"):
+        for event in METHODS[method](run.bench, run.phase.slots(run.config)):
+            if isinstance(event, Done):
+                run.extractions[method] = event.result
+            else:
+                yield event
+    for name, artifact in run.extractions[method].artifacts.items():
+        run.folder.write(f"artifacts/phase{run.phase.number}_{name}.json", dump_json(artifact))
+
+
+def _judge_view(run: GateRun, name: str, prefix: KVPrefix | None) -> Iterator[Event]:
+    """Judge one view on all ON queries and OFF texts, write its samples and add it to the report."""
+    judge, judged = run.judge, run.config.phase2.eval
+    yield Progress(f"judging {name}", 0, 1 + len(judge.off_sets))
+    with run.part(f"judge_{name}"):
+        view = run.views[name] = judge.on_view(prefix)
+        temperature = _SAMPLING_TEMPERATURE if judged.decoding == "sample" else 0.0
+        answers = judge.whole_answers(prefix, judged.answer_tokens, temperature, run.config.phase2.seed)
+        run.data["on"][name] = {**judge.on_scores(view), "exact_match": judge.exact(answers)}
+        off = run.data["off"][name] = {}
+        yield from _on_samples(run, name, view, answers)
+        for done, split in enumerate(judge.off_sets, start=1):
+            yield Progress(f"judging {name}", done, 1 + len(judge.off_sets))
+            delta = judge.delta_off(prefix, split)
+            off[split] = judge.off_scores(delta, split)
+            yield from _off_samples(run, name, split, delta.tolist())
+    run.save(complete=False)
+
+
+def _on_samples(run: GateRun, name: str, view: OnView, answers: list[str]) -> Iterator[Sample]:
+    delta = run.judge.delta_on(view).tolist()
+    gain = (view.answer_logprob - run.judge.base_on.answer_logprob).tolist()
+    label = f"phase{run.phase.number}"
+    for index, query in enumerate(run.judge.episode.on_eval):
+        values = {
+            "kind": "on",
+            "view": name,
+            "input": query.input,
+            "gold": query.answer,
+            "answer": answers[index],
+            "correct": bool(view.correct[index]),
+            f"{label}_delta_on_{name}": delta[index],
+            f"{label}_answer_logprob_gain": gain[index],
+        }
+        yield _write_sample(run, values)
+
+
+def _off_samples(run: GateRun, name: str, split: str, delta: list[float]) -> Iterator[Sample]:
+    label = f"phase{run.phase.number}_delta_off_{name}"
+    for off, value in zip(run.judge.off_sets[split].texts, delta, strict=True):
+        values = {"kind": "off", "view": name, "split": split, "bucket": off.bucket, "text": off.text, label: value}
+        yield _write_sample(run, values)
+
+
+def _write_sample(run: GateRun, values: dict[str, Any]) -> Sample:
+    run.folder.append_metric({"type": "sample", **values})
+    return Sample(values)
+
+
+def _judge_random(run: GateRun) -> Iterator[Event]:
+    """Random selections of the same shape: ON scores are means over the trials, OFF effect is the first trial's."""
+    trials = run.config.phase2.eval.n_random_trials
+    scores: list[dict[str, float]] = []
+    with run.part("judge_random"):
+        for trial in range(trials):
+            yield Progress("random trials", trial, trials)
+            prefix = run.phase.random_trial(run.bench, run.phase.slots(run.config), trial)
+            view = run.judge.on_view(prefix)
+            scores.append(run.judge.on_scores(view))
+            if trial == 0:
+                off = {s: run.judge.off_scores(run.judge.delta_off(prefix, s), s) for s in run.judge.off_sets}
+    run.data["on"]["random"] = {
+        **{key: sum(score[key] for score in scores) / trials for key in scores[0]},
+        "trials": [score["accuracy"] for score in scores],
+    }
+    run.data["off"]["random"] = off
+
+
+def _describe(run: GateRun) -> Iterator[Event]:
+    """Slots, roles and collapse of the student, and every method's state file."""
+    yield Progress("describing the slots", 0, 1)
+    student = run.extractions[run.phase.student].prefix
+    run.data["slots"] = describe_slots(student, run.config.phase2.reporting.topk_tokens)
+    run.data["role_mass"] = describe_roles(student)
+    run.data["collapse"] = describe_collapse(student)
+    for method, extraction in run.extractions.items():
+        extraction.prefix.save(run.folder.path / "artifacts" / f"{method}.safetensors")
+    meta = {
+        "slots": student.slots,
+        "active_slots": int(student.active.any(0).sum()),
+        "positions": student.positions.tolist(),
+        "query_start": student.query_start,
+        "bytes": student.nbytes,
+        "teacher_bytes": run.judge.teacher.nbytes,
+    }
+    run.folder.write(f"artifacts/phase{run.phase.number}_prefix_meta.json", dump_json(meta))
+
+
+def _decide(run: GateRun) -> Iterator[Event]:
+    """Both gates, criterion by criterion, then the verdict and the `run` record."""
+    with run.part("gate_a"):
+        for criterion in check_plumbing(run.judge, run.extractions[run.phase.student].prefix):
+            yield _add(run, criterion)
+        yield _add(run, repeat_criterion(_repeat(run), run.config.phase2.thresholds.repro_acc_tol))
+    for criterion in run.phase.criteria(run.data, run.config):
+        yield _add(run, criterion)
+    run.data["passed"] = all(row["passed"] for row in run.data["gate_a"] + run.data["gate_b"])
+    run.folder.append_metric({"type": "run", **run.phase.run_record(run.data)})
+
+
+def _add(run: GateRun, criterion: GateCriterion) -> GateCriterion:
+    run.data[f"gate_{criterion.gate.lower()}"].append(criterion.as_dict())
+    return criterion
+
+
+def _repeat(run: GateRun) -> list[float]:
+    """Accuracies of the student, extracted and evaluated anew."""
+    first = run.views[run.phase.student].accuracy
+    repeats = [first]
+    for _ in range(run.config.phase2.eval.repro_runs - 1):
+        bench = Workbench(run.bench.lm, run.bench.episode, run.config)
+        *_, done = METHODS[run.phase.student](bench, run.phase.slots(run.config))
+        repeats.append(run.judge.on_view(done.result.prefix).accuracy)
+    return repeats

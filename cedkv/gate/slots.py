@@ -1,0 +1,51 @@
+"""What the report says about each slot: its tokens, its roles, and whether slots are copies of each other."""
+
+from typing import Any
+
+from cedkv.metrics import collapse_summary, role_mass, top_tokens
+from cedkv.state import ROLES, KVPrefix
+
+
+def describe_slots(prefix: KVPrefix, top_k: int) -> list[dict[str, Any]]:
+    """Per slot the demonstration tokens with the most weight (mean over layers); empty for unconstrained slots."""
+    if prefix.mixture is None:
+        return []
+    tokens = prefix.mixture.tokens
+    mean = prefix.mixture.weights.mean(0)
+    return [
+        {
+            "slot": slot,
+            "position": int(prefix.positions[slot]),
+            "active": bool(prefix.active[:, slot].any()),
+            "tokens": [
+                {
+                    "index": index,
+                    "text": tokens.texts[index],
+                    "role": tokens.roles[index],
+                    "demo": tokens.demo[index],
+                    "weight": weight,
+                }
+                for index, weight in row
+            ],
+        }
+        for slot, row in enumerate(top_tokens(mean, top_k))
+    ]
+
+
+def describe_roles(prefix: KVPrefix) -> dict[str, Any]:
+    """Mass per token role, mean over layers: for all slots together and for each slot."""
+    if prefix.mixture is None:
+        return {}
+    mass = role_mass(prefix.mixture.weights, prefix.mixture.tokens.roles, ROLES).mean(0)
+    used = mass[mass.sum(-1) > 0]
+    return {
+        "mean": dict(zip(ROLES, used.mean(0).tolist(), strict=True)),
+        "slots": [dict(zip(ROLES, row, strict=True)) for row in mass.tolist()],
+    }
+
+
+def describe_collapse(prefix: KVPrefix) -> dict[str, Any]:
+    """Similarity of the slots that are switched on anywhere."""
+    used = prefix.active.any(0).nonzero()[:, 0]
+    weights = prefix.mixture.weights[:, used] if prefix.mixture else None
+    return collapse_summary(prefix.keys[:, :, used], prefix.values[:, :, used], weights)

@@ -1,0 +1,20 @@
+"""The only place that touches transformers: loading, rotary embedding, cache, the three views."""
+
+from cedkv.lm.forward import iter_log_probs, log_probs, packed_logits, read_demo_kv
+from cedkv.lm.generate import generate, stream_tokens
+from cedkv.lm.load import EMBEDDED, LanguageModel, cache_root, load_model
+from cedkv.lm.observe import prefix_attention
+
+__all__ = [
+    "EMBEDDED",
+    "LanguageModel",
+    "cache_root",
+    "generate",
+    "iter_log_probs",
+    "load_model",
+    "log_probs",
+    "packed_logits",
+    "prefix_attention",
+    "read_demo_kv",
+    "stream_tokens",
+]

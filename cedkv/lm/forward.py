@@ -1,0 +1,177 @@
+"""The one forward of the engine: base, teacher, student, training and generation are calls of it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from transformers import DynamicCache
+
+from cedkv.lm.attention import PREFIX_SEGMENT, AttentionRecorder, PackedBatch
+from cedkv.lm.load import LanguageModel
+from cedkv.lm.rope import rotate_keys
+from cedkv.state import DemoKV, DemoTokens, KVPrefix
+
+# Tokens per packed forward: enough to keep matrix multiplies busy, few enough that the attention between
+# different texts, which is computed and masked away, stays a small part.
+PACK_TOKENS = 512
+TokenIds = Sequence[int]
+
+
+@dataclass
+class PackedCache:
+    """A prefix and the tokens packed behind it so far. A forward appends to it, as transformers' caches do."""
+
+    kv: DynamicCache
+    segment: Int[Tensor, " keys"]
+    position: Int[Tensor, " keys"]
+    active: Bool[Tensor, "layers prefix"]
+
+
+def open_cache(lm: LanguageModel, prefix: KVPrefix | None) -> PackedCache:
+    """A fresh cache holding the prefix: its keys rotated to their slots, everything in the model's dtype.
+
+    The cache is built without the model's config on purpose: with it, sliding layers would drop old slots.
+    """
+    if prefix is None:
+        empty = torch.zeros(0, dtype=torch.long, device=lm.device)
+        active = torch.zeros(lm.layers, 0, dtype=torch.bool, device=lm.device)
+        return PackedCache(DynamicCache(), empty, empty, active)
+    keys = rotate_keys(lm, prefix.keys.to(lm.device), prefix.positions).to(lm.dtype)
+    values = prefix.values.to(lm.device, lm.dtype)
+    kv = DynamicCache(ddp_cache_data=[(k[None], v[None]) for k, v in zip(keys, values, strict=True)])
+    segment = torch.full((prefix.slots,), PREFIX_SEGMENT, device=lm.device)
+    return PackedCache(kv, segment, prefix.positions.to(lm.device), prefix.active.to(lm.device))
+
+
+def extend(
+    lm: LanguageModel,
+    cache: PackedCache,
+    ids: Int[Tensor, " tokens"],
+    segment: Int[Tensor, " tokens"],
+    position: Int[Tensor, " tokens"],
+    read: Int[Tensor, " reads"],
+    recorder: AttentionRecorder | None = None,
+) -> Float[Tensor, "reads vocab"]:
+    """Run packed tokens behind a cache and return the logits of the rows in `read`, in the model's dtype."""
+    cache.segment = torch.cat([cache.segment, segment])
+    cache.position = torch.cat([cache.position, position])
+    packed = PackedBatch(
+        cache.segment, cache.position, segment, position, cache.active, dtype=lm.dtype, recorder=recorder
+    )
+    return lm.model(
+        input_ids=ids[None],
+        position_ids=position[None],
+        # Already four-dimensional, so transformers builds no mask of its own; `packed` makes the real one.
+        attention_mask=torch.zeros(1, 1, 1, 1, device=lm.device),
+        past_key_values=cache.kv,
+        use_cache=True,
+        logits_to_keep=read,
+        packed=packed,
+    ).logits[0]
+
+
+def pack(
+    lm: LanguageModel, queries: Sequence[TokenIds], prefix: KVPrefix | None
+) -> tuple[Int[Tensor, " tokens"], Int[Tensor, " tokens"], Int[Tensor, " tokens"], Int[Tensor, " queries"]]:
+    """Concatenate queries: token ids, segment and position of each token, and the row of each query's last token."""
+    if prefix is None:
+        queries, start = [[*lm.bos, *query] for query in queries], 0
+    else:
+        start = prefix.query_start
+    lengths = torch.tensor([len(query) for query in queries])
+    ids = torch.tensor([token for query in queries for token in query])
+    segment = torch.repeat_interleave(torch.arange(len(queries)), lengths)
+    position = torch.cat([torch.arange(start, start + length) for length in lengths.tolist()])
+    last = lengths.cumsum(0) - 1
+    return ids.to(lm.device), segment.to(lm.device), position.to(lm.device), last.to(lm.device)
+
+
+def packed_logits(
+    lm: LanguageModel,
+    queries: Sequence[TokenIds],
+    prefix: KVPrefix | None,
+    reads: Sequence[int] | None = None,
+    recorder: AttentionRecorder | None = None,
+) -> Float[Tensor, "reads vocab"]:
+    """Logits of one pack, differentiable in the prefix.
+
+    Without `reads`, one row per query: its last token. With it, the last `reads[i]` rows of query `i`, in order.
+    """
+    ids, segment, position, last = pack(lm, queries, prefix)
+    rows = (
+        last
+        if reads is None
+        else torch.cat(
+            [torch.arange(int(end) - count + 1, int(end) + 1) for end, count in zip(last, reads, strict=True)]
+        ).to(lm.device)
+    )
+    return extend(lm, open_cache(lm, prefix), ids, segment, position, rows, recorder)
+
+
+def pack_slices(queries: Sequence[TokenIds], pack_tokens: int = PACK_TOKENS) -> Iterator[slice]:
+    """Consecutive queries that fit into one pack; a longer query gets a pack of its own."""
+    start, tokens = 0, 0
+    for index, query in enumerate(queries):
+        if index > start and tokens + len(query) > pack_tokens:
+            yield slice(start, index)
+            start, tokens = index, 0
+        tokens += len(query)
+    if queries:
+        yield slice(start, len(queries))
+
+
+@torch.no_grad()
+def iter_log_probs(
+    lm: LanguageModel,
+    queries: Sequence[TokenIds],
+    prefix: KVPrefix | None,
+    reads: Sequence[int] | None = None,
+) -> Iterator[tuple[slice, Float[Tensor, "reads vocab"]]]:
+    """Log-probabilities (fp32, nats) pack by pack: which queries, and their rows as in `packed_logits`."""
+    for part in pack_slices(queries):
+        logits = packed_logits(lm, queries[part], prefix, reads and reads[part])
+        yield part, logits.float().log_softmax(dim=-1)
+
+
+def log_probs(
+    lm: LanguageModel,
+    queries: Sequence[TokenIds],
+    prefix: KVPrefix | None = None,
+    reads: Sequence[int] | None = None,
+) -> Float[Tensor, "reads vocab"]:
+    """Next-token log-probabilities (fp32, nats) of many queries behind one prefix, or alone when it is None."""
+    return torch.cat([rows for _, rows in iter_log_probs(lm, queries, prefix, reads)])
+
+
+@torch.no_grad()
+def read_demo_kv(lm: LanguageModel, tokens: DemoTokens) -> DemoKV:
+    """Keys before rotary embedding and values of every demonstration token, from one forward.
+
+    The keys are caught where the architecture makes them (`architectures.KeySource`), so nothing is un-rotated
+    and the full block injected again is the teacher's own cache.
+    """
+    caught: list[Tensor] = []
+    source = lm.key_source
+    hooks = [
+        getattr(layer.self_attn, source.module).register_forward_hook(lambda _m, _i, out: caught.append(out[0]))
+        for layer in lm.model.model.layers
+    ]
+    cache = open_cache(lm, None)
+    ids = torch.tensor(tokens.ids, device=lm.device)
+    position = torch.arange(len(ids), device=lm.device)
+    try:
+        extend(lm, cache, ids, torch.zeros_like(ids), position, read=position[-1:])
+    finally:
+        for hook in hooks:
+            hook.remove()
+    keys = torch.stack([_heads_first(k, source.layout, lm) for k in caught])
+    values = torch.stack([layer.values[0] for layer in cache.kv.layers])
+    return DemoKV(keys, values, tokens, lm.fingerprint)
+
+
+def _heads_first(keys: Tensor, layout: str, lm: LanguageModel) -> Float[Tensor, "kv_heads tokens head_dim"]:
+    if layout == "heads_first":
+        return keys
+    return keys.view(keys.shape[0], lm.kv_heads, lm.head_dim).transpose(0, 1)

@@ -1,0 +1,77 @@
+"""Greedy or sampled continuation of many queries at once, behind any prefix."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cedkv.lm.forward import TokenIds, extend, open_cache, pack, pack_slices
+from cedkv.lm.load import LanguageModel
+from cedkv.state import KVPrefix
+
+
+@torch.no_grad()
+def stream_tokens(
+    lm: LanguageModel,
+    queries: Sequence[TokenIds],
+    prefix: KVPrefix | None,
+    max_new_tokens: int,
+    temperature: float = 0.0,
+    seed: int = 0,
+    stop: str | None = None,
+) -> Iterator[list[list[int]]]:
+    """Continue all queries of one pack, yielding what each has generated so far after every token.
+
+    A query ends at an end-of-text token, at a token containing `stop`, or at `max_new_tokens`. Temperature 0 is
+    greedy. The prefix itself is never changed: the cache it is copied into belongs to this call.
+    """
+    generator = torch.Generator(device=lm.device).manual_seed(seed)
+    cache = open_cache(lm, prefix)
+    ids, segment, position, last = pack(lm, queries, prefix)
+    logits = extend(lm, cache, ids, segment, position, last)
+    live = torch.arange(len(queries), device=lm.device)
+    next_position = position[last] + 1
+    generated: list[list[int]] = [[] for _ in queries]
+    for _ in range(max_new_tokens):
+        tokens = _choose(logits, temperature, generator)
+        going = []
+        for row, token in enumerate(tokens.tolist()):
+            ended = token in lm.stop_ids
+            if not ended:
+                generated[live[row]].append(token)
+                ended = stop is not None and stop in lm.decode([token])
+            going.append(not ended)
+        yield generated
+        keep = torch.tensor(going, device=lm.device)
+        live, next_position = live[keep], next_position[keep]
+        if not len(live):
+            return
+        every = torch.arange(len(live), device=lm.device)
+        logits = extend(lm, cache, tokens[keep], live, next_position, every)
+        next_position = next_position + 1
+
+
+def generate(
+    lm: LanguageModel,
+    queries: Sequence[TokenIds],
+    prefix: KVPrefix | None = None,
+    max_new_tokens: int = 16,
+    temperature: float = 0.0,
+    seed: int = 0,
+    stop: str | None = None,
+) -> list[str]:
+    """The text that follows each query. `stop` and what comes after it are cut off."""
+    texts = []
+    for part in pack_slices(queries):
+        *_, ids = stream_tokens(lm, queries[part], prefix, max_new_tokens, temperature, seed, stop)
+        texts += [lm.decode(row) for row in ids]
+    return [text.split(stop)[0] for text in texts] if stop else texts
+
+
+def _choose(
+    logits: Float[Tensor, "live vocab"], temperature: float, generator: torch.Generator
+) -> Int[Tensor, " live"]:
+    if temperature == 0:
+        return logits.argmax(dim=-1)
+    return torch.multinomial((logits.float() / temperature).softmax(dim=-1), 1, generator=generator)[:, 0]

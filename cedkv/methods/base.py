@@ -1,0 +1,77 @@
+"""What every extraction method takes and gives."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Protocol
+
+from jaxtyping import Float
+from torch import Tensor
+
+from cedkv.config import Config
+from cedkv.episodes import Episode
+from cedkv.events import Event
+from cedkv.lm import LanguageModel, log_probs, prefix_attention, read_demo_kv
+from cedkv.lm.layers import layers_in_scope
+from cedkv.state import DemoKV, KVPrefix
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """A model and an episode, with what several methods read from them computed once."""
+
+    lm: LanguageModel
+    episode: Episode
+    config: Config
+
+    @cached_property
+    def demo_kv(self) -> DemoKV:
+        return read_demo_kv(self.lm, self.episode.tokens)
+
+    @cached_property
+    def teacher(self) -> KVPrefix:
+        return self.demo_kv.as_prefix()
+
+    @cached_property
+    def train_ids(self) -> list[tuple[int, ...]]:
+        return [query.ids for query in self.episode.on_train]
+
+    @cached_property
+    def teacher_train_log_probs(self) -> Float[Tensor, "queries vocab"]:
+        """The teacher's next-token log-probabilities on the ON training queries."""
+        return log_probs(self.lm, self.train_ids, self.teacher)
+
+    @cached_property
+    def teacher_attention(self) -> Float[Tensor, "layers heads queries tokens"]:
+        """The teacher's attention from each ON training query's last token to each demonstration token."""
+        return prefix_attention(self.lm, self.train_ids, self.teacher)
+
+    @cached_property
+    def layer_ranking(self) -> list[int]:
+        """Layers by how much ON queries attend to the demonstrations, token 0 (the sink) left out, most first."""
+        mass = self.teacher_attention[..., 1:].sum(-1).mean(dim=(1, 2))
+        return mass.argsort(descending=True).tolist()
+
+    def layers(self, scope: str | list[int]) -> list[int]:
+        """The layers a scope names; only `top25` needs to look at the teacher."""
+        return layers_in_scope(scope, self.lm.layers, self.layer_ranking if scope == "top25" else ())
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What a method returns.
+
+    trace : per training step the terms of the loss; empty for methods that do not train.
+    artifacts : what the method wants written beside the report, by file stem.
+    """
+
+    method: str
+    prefix: KVPrefix
+    trace: list[dict[str, float]] = field(default_factory=list)
+    artifacts: dict[str, dict] = field(default_factory=dict)
+
+
+class Method(Protocol):
+    """An extraction method: yields events, the last of which is `Done(Extraction)`."""
+
+    def __call__(self, bench: Workbench, slots: int) -> Iterator[Event]: ...

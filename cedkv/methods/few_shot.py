@@ -1,0 +1,65 @@
+"""Few-shot: the whole demonstrations that fit into the same number of tokens, as an ordinary prompt.
+
+What a user would do instead of slots, and so the honest rival at equal size.
+"""
+
+import random
+from collections.abc import Iterator
+
+from cedkv.events import Done, Event, Progress
+from cedkv.lm import log_probs, read_demo_kv
+from cedkv.methods.base import Extraction, Workbench
+from cedkv.metrics import kl
+from cedkv.state import KVPrefix
+
+# Training queries on which candidate prompts are compared.
+_JUDGES = 8
+
+
+def few_shot(bench: Workbench, slots: int) -> Iterator[Event]:
+    """The best prompt of whole demonstrations within `slots` tokens: grown greedily, each time by the
+    demonstration that brings the next-token distribution closest to the teacher's on training queries."""
+    chosen: list[int] = []
+    best: tuple[float, KVPrefix | None] = (float("inf"), None)
+    while True:
+        candidates = [demo for demo in _fitting(bench, chosen, slots)]
+        if not candidates:
+            break
+        scored = []
+        for number, demo in enumerate(candidates):
+            prefix = _prompt(bench, [*chosen, demo])
+            scored.append((_distance(bench, prefix), demo, prefix))
+            yield Progress(f"few-shot: demonstration {len(chosen) + 1}", number + 1, len(candidates))
+        distance, demo, prefix = min(scored, key=lambda row: row[:2])
+        chosen.append(demo)
+        best = min(best, (distance, prefix), key=lambda row: row[0])
+    yield Done(Extraction("few_shot", best[1] or _prompt(bench, []), artifacts={"few_shot": {"demos": chosen}}))
+
+
+def few_shot_random(bench: Workbench, slots: int, seed: int) -> KVPrefix:
+    """Whole demonstrations drawn at random until no further one fits."""
+    draw, chosen = random.Random(seed), []
+    while candidates := _fitting(bench, chosen, slots):
+        chosen.append(draw.choice(candidates))
+    return _prompt(bench, chosen)
+
+
+def _fitting(bench: Workbench, chosen: list[int], slots: int) -> list[int]:
+    tokens = bench.episode.tokens
+    spans = tokens.demo_spans()
+    used = tokens.demo.count(-1) + sum(spans[demo][1] - spans[demo][0] for demo in chosen)
+    return [demo for demo, (start, end) in enumerate(spans) if demo not in chosen and used + end - start <= slots]
+
+
+def _prompt(bench: Workbench, demos: list[int]) -> KVPrefix:
+    """The prompt's own cache. Demonstrations stand in the order they were chosen, the last nearest to the query."""
+    tokens = bench.episode.tokens
+    spans = tokens.demo_spans()
+    indices = [index for index, demo in enumerate(tokens.demo) if demo == -1]
+    indices += [token for demo in demos for token in range(*spans[demo])]
+    return read_demo_kv(bench.lm, tokens.take(indices)).as_prefix()
+
+
+def _distance(bench: Workbench, prefix: KVPrefix) -> float:
+    reference = bench.teacher_train_log_probs[:_JUDGES]
+    return kl(reference, log_probs(bench.lm, bench.train_ids[:_JUDGES], prefix)).mean().item()

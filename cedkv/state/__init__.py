@@ -1,0 +1,13 @@
+"""The relation state as plain data."""
+
+from cedkv.state.prefix import (
+    ROLES,
+    DemoKV,
+    DemoTokens,
+    KVPrefix,
+    Mixture,
+    pad_with_null_slots,
+    slot_layout,
+)
+
+__all__ = ["ROLES", "DemoKV", "DemoTokens", "KVPrefix", "Mixture", "pad_with_null_slots", "slot_layout"]

@@ -1,0 +1,201 @@
+"""The relation state: what a demonstration block leaves behind, and the slots made from it.
+
+Both are plain data. They know nothing of transformers; `cedkv.lm` rotates keys and injects them.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+ROLES = ("input", "output", "delimiter")
+
+
+@dataclass(frozen=True)
+class DemoTokens:
+    """The tokens of the demonstration block, each with its place in the demonstrations.
+
+    Attributes
+    ----------
+    ids : token ids in prompt order; a leading beginning-of-text token, where the model wants one, included.
+    texts : the literal text of each token.
+    roles : per token one of `input`, `output`, `delimiter` (the seeds' *atom type*).
+    demo : per token the index of its demonstration, -1 for a beginning-of-text token.
+    """
+
+    ids: tuple[int, ...]
+    texts: tuple[str, ...]
+    roles: tuple[str, ...]
+    demo: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, indices: Iterable[int]) -> "DemoTokens":
+        """The tokens at `indices`, in that order."""
+        chosen = list(indices)
+        columns = (self.ids, self.texts, self.roles, self.demo)
+        return DemoTokens(*(tuple(column[i] for i in chosen) for column in columns))
+
+    def demo_spans(self) -> list[tuple[int, int]]:
+        """Start and end (exclusive) of every demonstration, in order."""
+        spans = {}
+        for index, demo in enumerate(self.demo):
+            if demo >= 0:
+                start, _ = spans.get(demo, (index, index))
+                spans[demo] = (start, index + 1)
+        return [spans[demo] for demo in sorted(spans)]
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Which demonstration tokens each slot is made of.
+
+    `weights` rows lie on the simplex: non-negative, summing to one over tokens (all zero for a null slot). One
+    layer means that every layer shares the row. `key_weights` are given where keys are mixed otherwise than values,
+    such as keys that stay at anchors. The mixtures of several key/value heads are kept as their mean; `KVPrefix` holds the exact result.
+    """
+
+    weights: Float[Tensor, "layers slots tokens"]
+    tokens: DemoTokens
+    key_weights: Float[Tensor, "layers slots tokens"] | None = None
+
+    def padded(self, missing: int) -> "Mixture":
+        """The mixture with `missing` null slots appended: rows of zeros."""
+        pad = torch.nn.functional.pad
+        keys = self.key_weights
+        return replace(
+            self,
+            weights=pad(self.weights, (0, 0, 0, missing)),
+            key_weights=None if keys is None else pad(keys, (0, 0, 0, missing)),
+        )
+
+
+@dataclass(frozen=True)
+class KVPrefix:
+    """`S` key/value slots that stand in for a prompt: the relation state `s_e`.
+
+    Attributes
+    ----------
+    keys, values : keys are stored before rotary embedding, so slots can be mixed, moved and reused.
+    positions : rotary position of each slot.
+    query_start : position of the first token of whatever follows the prefix.
+    active : slots that are switched off in a layer are masked there, not zeroed: an all-zero key still takes
+        attention. Null padding and injection layer scopes are rows and entries of this table.
+    fingerprint : of the model the state was made with.
+    mixture : where the slots come from; None for unconstrained slots.
+    """
+
+    keys: Float[Tensor, "layers kv_heads slots head_dim"]
+    values: Float[Tensor, "layers kv_heads slots head_dim"]
+    positions: Int[Tensor, " slots"]
+    query_start: int
+    active: Bool[Tensor, "layers slots"]
+    fingerprint: str
+    mixture: Mixture | None = None
+    meta: dict = field(default_factory=dict)
+
+    def save(self, path: str | Path) -> None:
+        """Write the state to a file; see `cedkv.state.file`."""
+        from cedkv.state.file import save_prefix
+
+        save_prefix(self, path)
+
+    @staticmethod
+    def load(path: str | Path, fingerprint: str | None = None) -> "KVPrefix":
+        """Read a state from a file, verified; a state of another model is refused when `fingerprint` is given."""
+        from cedkv.state.file import load_prefix
+
+        return load_prefix(path, fingerprint)
+
+    @property
+    def slots(self) -> int:
+        return self.keys.shape[2]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of keys and values as injected."""
+        return self.keys.nbytes + self.values.nbytes
+
+    def with_active(self, active: Bool[Tensor, "layers slots"]) -> "KVPrefix":
+        return replace(self, active=active)
+
+    def without(self, slots: list[int]) -> "KVPrefix":
+        """The prefix with the named slots switched off in every layer; the other slots keep their positions."""
+        active = self.active.clone()
+        active[:, slots] = False
+        return self.with_active(active)
+
+    def with_injection_layers(self, layers: list[int]) -> "KVPrefix":
+        """The prefix visible in the named layers only."""
+        allowed = torch.zeros(self.active.shape[0], 1, dtype=torch.bool, device=self.active.device)
+        allowed[layers] = True
+        return self.with_active(self.active & allowed)
+
+    def scaled(self, slot: int, factor: float) -> "KVPrefix":
+        """The prefix with one slot's values multiplied by `factor`."""
+        values = self.values.clone()
+        values[:, :, slot] *= factor
+        return replace(self, values=values)
+
+
+@dataclass(frozen=True)
+class DemoKV:
+    """Keys (pre-RoPE) and values of every demonstration token, from one forward of the demonstration block."""
+
+    keys: Float[Tensor, "layers kv_heads tokens head_dim"]
+    values: Float[Tensor, "layers kv_heads tokens head_dim"]
+    tokens: DemoTokens
+    fingerprint: str
+
+    def as_prefix(self) -> KVPrefix:
+        """The whole block as a prefix: the teacher's cache. Every slot is one token, at its own position."""
+        layers, count = self.keys.shape[0], self.keys.shape[2]
+        identity = torch.eye(count, device=self.keys.device).expand(1, count, count)
+        return KVPrefix(
+            keys=self.keys,
+            values=self.values,
+            positions=torch.arange(count, device=self.keys.device),
+            query_start=count,
+            active=torch.ones(layers, count, dtype=torch.bool, device=self.keys.device),
+            fingerprint=self.fingerprint,
+            mixture=Mixture(identity, self.tokens),
+        )
+
+
+def slot_layout(
+    slots: int, tokens: int, positioning: str, device: torch.device | str = "cpu"
+) -> tuple[Int[Tensor, " slots"], int]:
+    """Positions of the slots and of the query's first token.
+
+    `compact` puts the slots at 0..S-1 and the query after them; `absolute` puts the slots at the end of the
+    demonstrations' span and the query where the teacher's would start.
+    """
+    start = 0 if positioning == "compact" else max(tokens - slots, 0)
+    return torch.arange(start, start + slots, device=device), start + slots
+
+
+def pad_with_null_slots(prefix: KVPrefix, prefix_len: int) -> KVPrefix:
+    """Append slots that are masked in every layer until the prefix has `prefix_len`: true no-ops.
+
+    The query still starts where it would after `prefix_len` slots, so every padded prefix has one geometry.
+    """
+    missing = prefix_len - prefix.slots
+    if missing <= 0:
+        return prefix
+    layers, kv_heads, _, head_dim = prefix.keys.shape
+    null = prefix.keys.new_zeros(layers, kv_heads, missing, head_dim)
+    extra = torch.arange(missing, device=prefix.positions.device) + prefix.query_start
+    mixture = prefix.mixture and prefix.mixture.padded(missing)
+    return replace(
+        prefix,
+        keys=torch.cat([prefix.keys, null], dim=2),
+        values=torch.cat([prefix.values, null], dim=2),
+        positions=torch.cat([prefix.positions, extra]),
+        query_start=prefix.query_start + missing,
+        active=torch.nn.functional.pad(prefix.active, (0, missing), value=False),
+        mixture=mixture,
+    )

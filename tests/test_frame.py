@@ -1,0 +1,226 @@
+"""The frame of the house: pinned requirements, the direction of imports, no test left out in CI."""
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# The floors from the ground up. A module may import from its own floor and from those below it.
+FLOORS = [
+    {"cedkv.state", "cedkv.metrics", "cedkv.config", "cedkv.report", "cedkv.events", "cedkv.errors"},
+    {"cedkv.lm"},
+    {"cedkv.episodes"},
+    {"cedkv.evaluation"},
+    {"cedkv.optim"},
+    {"cedkv.methods"},
+    {"cedkv.gate"},
+    {"cedkv"},
+    {"cedkv.__main__", "components"},
+    {"app"},
+]
+FLOOR_OF = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
+
+
+def requirements(filename: str) -> dict[str, str]:
+    """The version specifier of every package in a requirements file."""
+    lines = (ROOT / filename).read_text(encoding="utf-8").splitlines()
+    named = (re.match(r"[\w.-]+", line) for line in lines if not line.startswith(("#", "-r ")))
+    return {normalised(name[0]): name.string[name.end() :] for name in named if name}
+
+
+def normalised(name: str) -> str:
+    """A package's name as the registry compares it: `PyYAML` is `pyyaml`, `huggingface_hub` has a hyphen."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def source_files(root: Path) -> list[Path]:
+    files = [*(root / "cedkv").rglob("*.py"), *(root / "components").rglob("*.py"), root / "app.py"]
+    return sorted(file for file in files if file.exists())
+
+
+def module_name(file: Path, root: Path) -> str:
+    return ".".join(file.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imported_modules(file: Path, root: Path) -> Iterator[tuple[int, str]]:
+    """Line and absolute name of all that a file imports, anywhere in it; `from a import b` gives `a.b`."""
+    package = list(file.relative_to(root).parent.parts)
+    for node in ast.walk(ast.parse(file.read_bytes(), str(file))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            origin = package[: len(package) - node.level + 1] if node.level else []
+            origin += node.module.split(".") if node.module else []
+            yield from ((node.lineno, ".".join([*origin, alias.name])) for alias in node.names)
+
+
+def room_of(module: str, root: Path) -> str:
+    """The part of the house that a module, or a name imported from one, belongs to."""
+    head, *rest = module.split(".")
+    if head == "cedkv" and rest:
+        inside = root / "cedkv" / rest[0]
+        if inside.is_dir() or inside.with_suffix(".py").exists():
+            return f"cedkv.{rest[0]}"
+    return head
+
+
+def import_violations(root: Path) -> list[str]:
+    """Every import that breaks a rule of the house, as `file:line: what is wrong`."""
+    found = []
+    for file in source_files(root):
+        room = room_of(module_name(file, root), root)
+        if room not in FLOOR_OF:
+            found.append(f"{file.relative_to(root)}: {room} has no floor; give it one in FLOORS")
+            continue
+        for line, module in imported_modules(file, root):
+            target = room_of(module, root)
+            upwards = FLOOR_OF.get(target, -1) > FLOOR_OF[room]
+            barred = (
+                (target == "gradio" and room.startswith("cedkv"))
+                or (target == "torch" and room == "components")
+                or (target == "transformers" and room != "cedkv.lm")
+            )
+            if upwards or barred:
+                found.append(f"{file.relative_to(root)}:{line}: {room} may not import {module}")
+    return found
+
+
+@pytest.mark.parametrize("filename", ["requirements.txt", "requirements-model.txt", "requirements-dev.txt"])
+def test_every_requirement_is_pinned_to_one_version(filename):
+    pins = requirements(filename)
+    assert pins
+    for name, specifier in pins.items():
+        assert re.fullmatch(r"==[0-9]+(\.[0-9]+)+", specifier), name
+
+
+def test_every_package_the_code_imports_is_a_requirement_of_its_own():
+    declared = requirements("requirements.txt").keys()
+    known = sys.stdlib_module_names | {"cedkv", "components", "app"}
+    distributions = packages_distributions()
+    for file in source_files(ROOT):
+        for line, module in imported_modules(file, ROOT):
+            top = module.partition(".")[0]
+            owners = {normalised(name) for name in distributions.get(top, [])}
+            assert top in known or owners & declared, f"{file.relative_to(ROOT)}:{line} imports {module}"
+
+
+def test_the_space_runs_the_gradio_that_is_pinned():
+    front_matter = yaml.safe_load((ROOT / "README.md").read_text(encoding="utf-8").split("---\n")[1])
+    assert requirements("requirements.txt")["gradio"] == f"=={front_matter['sdk_version']}"
+
+
+def test_a_space_is_not_asked_to_install_the_embedded_model():
+    (model,) = requirements("requirements-model.txt")
+    assert model not in requirements("requirements.txt")
+
+
+def test_the_engine_runs_without_gradio():
+    check = "import sys, cedkv, cedkv.__main__; sys.exit('gradio' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], cwd=ROOT).returncode == 0
+
+
+def test_imports_run_one_way():
+    assert import_violations(ROOT) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "statement", "allowed"),
+    [
+        ("cedkv/lm/load.py", "from cedkv.state.prefix import KVPrefix", True),
+        ("cedkv/lm/load.py", "from .rope import rotate", True),
+        ("cedkv/lm/load.py", "import transformers", True),
+        ("cedkv/methods/ced.py", "from ..optim import losses", True),
+        ("components/tab.py", "from cedkv import run_gate", True),
+        ("app.py", "import gradio, components.tab", True),
+        ("cedkv/lm/load.py", "import cedkv.methods.ced", False),
+        ("cedkv/lm/load.py", "from cedkv import gate", False),
+        ("cedkv/lm/load.py", "from cedkv import run_gate", False),
+        ("cedkv/lm/load.py", "from ..episodes import Episode", False),
+        ("cedkv/lm/load.py", "def late():\n    from .. import methods", False),
+        ("cedkv/state/prefix.py", "from transformers import DynamicCache", False),
+        ("cedkv/gate.py", "import gradio as gr", False),
+        ("cedkv/gate.py", "from components import tab", False),
+        ("cedkv/attic.py", "import json", False),
+        ("components/tab.py", "import torch.nn.functional as F", False),
+        ("components/tab.py", "import app", False),
+    ],
+)
+def test_an_import_against_the_rules_is_found(tmp_path, file, statement, allowed):
+    house = ["state/prefix", "lm/load", "episodes/episode", "optim/losses", "methods/ced", "gate"]
+    for path in [*(f"cedkv/{room}.py" for room in house), "components/tab.py", "app.py"]:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    assert import_violations(tmp_path) == []
+
+    (tmp_path / file).write_text(statement)
+    violations = import_violations(tmp_path)
+    assert not violations if allowed else len(violations) == 1 and violations[0].startswith(file)
+
+
+SKIPPING_TEST = """
+import pytest
+
+def test_that_passes():
+    assert True
+
+def test_that_needs_what_is_missing():
+    pytest.skip("not here")
+"""
+HUB_TEST = "tests/phase2/test_phase2_hf_smoke_optin.py"
+
+
+@pytest.mark.parametrize(
+    ("environment", "file", "source", "passes"),
+    [
+        ({}, "tests/test_it.py", SKIPPING_TEST, True),
+        ({"CI": "true"}, "tests/test_it.py", SKIPPING_TEST, False),
+        ({"CEDKV_NO_SKIPS": "1"}, "tests/test_it.py", SKIPPING_TEST, False),
+        ({"CI": "true"}, "tests/test_it.py", "import pytest\npytest.importorskip('no_such_package')", False),
+        ({"CI": "true"}, "tests/test_it.py", "import pytest\ndef test_it():\n    pytest.xfail('no')", False),
+        ({"CI": "true"}, HUB_TEST, SKIPPING_TEST, True),
+        ({"CI": "true", "RUN_HF_TESTS": "1"}, HUB_TEST, SKIPPING_TEST, False),
+    ],
+)
+def test_a_skipped_test_fails_the_run_in_ci(tmp_path, environment, file, source, passes):
+    (tmp_path / file).parent.mkdir(parents=True)
+    (tmp_path / file).write_text(source)
+    (tmp_path / "tests/test_more.py").write_text("def test_more():\n    assert True\n")
+    shutil.copy(ROOT / "tests/conftest.py", tmp_path / "tests")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    decisive = {"CI", "CEDKV_NO_SKIPS", "RUN_HF_TESTS"}
+    outside = {name: value for name, value in os.environ.items() if name not in decisive}
+
+    command = [sys.executable, "-m", "pytest", "tests"]
+    run = subprocess.run(command, cwd=tmp_path, env=outside | environment, capture_output=True, text=True)
+    closing_line = run.stdout.splitlines()[-1]
+
+    assert run.returncode == (0 if passes else 1), run.stdout
+    assert re.search(r"\d passed, 1 (skipped|xfailed) in ", closing_line)
+    assert ("this run must skip nothing" in run.stdout) == (not passes)
+
+
+def test_make_names_every_target():
+    shown = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    targets = re.findall(r"^  ([a-z]+) ", shown, re.MULTILINE)
+    assert targets == ["help", "app", "test", "gate", "lint", "bench", "clean"]
+
+
+def test_make_refuses_an_old_python(tmp_path):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    old = tmp_path / "python3.10"
+    old.write_text(f"#!/bin/sh\nexec {sys.executable} -c \"import sys; sys.version_info = (3, 10); $2\"\n")
+    old.chmod(0o755)
+    run = subprocess.run(["make", "app", f"PYTHON={old}"], cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 2
+    assert f"CED-KV needs Python 3.11 or newer; '{old}' is not" in run.stderr
+    assert not (tmp_path / ".venv").exists()
