@@ -15,6 +15,8 @@ Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 LayerScope = Literal["all", "top25"] | str | list[int]
 SelectMode = Literal["attention_diversity_span", "delimiter_span", "random_span", "causal_drop_span"]
 OffSource = Literal["fixed_stress", "hard_pool"]
+# Besides its own errors, PyYAML lets those of impossible dates and of deep nesting through.
+_YAML_ERRORS = (yaml.YAMLError, ValueError, RecursionError)
 
 
 class Settings(BaseModel):
@@ -133,9 +135,131 @@ class Phase2Settings(Settings):
     reporting: ReportingSettings = ReportingSettings()
 
 
+class KAnchorSettings(Settings):
+    policy: Literal["warm_start_fixed"] = Field(
+        "warm_start_fixed", description="With v_only, each slot keeps the key of the token it started from."
+    )
+
+
+class DelimiterSettings(Settings):
+    """Delimiter steering, applied post_topk_renorm_per_slot: on the weights that are really used."""
+
+    cap: float = Field(1.0, gt=0, le=1, description="Most delimiter mass a slot may have; the sink's slot is exempt.")
+    penalty: float = Field(0.0, ge=0, description="Weight of the squared delimiter mass above the cap, in L_str.")
+    warn_margin: float = Field(0.05, ge=0, le=1, description="Warn when mean delimiter mass comes this near the cap.")
+
+
+class MixtureSettings(Settings):
+    scope: Literal["shared", "per_layer", "per_head"] = Field(
+        "per_head", description="One mixture for all layers, one per layer, or one per layer and key/value head."
+    )
+    mix_mode: Literal["v_only", "kv"] = Field("v_only", description="Mix values only, or keys (pre-RoPE) too.")
+    k_anchor: KAnchorSettings = KAnchorSettings()
+    key_candidates: Literal["all", "input_and_delimiter_only"] = Field(
+        "all", description="Tokens that keys may come from (kv), and anchors."
+    )
+    value_candidates: Literal["all", "input_and_delimiter_only"] = Field(
+        "all", description="Tokens that values may come from; without output tokens no answer can be copied."
+    )
+    output_factor: float = Field(
+        0.5, ge=0, le=1, description="Factor on the weight of output tokens before a slot is renormalised."
+    )
+    delimiter: DelimiterSettings = DelimiterSettings()
+
+
+class MixtureScopeSettings(Settings):
+    mixture: LayerScope = Field(
+        "all", description="Layers whose slots are trained; elsewhere they stay copies of the tokens they started from."
+    )
+    injection: LayerScope = Field(
+        "all", description="Layers that see the slots: all, top25, last_n (last_8) or a list."
+    )
+
+
+class LossSettings(Settings):
+    lambda_on: float = Field(1.0, ge=0, description="Weight of L_on, the KL to the teacher on ON queries.")
+    lambda_off: float = Field(0.5, ge=0, description="Weight of L_off at the start; dual ascent raises it.")
+    lambda_str: float = Field(0.02, ge=0, description="Weight of L_str: entropy and overlap of the mixtures.")
+    tail_fraction: float = Field(
+        0.5, gt=0, le=1, description="Share of the OFF batch whose mean Delta is L_off (CVaR)."
+    )
+    on_tokens: Literal["first", "all"] = Field(
+        "first", description="Match the teacher on the first answer token, or on its whole greedy answer."
+    )
+
+
+class OptimSettings(Settings):
+    steps: int = Field(40, ge=1, le=5000, description="Training steps.")
+    lr: float = Field(0.3, gt=0, le=10, description="Learning rate of Adam on mixture logits.")
+    free_lr: float = Field(0.03, gt=0, le=10, description="Learning rate of Free-KV, relative to each slot's size.")
+    decay: Literal["cosine", "linear"] = Field("cosine", description="How the learning rate falls to a tenth.")
+    clip: float = Field(1.0, gt=0, description="Largest gradient norm.")
+    on_batch: int = Field(8, ge=1, le=256, description="ON queries per step.")
+    off_batch: int = Field(8, ge=1, le=256, description="OFF texts per step.")
+    topk_schedule: tuple[int, ...] = Field(
+        (32, 16, 8, 4), min_length=1, description="Tokens a slot may mix, in equal parts of the training."
+    )
+    tick_every: int = Field(10, ge=1, description="Steps between measurements of the real metrics.")
+    tick_on_samples: int = Field(16, ge=1, description="ON training queries read at a tick.")
+    tick_stress_samples: int = Field(64, ge=8, description="Fixed stress texts read at a tick.")
+    early_stop: bool = Field(False, description="Stop when the ticks' metrics stop improving.")
+    patience: int = Field(3, ge=1, description="Ticks without improvement before an early stop.")
+    free_sink: bool = Field(True, description="Free-KV: keep the first slot as the attention sink.")
+    train_dtype: Literal["model", "bfloat16"] = Field(
+        "model", description="Precision of the trunk while training; the gate judges in the model's own."
+    )
+
+
+class DualSettings(Settings):
+    enabled: bool = Field(True, description="Raise lambda_off while the OFF constraint is violated.")
+    target: float = Field(
+        1.0, gt=0, description="The constraint: stress p99 of Delta, as a share of the teacher's own."
+    )
+    eta: float = Field(1.0, gt=0, description="Step size of the ascent.")
+    ema_beta: float = Field(0.5, ge=0, lt=1, description="Smoothing of the measured p99.")
+    update_every: int = Field(1, ge=1, description="Ticks between updates.")
+    delta_clip: float = Field(1.0, gt=0, description="Largest violation that counts in one update.")
+    lambda_max: float = Field(5.0, gt=0, description="Upper bound of lambda_off.")
+
+
+class OffDataSettings(Settings):
+    off_train_source: Literal["hard_pool"] = Field("hard_pool", description="Where training samples OFF texts from.")
+    off_constraint_source: OffSource = Field("fixed_stress", description="What the OFF constraint is measured on.")
+    dual_metric_source: OffSource = Field("fixed_stress", description="What dual ascent reads.")
+    stress_samples: int = Field(256, ge=8, le=16384, description="Size of the fixed stress eval.")
+    pool_size: int = Field(48, ge=8, description="Texts kept in the hard pool.")
+    candidates: int = Field(48, ge=8, description="Fresh candidates per refill, mined for large Delta.")
+    refill_every: int = Field(15, ge=1, description="Steps between refills.")
+
+
+class Phase3Thresholds(Settings):
+    off_delta_p99_stress_max: float = Field(3.0, gt=0, description="Largest allowed p99 of Delta on the stress eval.")
+    acc_vs_teacher_min: float = Field(0.9, ge=0, description="Least accuracy as a share of the teacher's.")
+    kl_to_teacher_max: float = Field(0.3, gt=0, description="Largest KL(teacher || student) on ON queries, nats.")
+    delta_on_min: float = Field(0.5, ge=0, description="Least mean Delta on ON queries.")
+    overlap_max: float = Field(0.98, gt=0, le=1, description="Largest overlap of two slots' mixtures.")
+
+
+class Phase3Settings(Settings):
+    """Trained mixtures. Seed, model, runtime, evaluation and Select-KV are those of `phase2`."""
+
+    slots: int = Field(8, ge=1, le=128, description="Slots of the trained prefix, and of every baseline beside it.")
+    policy_mode: Literal["prod", "debug"] = Field(
+        "prod", description="prod refuses OFF constraint and dual sources that are not frozen; CI=true forces prod."
+    )
+    mixture: MixtureSettings = MixtureSettings()
+    layer_scope: MixtureScopeSettings = MixtureScopeSettings()
+    loss: LossSettings = LossSettings()
+    optim: OptimSettings = OptimSettings()
+    dual: DualSettings = DualSettings()
+    off: OffDataSettings = OffDataSettings()
+    thresholds: Phase3Thresholds = Phase3Thresholds()
+
+
 class Config(Settings):
     episode: EpisodeSettings = EpisodeSettings()
     phase2: Phase2Settings = Phase2Settings()
+    phase3: Phase3Settings = Phase3Settings()
 
 
 def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
@@ -160,10 +284,11 @@ def parse_config(text: str, source: str, overrides: Sequence[str] = ()) -> Confi
     try:
         tree = yaml.safe_load(text) or {}
         lines = dict(_key_lines(yaml.compose(text)))
-    except yaml.YAMLError as error:
+    except _YAML_ERRORS as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{source}{where}: not valid YAML: {getattr(error, 'problem', error)}") from error
+        problem = str(getattr(error, "problem", error)).splitlines()[0]
+        raise ConfigError(f"{source}{where}: not valid YAML: {problem}") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{source}: the top level must be a mapping of settings, not {type(tree).__name__}")
     for override in overrides:
@@ -204,7 +329,7 @@ def _apply(tree: dict, override: str) -> None:
             raise ConfigError(f"--set {override!r}: {parent!r} is a value, not a block of settings")
     try:
         tree[name] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
+    except _YAML_ERRORS as error:
         raise ConfigError(f"--set {override!r}: the value is not valid YAML") from error
 
 

@@ -83,6 +83,11 @@ class Judge:
         """`Delta` on ON queries: KL(student || base), nats."""
         return kl(view.first, self.base_on.first)
 
+    def observe(self, prefix: KVPrefix) -> dict[str, float]:
+        """What a training tick records of a state on the evaluation queries."""
+        view = self.on_view(prefix)
+        return {"eval_accuracy": view.accuracy, "eval_kl": kl(self.teacher_on.first, view.first).mean().item()}
+
     def on_scores(self, view: OnView) -> dict[str, float]:
         """The report's `on` entry of one view, means over queries; divergences in nats."""
         teacher, base = self.teacher_on.first, self.base_on.first

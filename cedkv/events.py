@@ -1,6 +1,7 @@
 """What long work tells while it runs. Both faces read the same events; cancelling is closing the generator."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 
@@ -12,6 +13,13 @@ class Progress:
     done: int
     total: int
     seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The run's folder is there; what is written into it stays, even if the work is cut short."""
+
+    folder: Path
 
 
 @dataclass(frozen=True)
@@ -48,14 +56,22 @@ class StepTrace:
 
 @dataclass(frozen=True)
 class Tick:
-    """The real metrics, measured while training goes on."""
+    """The real metrics, measured while training goes on.
+
+    train_kl, train_agreement : on ON training queries: KL(teacher || student) in nats, and how often both would say
+        the same. The best state is chosen by these and `stress_p99`.
+    stress_p99 : of `Delta` on the fixed stress eval, nats; what dual ascent reads.
+    eval_accuracy, eval_kl : on the evaluation queries, only where a gate is watching; nothing is chosen by them.
+    """
 
     method: str
     step: int
-    on_accuracy: float
-    on_kl: float
+    train_kl: float
+    train_agreement: float
     stress_p99: float
     role_mass: dict[str, float]
+    eval_accuracy: float | None = None
+    eval_kl: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return dict(vars(self))
@@ -84,4 +100,4 @@ class Done:
     result: Any = field(repr=False)
 
 
-Event = Progress | Warned | Sample | StepTrace | Tick | GateCriterion | Done
+Event = Progress | Opened | Warned | Sample | StepTrace | Tick | GateCriterion | Done

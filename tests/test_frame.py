@@ -25,6 +25,7 @@ FLOORS = [
     {"cedkv.methods"},
     {"cedkv.gate"},
     {"cedkv"},
+    {"cedkv.cli"},
     {"cedkv.__main__", "components"},
     {"app"},
 ]

@@ -91,12 +91,12 @@ def build_episode(
             f"{QUERY_ROOM} for the query; use fewer or shorter ones"
         )
     taken = {demo.input for demo in demos}
-    pairs = [pair for pair in held_out if pair.input not in taken]
+    pairs = list({pair.input: pair for pair in held_out if pair.input not in taken}.values())
     random.Random(seed).shuffle(pairs)
     judged, spare = pairs[:on_eval], [pair.input for pair in pairs[on_eval:]]
     taken |= {pair.input for pair in judged}
     if on_source == "pasted":
-        inputs = [text for text in dict.fromkeys(pasted_inputs) if text not in taken]
+        inputs = [text for text in dict.fromkeys(map(str.strip, pasted_inputs)) if text and text not in taken]
     elif on_source == "held_out" and spare:
         inputs = spare
     else:

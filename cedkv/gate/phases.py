@@ -6,7 +6,7 @@ from typing import Any
 
 from cedkv.config import Config
 from cedkv.events import GateCriterion
-from cedkv.gate.verdicts import phase2_criteria
+from cedkv.gate.verdicts import exploration_milestones, phase2_criteria, phase3_criteria
 from cedkv.methods import Workbench
 from cedkv.methods.select import random_trial
 from cedkv.state import KVPrefix
@@ -23,6 +23,7 @@ class Phase:
     off_sizes: Callable[[Config], dict[str, int]]
     criteria: Callable[[dict[str, Any], Config], Iterator[GateCriterion]]
     run_record: Callable[[dict[str, Any]], dict[str, Any]]
+    summary: Callable[[dict[str, Any]], dict[str, Any]]
     random_trial: Callable[[Workbench, int, int], KVPrefix]
 
 
@@ -42,6 +43,32 @@ def _phase2_record(report: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _phase3_record(report: dict[str, Any]) -> dict[str, Any]:
+    on, off = report["on"], report["off"]
+    return {
+        **{f"phase3_on_acc_{name}": scores["accuracy"] for name, scores in on.items()},
+        **{f"phase3_kl_to_teacher_{name}": scores["kl_to_teacher"] for name, scores in on.items()},
+        **{f"phase3_off_delta_p99_stress_{name}": splits["stress"]["delta_p99"] for name, splits in off.items()},
+        "phase3_gateA_pass": all(row["passed"] for row in report["gate_a"]),
+        "phase3_gateB_pass": all(row["passed"] for row in report["gate_b"]),
+    }
+
+
+def _phase3_summary(report: dict[str, Any]) -> dict[str, Any]:
+    """The student's own figures at the top of the report, and what is watched beside what decides."""
+    student, training = report["off"]["ced"], report["training"]["ced"]
+    return {
+        "off_delta_p99_stress": student["stress"]["delta_p99"],
+        "off_delta_p99_typical": student["typical"]["delta_p99"],
+        **{name: training[name] for name in ("phase3_loss_on", "phase3_loss_off", "phase3_loss_str")},
+        "lambda_off_trace": training["lambda_off_trace"],
+        "topk_trace": training["topk_trace"],
+        "correlations": training["correlations"],
+        "success_criteria": report["gate_b"],
+        "exploration_milestones": exploration_milestones(report["on"], report["off"]),
+    }
+
+
 PHASES = {
     2: Phase(
         number=2,
@@ -51,6 +78,23 @@ PHASES = {
         off_sizes=lambda config: dict.fromkeys(("typical", "stress"), config.phase2.eval.off_samples),
         criteria=lambda report, config: phase2_criteria(report["on"], report["off"], config.phase2.thresholds),
         run_record=_phase2_record,
+        summary=lambda report: {},
+        random_trial=random_trial,
+    ),
+    3: Phase(
+        number=3,
+        student="ced",
+        methods=("select", "few_shot", "ced", "free"),
+        slots=lambda config: config.phase3.slots,
+        off_sizes=lambda config: {
+            "typical": config.phase2.eval.off_samples,
+            "stress": config.phase3.off.stress_samples,
+        },
+        criteria=lambda report, config: phase3_criteria(
+            report["on"], report["off"], report["collapse"], config.phase3.thresholds
+        ),
+        run_record=_phase3_record,
+        summary=_phase3_summary,
         random_trial=random_trial,
     ),
 }

@@ -1,19 +1,21 @@
 """One run of the gate, from a config to a report, as a generator of events."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from cedkv.config import Config, dump_config
 from cedkv.episodes import episode_from_config
 from cedkv.evaluation import Judge, OnView
-from cedkv.events import Done, Event, GateCriterion, Progress, Sample
+from cedkv.events import Done, Event, GateCriterion, Opened, Progress, Sample
 from cedkv.gate.phases import PHASES, Phase
 from cedkv.gate.plumbing import check_plumbing, repeat_criterion
 from cedkv.gate.slots import describe_collapse, describe_roles, describe_slots
+from cedkv.gate.spans import score_spans
+from cedkv.gate.trained import constraint_warnings, describe_training
 from cedkv.lm import LanguageModel, load_model
-from cedkv.methods import METHODS, Extraction, Workbench
+from cedkv.methods import Extraction, Workbench, run_method
 from cedkv.report import RunFolder, dump_json, library_versions, new_run_id, timed
 from cedkv.state import KVPrefix
 
@@ -88,6 +90,8 @@ def iter_gate(
     yield Progress("preparing the episode", 0, 1)
     with timed(timing, "episode"):
         run = _open(config, PHASES[phase], lm, out, timing)
+        run.save(complete=False)
+    yield Opened(run.folder.path)
     yield from _judge_view(run, "base", None)
     yield from _judge_view(run, "teacher", run.judge.teacher)
     for method in run.phase.methods:
@@ -142,7 +146,7 @@ def _open(config: Config, phase: Phase, lm: LanguageModel, out: str | Path, timi
         "versions": library_versions(),
     }
     judge = Judge(lm, episode, bench.teacher, off)
-    return GateRun(phase, bench, judge, folder, GateReport(folder.path, data))
+    return GateRun(phase, replace(bench, observe=judge.observe), judge, folder, GateReport(folder.path, data))
 
 
 def _runtime_meta(lm: LanguageModel) -> dict[str, Any]:
@@ -159,13 +163,26 @@ def _runtime_meta(lm: LanguageModel) -> dict[str, Any]:
 
 def _extract(run: GateRun, method: str) -> Iterator[Event]:
     with run.part(f"extract_{method}"):
-        for event in METHODS[method](run.bench, run.phase.slots(run.config)):
+        for event in run_method(method, run.bench, run.phase.slots(run.config)):
             if isinstance(event, Done):
                 run.extractions[method] = event.result
             else:
                 yield event
-    for name, artifact in run.extractions[method].artifacts.items():
-        run.folder.write(f"artifacts/phase{run.phase.number}_{name}.json", dump_json(artifact))
+    artifacts, training = run.extractions[method].artifacts, run.extractions[method].training
+    for name, artifact in artifacts.items():
+        _write_artifact(run, name, artifact)
+    if training:
+        run.data.setdefault("training", {})[method] = describe_training(training)
+        _write_artifact(run, f"training_{method}", training)
+    if training and method == run.phase.student:
+        _write_artifact(run, "constraint_warn_trace", constraint_warnings(training))
+    if "selection" in artifacts:
+        with run.part("score_spans"):
+            yield from _span_samples(run, method, artifacts["selection"]["spans"])
+
+
+def _write_artifact(run: GateRun, name: str, artifact: Any) -> None:
+    run.folder.write(f"artifacts/phase{run.phase.number}_{name}.json", dump_json(artifact))
 
 
 def _judge_view(run: GateRun, name: str, prefix: KVPrefix | None) -> Iterator[Event]:
@@ -185,6 +202,13 @@ def _judge_view(run: GateRun, name: str, prefix: KVPrefix | None) -> Iterator[Ev
             off[split] = judge.off_scores(delta, split)
             yield from _off_samples(run, name, split, delta.tolist())
     run.save(complete=False)
+
+
+def _span_samples(run: GateRun, method: str, spans: list[dict[str, Any]]) -> Iterator[Sample]:
+    for scored in score_spans(run.bench, spans):
+        for rule in ("attention", "causal_drop"):
+            scored[f"phase{run.phase.number}_selection_score_{rule}"] = scored.pop(rule)
+        yield _write_sample(run, {"kind": "span", "view": method, **scored})
 
 
 def _on_samples(run: GateRun, name: str, view: OnView, answers: list[str]) -> Iterator[Sample]:
@@ -253,7 +277,7 @@ def _describe(run: GateRun) -> Iterator[Event]:
         "bytes": student.nbytes,
         "teacher_bytes": run.judge.teacher.nbytes,
     }
-    run.folder.write(f"artifacts/phase{run.phase.number}_prefix_meta.json", dump_json(meta))
+    _write_artifact(run, "prefix_meta", meta)
 
 
 def _decide(run: GateRun) -> Iterator[Event]:
@@ -264,6 +288,7 @@ def _decide(run: GateRun) -> Iterator[Event]:
         yield _add(run, repeat_criterion(_repeat(run), run.config.phase2.thresholds.repro_acc_tol))
     for criterion in run.phase.criteria(run.data, run.config):
         yield _add(run, criterion)
+    run.data.update(run.phase.summary(run.data))
     run.data["passed"] = all(row["passed"] for row in run.data["gate_a"] + run.data["gate_b"])
     run.folder.append_metric({"type": "run", **run.phase.run_record(run.data)})
 
@@ -279,6 +304,6 @@ def _repeat(run: GateRun) -> list[float]:
     repeats = [first]
     for _ in range(run.config.phase2.eval.repro_runs - 1):
         bench = Workbench(run.bench.lm, run.bench.episode, run.config)
-        *_, done = METHODS[run.phase.student](bench, run.phase.slots(run.config))
+        *_, done = run_method(run.phase.student, bench, run.phase.slots(run.config))
         repeats.append(run.judge.on_view(done.result.prefix).accuracy)
     return repeats

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from cedkv.config import Phase2Thresholds
+from cedkv.config import Phase2Thresholds, Phase3Thresholds
 from cedkv.events import GateCriterion
 
 
@@ -41,6 +41,80 @@ def phase2_criteria(on: dict, off: dict, thresholds: Phase2Thresholds) -> Iterat
         on["random"]["accuracy"],
         "The rule chooses better than chance: mean accuracy of the random trials.",
     )
+
+
+def phase3_criteria(on: dict, off: dict, collapse: dict, limits: Phase3Thresholds) -> Iterator[GateCriterion]:
+    """Whether the trained mixture is the teacher on the relation, harmless elsewhere, and better than copying."""
+    ced, select, teacher = on["ced"], on["select"], on["teacher"]
+    p99, demos_p99 = off["ced"]["stress"]["delta_p99"], off["teacher"]["stress"]["delta_p99"]
+    yield criterion(
+        "off_delta_p99_stress",
+        p99,
+        "<=",
+        limits.off_delta_p99_stress_max,
+        f"Effect on the fixed stress eval, 99th percentile of Delta (nats); the demonstrations score {demos_p99:.2f}.",
+    )
+    yield criterion(
+        "off_delta_p99_stress_vs_teacher",
+        p99,
+        "<=",
+        demos_p99,
+        "No more harmful than the demonstrations in the prompt (p99 of Delta, nats).",
+    )
+    yield criterion(
+        "acc_ced_vs_select", ced["accuracy"], ">=", select["accuracy"], "At least Select-KV's accuracy at the same S."
+    )
+    yield criterion(
+        "kl_ced_vs_select", ced["kl_to_teacher"], "<=", select["kl_to_teacher"], "No farther from the teacher (nats)."
+    )
+    yield criterion(
+        "acc_ced_vs_teacher",
+        ced["accuracy"],
+        ">=",
+        limits.acc_vs_teacher_min * teacher["accuracy"],
+        f"At least {limits.acc_vs_teacher_min:.2f} of the teacher's accuracy, {teacher['accuracy']:.2f}.",
+    )
+    yield criterion(
+        "kl_to_teacher_ced",
+        ced["kl_to_teacher"],
+        "<=",
+        limits.kl_to_teacher_max,
+        f"KL(teacher || student) on unseen queries, nats; the base is at {on['base']['kl_to_teacher']:.2f}.",
+    )
+    yield criterion(
+        "delta_on_mean", ced["delta_on_mean"], ">=", limits.delta_on_min, "The slots do something on ON queries (nats)."
+    )
+    yield criterion(
+        "slot_overlap_max",
+        collapse["overlap_max"],
+        "<=",
+        limits.overlap_max,
+        "Guardrail: no two slots mix the same tokens (1 is identical).",
+    )
+
+
+def exploration_milestones(on: dict, off: dict) -> list[dict]:
+    """Goals worth watching that do not decide the gate: the distance to teacher, few-shot and Free-KV."""
+    ced = on["ced"]
+    goals = [
+        criterion("acc_95_of_teacher", ced["accuracy"], ">=", 0.95 * on["teacher"]["accuracy"], "95 % of the teacher."),
+        criterion("kl_015", ced["kl_to_teacher"], "<=", 0.15, "KL(teacher || student) of 0.15 nats."),
+        criterion(
+            "acc_vs_few_shot", ced["accuracy"], ">=", on["few_shot"]["accuracy"], "Few-shot at equal tokens, accuracy."
+        ),
+        criterion(
+            "kl_vs_few_shot", ced["kl_to_teacher"], "<=", on["few_shot"]["kl_to_teacher"], "Few-shot, KL (nats)."
+        ),
+        criterion("kl_vs_free", ced["kl_to_teacher"], "<=", on["free"]["kl_to_teacher"], "Free-KV, KL (nats)."),
+        criterion(
+            "off_p99_vs_free",
+            off["ced"]["stress"]["delta_p99"],
+            "<=",
+            off["free"]["stress"]["delta_p99"],
+            "Free-KV, stress p99 of Delta (nats).",
+        ),
+    ]
+    return [goal.as_dict() for goal in goals]
 
 
 def criterion(name: str, value: float, op: str, threshold: float, about: str) -> GateCriterion:

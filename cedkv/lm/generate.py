@@ -1,5 +1,6 @@
 """Greedy or sampled continuation of many queries at once, behind any prefix."""
 
+import random
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -33,7 +34,7 @@ def stream_tokens(
     live = torch.arange(len(queries), device=lm.device)
     next_position = position[last] + 1
     generated: list[list[int]] = [[] for _ in queries]
-    for _ in range(max_new_tokens):
+    for left in reversed(range(max_new_tokens)):
         tokens = _choose(logits, temperature, generator)
         going = []
         for row, token in enumerate(tokens.tolist()):
@@ -43,10 +44,10 @@ def stream_tokens(
                 ended = stop is not None and stop in lm.decode([token])
             going.append(not ended)
         yield generated
+        if not left or not any(going):
+            return
         keep = torch.tensor(going, device=lm.device)
         live, next_position = live[keep], next_position[keep]
-        if not len(live):
-            return
         every = torch.arange(len(live), device=lm.device)
         logits = extend(lm, cache, tokens[keep], live, next_position, every)
         next_position = next_position + 1
@@ -62,9 +63,10 @@ def generate(
     stop: str | None = None,
 ) -> list[str]:
     """The text that follows each query. `stop` and what comes after it are cut off."""
-    texts = []
+    texts, pack_seeds = [], random.Random(seed)  # one seed for all packs would make them repeat each other's draws
     for part in pack_slices(queries):
-        *_, ids = stream_tokens(lm, queries[part], prefix, max_new_tokens, temperature, seed, stop)
+        pack_seed = pack_seeds.getrandbits(63)
+        *_, ids = stream_tokens(lm, queries[part], prefix, max_new_tokens, temperature, pack_seed, stop)
         texts += [lm.decode(row) for row in ids]
     return [text.split(stop)[0] for text in texts] if stop else texts
 

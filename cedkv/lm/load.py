@@ -1,11 +1,12 @@
 """Loading a frozen causal language model: the embedded default, a hub id, a local folder or a `.gguf` file."""
 
+import copy
 import hashlib
 import importlib.util
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -72,6 +73,12 @@ class LanguageModel:
         """The longest text, in tokens, that the model was made for."""
         return self.model.config.max_position_embeddings
 
+    def in_dtype(self, dtype: torch.dtype) -> "LanguageModel":
+        """The same model with a trunk of another precision; itself when it already has that one."""
+        if dtype == self.dtype:
+            return self
+        return replace(self, model=copy.deepcopy(self.model).to(dtype))
+
     @cached_property
     def key_source(self) -> KeySource:
         return key_source(self.model.config)
@@ -118,13 +125,23 @@ def load_model(id: str = EMBEDDED, dtype: str = "float32", device: str = "auto")
         config = AutoConfig.from_pretrained(folder)
         key_source(config)
         tokenizer = AutoTokenizer.from_pretrained(folder)
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, config=config, dtype=DTYPES[dtype], attn_implementation=PACKED_ATTENTION
+        model, loading = AutoModelForCausalLM.from_pretrained(
+            folder,
+            config=config,
+            dtype=DTYPES[dtype],
+            attn_implementation=PACKED_ATTENTION,
+            output_loading_info=True,
         )
     except ModelError:
         raise
     except Exception as error:  # transformers, safetensors and tokenizers raise many kinds for a broken file
         raise ModelError(f"model {id!r} cannot be read from {folder}: {_first_line(error)}") from error
+    if loading["missing_keys"]:  # transformers would go on with random numbers in their place
+        missing = sorted(loading["missing_keys"])
+        raise ModelError(
+            f"model {id!r} cannot be read from {folder}: {len(missing)} weights are missing, {missing[0]!r} first; "
+            "fetch the whole model again"
+        )
     model.requires_grad_(False).eval().to(where)
     return LanguageModel(model, tokenizer, name, fingerprint_folder(folder))
 

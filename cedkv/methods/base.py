@@ -1,9 +1,9 @@
 """What every extraction method takes and gives."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 from jaxtyping import Float
 from torch import Tensor
@@ -15,14 +15,20 @@ from cedkv.lm import LanguageModel, log_probs, prefix_attention, read_demo_kv
 from cedkv.lm.layers import layers_in_scope
 from cedkv.state import DemoKV, KVPrefix
 
+Observer = Callable[[KVPrefix], dict[str, float]]
+
 
 @dataclass(frozen=True)
 class Workbench:
-    """A model and an episode, with what several methods read from them computed once."""
+    """A model and an episode, with what several methods read from them computed once.
+
+    observe : measures a state on evaluation queries at training ticks. For the record only: nothing is chosen by it.
+    """
 
     lm: LanguageModel
     episode: Episode
     config: Config
+    observe: Observer | None = None
 
     @cached_property
     def demo_kv(self) -> DemoKV:
@@ -61,13 +67,13 @@ class Workbench:
 class Extraction:
     """What a method returns.
 
-    trace : per training step the terms of the loss; empty for methods that do not train.
+    training : the steps, ticks and lambda of a training, and why it stopped; empty for methods that do not train.
     artifacts : what the method wants written beside the report, by file stem.
     """
 
     method: str
     prefix: KVPrefix
-    trace: list[dict[str, float]] = field(default_factory=list)
+    training: dict[str, Any] = field(default_factory=dict)
     artifacts: dict[str, dict] = field(default_factory=dict)
 
 

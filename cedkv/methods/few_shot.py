@@ -22,7 +22,7 @@ def few_shot(bench: Workbench, slots: int) -> Iterator[Event]:
     chosen: list[int] = []
     best: tuple[float, KVPrefix | None] = (float("inf"), None)
     while True:
-        candidates = [demo for demo in _fitting(bench, chosen, slots)]
+        candidates = list(_fitting(bench, chosen, slots))
         if not candidates:
             break
         scored = []

@@ -138,20 +138,29 @@ def _fit(tokens: DemoTokens, span: Span, kept: set[int], slots: int, whole: bool
 
 
 def selected_prefix(bench: Workbench, indices: list[int], slots: int) -> KVPrefix:
-    """A prefix of one slot per selected token, padded with null slots up to `slots` where the settings say so.
+    """The selected tokens as `phase2` wants them injected: its layers, padded with null slots where it says so."""
+    phase2 = bench.config.phase2
+    prefix = token_prefix(bench, indices, phase2.select.source)
+    prefix = prefix.with_injection_layers(bench.layers(phase2.layer_scope.injection))
+    return pad_with_null_slots(prefix, slots) if phase2.prefix.padding_mode == "null_pad" else prefix
 
-    `copy` takes the token's KV as it is in the whole block; `reprefill` runs the selected tokens again as a short
-    prompt, so they no longer know of the others.
+
+def token_prefix(bench: Workbench, indices: list[int], source: str = "copy") -> KVPrefix:
+    """A prefix of one slot per token.
+
+    `copy` takes the token's KV as it is in the whole block; `reprefill` runs the tokens again as a short prompt, so
+    they no longer know of the others.
     """
-    tokens, demo_kv, phase2 = bench.episode.tokens, bench.demo_kv, bench.config.phase2
-    if phase2.select.source == "reprefill":
+    tokens, demo_kv = bench.episode.tokens, bench.demo_kv
+    if source == "reprefill":
         kv = read_demo_kv(bench.lm, tokens.take(indices))
         keys, values = kv.keys, kv.values
     else:
         keys, values = demo_kv.keys[:, :, indices], demo_kv.values[:, :, indices]
-    positions, query_start = slot_layout(len(indices), len(tokens), phase2.injection.positioning_mode, keys.device)
+    positioning = bench.config.phase2.injection.positioning_mode
+    positions, query_start = slot_layout(len(indices), len(tokens), positioning, keys.device)
     weights = torch.nn.functional.one_hot(torch.tensor(indices), len(tokens)).float()[None].to(keys.device)
-    prefix = KVPrefix(
+    return KVPrefix(
         keys=keys,
         values=values,
         positions=positions,
@@ -160,8 +169,6 @@ def selected_prefix(bench: Workbench, indices: list[int], slots: int) -> KVPrefi
         fingerprint=demo_kv.fingerprint,
         mixture=Mixture(weights, tokens),
     )
-    prefix = prefix.with_injection_layers(bench.layers(phase2.layer_scope.injection))
-    return pad_with_null_slots(prefix, slots) if phase2.prefix.padding_mode == "null_pad" else prefix
 
 
 @dataclass(frozen=True)

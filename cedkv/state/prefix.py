@@ -120,6 +120,9 @@ class KVPrefix:
         """Bytes of keys and values as injected."""
         return self.keys.nbytes + self.values.nbytes
 
+    def with_tensors(self, keys: Tensor, values: Tensor) -> "KVPrefix":
+        return replace(self, keys=keys, values=values)
+
     def with_active(self, active: Bool[Tensor, "layers slots"]) -> "KVPrefix":
         return replace(self, active=active)
 

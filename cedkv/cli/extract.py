@@ -1,0 +1,56 @@
+"""Make a relation state from demonstrations and save it to a file."""
+
+import argparse
+
+from cedkv.cli.inspect import slots_table
+from cedkv.cli.options import add_config_options, check_writable, config_from, positive
+from cedkv.cli.show import ProgressLine, drain, kib, table
+from cedkv.config import Config
+from cedkv.episodes import episode_from_config
+from cedkv.events import Progress
+from cedkv.lm import load_model
+from cedkv.methods import METHODS, Extraction, iter_extract
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_config_options(parser)
+    parser.add_argument("--method", choices=METHODS, default="ced", help="how slots are made (default: ced)")
+    parser.add_argument("--slots", type=positive, default=8, metavar="S", help="slots of the prefix (default: 8)")
+    parser.add_argument("--out", required=True, metavar="FILE", help="the state file, such as state.safetensors")
+
+
+def run(args: argparse.Namespace) -> int:
+    check_writable(args.out)
+    config = _config(args)
+    progress = ProgressLine()
+    progress.show(Progress("loading the model", 0, 1))
+    lm = load_model(config.phase2.model.id, config.phase2.runtime.torch_dtype, config.phase2.runtime.device)
+    progress.show(Progress("preparing the episode", 0, 1))
+    episode = episode_from_config(lm, config)
+    extraction = drain(iter_extract(lm, episode, args.method, args.slots, config), progress)
+    extraction.prefix.save(args.out)
+    print(summary(extraction, tokens=len(episode.tokens)))
+    print(args.out)
+    return 0
+
+
+def _config(args: argparse.Namespace) -> Config:
+    config = config_from(args)
+    pairs_given = config.episode.task_file or "task" in config.episode.model_fields_set
+    if config.episode.demos_file and not pairs_given:
+        # The model makes up the queries, which takes a while; extraction judges none, so it needs few of them.
+        return config_from(args, "phase2.eval.on_samples=1")
+    return config
+
+
+def summary(extraction: Extraction, tokens: int) -> str:
+    """What was made of how much, and each slot's tokens."""
+    prefix = extraction.prefix
+    rows = [
+        ["method", extraction.method],
+        ["task", prefix.meta["task"]],
+        ["model", prefix.meta["model"]],
+        ["slots", f"{prefix.slots}, in place of {tokens} tokens"],
+        ["size", f"{kib(prefix.nbytes)}, in place of {kib(prefix.meta['teacher_bytes'])}"],
+    ]
+    return "\n\n".join([table(rows), slots_table(prefix)])

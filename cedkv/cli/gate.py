@@ -1,0 +1,86 @@
+"""Judge a relation's KV prefix with Gate A and Gate B and write the report."""
+
+import argparse
+from typing import Any
+
+from cedkv.cli.options import add_config_options, add_setting, config_from
+from cedkv.cli.show import ProgressLine, table
+from cedkv.config import choices
+from cedkv.events import Done, Opened
+from cedkv.gate import GateReport, iter_gate
+from cedkv.gate.phases import PHASES
+from cedkv.lm.load import DTYPES
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_config_options(parser)
+    parser.add_argument(
+        "--phase", type=int, choices=sorted(PHASES), default=2, help="2: Select-KV, 3: trained mixtures"
+    )
+    parser.add_argument("--out", default="runs", metavar="DIR", help="the run's folder appears in it (default: runs)")
+    legacy = parser.add_argument_group("flags of the original plans")
+    add_setting(legacy, "--phase2-model-id", "phase2.model.id", metavar="ID")
+    add_setting(legacy, "--phase2-device", "phase2.runtime.device", choices=choices("phase2.runtime.device"))
+    add_setting(legacy, "--phase2-max-on", "phase2.eval.on_samples", type=int, metavar="N")
+    add_setting(legacy, "--phase2-max-off", "phase2.eval.off_samples", type=int, metavar="N")
+    add_setting(legacy, "--phase2-prefix-len", "phase2.prefix_len", type=int, metavar="N")
+    add_setting(legacy, "--phase2-select-mode", "phase2.select.mode", choices=choices("phase2.select.mode"))
+    add_setting(legacy, "--phase2-dtype", "phase2.runtime.torch_dtype", type=_dtype, metavar="DTYPE")
+    for phase in (2, 3):
+        # Nothing to switch on: the schema refuses every backend but the real one, with or without the flag.
+        legacy.add_argument(f"--phase{phase}-strict-hf", action="store_true", help="only real models; always so here")
+
+
+def _dtype(name: str) -> str:
+    """The setting's name for `bf16` and the like; the schema judges whatever else is given."""
+    return str(DTYPES.get(name, name)).removeprefix("torch.")
+
+
+def run(args: argparse.Namespace) -> int:
+    report = _judge(args)
+    print(views_table(report.data))
+    print()
+    print(gates_table(report.data))
+    print()
+    print("The gate passes." if report.passed else "The gate fails.")
+    print(report.folder)
+    return 0 if report.passed else 1
+
+
+def _judge(args: argparse.Namespace) -> GateReport:
+    progress, folder = ProgressLine(), None
+    events = iter_gate(config_from(args), args.phase, out=args.out)
+    try:
+        for event in events:
+            if isinstance(event, Opened):
+                folder = event.folder
+            progress.show(event)
+        assert isinstance(event, Done)
+        return event.result
+    except KeyboardInterrupt:
+        kept = f"what was measured so far is kept in {folder}" if folder else "nothing had been measured yet"
+        raise KeyboardInterrupt(kept) from None
+    finally:
+        progress.close()
+
+
+def views_table(report: dict[str, Any]) -> str:
+    """Every view's accuracy and distance on ON queries, and its effect on the OFF stress set."""
+    rows = [["view", "accuracy", "exact", "KL to teacher", "OFF p99"]]
+    for name, on in report["on"].items():
+        exact = f"{on['exact_match']:.2f}" if "exact_match" in on else ""
+        off = report["off"][name]["stress"]["delta_p99"]
+        rows.append([name, f"{on['accuracy']:.2f}", exact, f"{on['kl_to_teacher']:.3f}", f"{off:.3f}"])
+    return table(rows, right=(1, 2, 3, 4))
+
+
+def gates_table(report: dict[str, Any]) -> str:
+    """Both gates, one criterion a line: value, bound, verdict."""
+    rows = [["gate", "criterion", "value", "", "threshold", "verdict"]]
+    for gate in ("a", "b"):
+        for row in report[f"gate_{gate}"]:
+            verdict = "PASS" if row["passed"] else "FAIL"
+            rows.append(
+                [gate.upper(), row["name"], f"{row['value']:.4g}", row["op"], f"{row['threshold']:.4g}", verdict]
+            )
+    return table(rows, right=(2, 4))

@@ -1,0 +1,91 @@
+"""Options that several commands share, and how they become settings."""
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from cedkv.config import Config, EpisodeSettings, load_config, setting
+from cedkv.episodes import Demonstration, parse_demos
+from cedkv.errors import DemoError, OutputError
+
+
+def add_setting(parser: argparse._ActionsContainer, flag: str, path: str, **options: Any) -> None:
+    """A flag that stands for one setting; its help is the setting's own description."""
+    options.setdefault("help", setting(path).description)
+    parser.add_argument(flag, dest=path, action=_Override, **options)
+
+
+class _Override(argparse.Action):
+    """Collects `path=value` overrides in the order in which they were given."""
+
+    def __call__(self, parser, namespace, value, option_string=None) -> None:
+        # Written as JSON, a text stays a text: a task called `yes` must not become a truth value.
+        given = value if self.dest == "set" else f"{self.dest}={json.dumps(value)}"
+        namespace.overrides = [*namespace.overrides, given]
+
+
+def add_config_options(parser: argparse.ArgumentParser) -> None:
+    """`--config`, `--set`, the relation (`--task`, `--task-file`, `--demos`) and `--model`."""
+    parser.set_defaults(overrides=[])
+    parser.add_argument("--config", metavar="FILE", help="YAML file of settings; without it every default holds")
+    add_setting(parser, "--task", "episode.task", metavar="NAME")
+    add_setting(parser, "--task-file", "episode.task_file", metavar="FILE")
+    add_setting(parser, "--demos", "episode.demos_file", metavar="FILE")
+    add_setting(parser, "--model", "phase2.model.id", metavar="ID")
+    parser.add_argument(
+        "--set",
+        action=_Override,
+        metavar="A.B=C",
+        help="any other setting, such as phase2.select.span_len=2; may be repeated, later ones win",
+    )
+
+
+def config_from(args: argparse.Namespace, *more: str) -> Config:
+    """The file's settings, then `more` overrides, then the user's own.
+
+    A relation named on the command line replaces the file's: its task would be another relation's held-out pairs.
+    """
+    config = load_config(args.config, [*more, *args.overrides])
+    named = {override.partition("=")[0] for override in args.overrides}
+    relation = {"episode.task": "task", "episode.task_file": "task_file", "episode.demos_file": "demos_file"}
+    if not named & relation.keys():
+        return config
+    replaced = {field for path, field in relation.items() if path not in named}
+    kept = config.episode.model_fields_set - replaced
+    episode = EpisodeSettings(**{field: getattr(config.episode, field) for field in kept})
+    return config.model_copy(update={"episode": episode})
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1, as argparse's `type`."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def read_demos(path: str) -> list[Demonstration]:
+    """Demonstrations from a file in any of the formats that can be pasted."""
+    try:
+        return parse_demos(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DemoError(f"demonstrations file {path!r} cannot be read: {error}") from error
+
+
+def check_writable(path: str) -> None:
+    """Find out before the work, not after it, that its result could not be written.
+
+    Raises
+    ------
+    OutputError
+        `path` is a folder, or its folder cannot be written.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise OutputError(f"output {path!r} is a folder; give the name of a file")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=target.parent).close()
+    except OSError as error:
+        raise OutputError(f"output {path!r} cannot be written: {error.strerror}; choose another --out") from error

@@ -1,0 +1,23 @@
+"""CED-KV: slots as sparse convex mixtures of the demonstrations' own KV, trained to be the teacher on the relation
+and nothing anywhere else."""
+
+from collections.abc import Iterator
+
+from cedkv.events import Event
+from cedkv.methods.base import Workbench
+from cedkv.methods.training import attention_by_kv_head, train_slots, warm_prefix
+from cedkv.optim.mixture import MixtureSlots
+
+
+def ced_kv(bench: Workbench, slots: int) -> Iterator[Event]:
+    """Train a mixture as `phase3.mixture` says, warm-started from the anchors."""
+    phase3 = bench.config.phase3
+    mixture = MixtureSlots.warm_start(
+        bench.demo_kv,
+        warm_prefix(bench, slots),
+        attention_by_kv_head(bench),
+        phase3.mixture,
+        bench.layers(phase3.layer_scope.mixture),
+        phase3.optim.lr,
+    )
+    yield from train_slots(bench, "ced", mixture)

@@ -1,0 +1,175 @@
+"""The training loop: one packed forward per step, for mixtures and for free slots alike."""
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cedkv.config import Phase3Settings
+from cedkv.errors import NonFiniteError
+from cedkv.events import Event, StepTrace, Tick, Warned
+from cedkv.lm import LanguageModel, packed_logits
+from cedkv.optim.dual import DualLambda
+from cedkv.optim.losses import Losses, off_loss, on_loss
+from cedkv.optim.mixture import TrainableSlots
+from cedkv.optim.pool import HardPool, PooledText
+from cedkv.optim.schedule import rate_at, top_k_at
+from cedkv.state import KVPrefix
+
+# A tick counts as an improvement when the objective falls by more than this share.
+_IMPROVEMENT = 0.01
+
+
+@dataclass(frozen=True)
+class OnTargets:
+    """ON training queries with the teacher's log-probabilities of the rows that are read, computed once.
+
+    reads : rows read at the end of each query; more than one when whole answers are matched.
+    """
+
+    ids: list[tuple[int, ...]]
+    reads: list[int]
+    teacher: list[Float[Tensor, "rows vocab"]]
+
+
+@dataclass
+class Training:
+    """Everything one training needs, and what it leaves behind."""
+
+    method: str
+    lm: LanguageModel
+    slots: TrainableSlots
+    targets: OnTargets
+    pool: HardPool
+    dual: DualLambda
+    measure: Callable[[KVPrefix, int], Tick]
+    settings: Phase3Settings
+    seed: int
+    trace: list[StepTrace] = field(default_factory=list)
+    ticks: list[Tick] = field(default_factory=list)
+    stopped: str = ""
+    best: KVPrefix | None = None
+    best_objective: float = float("inf")
+
+    def top_k(self, step: int) -> int:
+        return top_k_at(step, self.settings.optim.steps, self.settings.optim.topk_schedule)
+
+
+def run_training(training: Training) -> Iterator[Event]:
+    """Train the slots; the best state and all traces are left in `training`.
+
+    Closing the generator stops within a step and keeps the best state so far. A non-finite term stops the
+    training with a warning that names the step and the term, keeping the last good state.
+    """
+    optim, draw = training.settings.optim, random.Random(training.seed)
+    adam = torch.optim.Adam(training.slots.parameters, lr=training.slots.learning_rate, betas=(0.9, 0.95))
+    schedule = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: rate_at(step, optim.steps, optim.decay))
+    training.best = detached(training.slots.prefix(optim.topk_schedule[-1]))
+    for step in range(optim.steps):
+        started = time.perf_counter()
+        if step % training.settings.off.refill_every == 0:
+            training.pool.refill(
+                detached(training.slots.prefix(training.top_k(step))), training.settings.off.candidates
+            )
+        try:
+            losses = take_step(training, adam, step, _sample(training.targets, optim.on_batch, draw))
+        except NonFiniteError as error:
+            training.stopped = str(error)
+            yield Warned(f"{training.method}: training stopped, {error}; the last good state is kept")
+            return
+        schedule.step()
+        yield _record(training, step, losses, time.perf_counter() - started)
+        if (step + 1) % optim.tick_every == 0 or step + 1 == optim.steps:
+            yield _tick(training, step)
+            if optim.early_stop and _stalled(training):
+                training.stopped = f"step {step + 1}: {optim.patience} ticks without improvement"
+                return
+
+
+def take_step(training: Training, adam: torch.optim.Optimizer, step: int, on: OnTargets) -> Losses:
+    """One step: losses of a batch, gradients, update. Raises `NonFiniteError` before anything is updated."""
+    settings = training.settings
+    off = training.pool.sample(settings.optim.off_batch)
+    losses = batch_losses(training.lm, training.slots, on, off, training.top_k(step), settings.loss.tail_fraction)
+    losses.require_finite(step)
+    adam.zero_grad()
+    losses.total(settings.loss.lambda_on, training.dual.value, settings.loss.lambda_str).backward()
+    norm = torch.nn.utils.clip_grad_norm_(training.slots.parameters, settings.optim.clip)
+    if not torch.isfinite(norm):
+        raise NonFiniteError(f"step {step}: the gradient is {norm.item()}; lower phase3.optim.lr or use float32")
+    adam.step()
+    return losses
+
+
+def batch_losses(
+    lm: LanguageModel,
+    slots: TrainableSlots,
+    on: OnTargets,
+    off: list[PooledText],
+    top_k: int,
+    tail_fraction: float,
+) -> Losses:
+    """The loss terms of ON queries and OFF texts from one packed forward, the LM head only on the rows read."""
+    queries = [*on.ids, *(text.ids for text in off)]
+    reads = [*on.reads, *([1] * len(off))]
+    student = packed_logits(lm, queries, slots.prefix(top_k), reads).float().log_softmax(dim=-1)
+    answers = sum(on.reads)
+    return Losses(
+        on=on_loss(student[:answers], torch.cat(on.teacher)),
+        off=off_loss(student[answers:], torch.stack([text.base for text in off]), tail_fraction),
+        structure=slots.structure_loss(top_k),
+    )
+
+
+def detached(prefix: KVPrefix) -> KVPrefix:
+    """A prefix cut off from the computation that made it."""
+    return prefix.with_tensors(prefix.keys.detach(), prefix.values.detach())
+
+
+def _sample(targets: OnTargets, count: int, draw: random.Random) -> OnTargets:
+    rows = draw.sample(range(len(targets.ids)), min(count, len(targets.ids)))
+    return OnTargets(
+        [targets.ids[row] for row in rows],
+        [targets.reads[row] for row in rows],
+        [targets.teacher[row] for row in rows],
+    )
+
+
+def _record(training: Training, step: int, losses: Losses, seconds: float) -> StepTrace:
+    trace = StepTrace(
+        method=training.method,
+        step=step,
+        steps=training.settings.optim.steps,
+        loss_on=losses.on.item(),
+        loss_off=losses.off.item(),
+        loss_str=losses.structure.item(),
+        lambda_off=training.dual.value,
+        top_k=training.top_k(step),
+        seconds=seconds,
+    )
+    training.trace.append(trace)
+    return trace
+
+
+def _tick(training: Training, step: int) -> Tick:
+    state = detached(training.slots.prefix(training.settings.optim.topk_schedule[-1]))
+    tick = training.measure(state, step)
+    training.ticks.append(tick)
+    training.dual.update(step, tick.stress_p99)
+    # Above the bound a nat of p99 costs as much as a nat of ON KL; below it OFF effect does not count.
+    objective = tick.train_kl + max(tick.stress_p99 - training.dual.bound, 0.0)
+    if training.top_k(step) == training.settings.optim.topk_schedule[-1] and objective < training.best_objective:
+        training.best, training.best_objective = state, objective
+    return tick
+
+
+def _stalled(training: Training) -> bool:
+    bound, patience = training.dual.bound, training.settings.optim.patience
+    history = [tick.train_kl + max(tick.stress_p99 - bound, 0.0) for tick in training.ticks]
+    if len(history) <= patience:
+        return False
+    return min(history[-patience:]) > min(history[:-patience]) * (1 - _IMPROVEMENT)

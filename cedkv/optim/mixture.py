@@ -1,0 +1,208 @@
+"""Trainable slots: the sparse convex mixture, and the unconstrained slots it is compared with."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from cedkv.config import DelimiterSettings, MixtureSettings
+from cedkv.state import DemoKV, KVPrefix, Mixture
+
+# Logit of a slot's own anchor above the others at the start: about 0.9 of the mass among 32 tokens.
+_ANCHOR_LOGIT = 5.0
+
+
+def sparse_softmax(
+    logits: Float[Tensor, "*rows tokens"], top_k: int, allowed: Bool[Tensor, " tokens"] | None = None
+) -> Float[Tensor, "*rows tokens"]:
+    """Softmax, top-k mask, renormalise: a convex combination of at most `top_k` tokens per row.
+
+    Computed as the softmax of the `top_k` largest logits, which is the same. The mask is taken as constant, so
+    gradients reach only the tokens that are mixed.
+    """
+    if allowed is not None:
+        logits = logits.masked_fill(~allowed, -torch.inf)
+        top_k = min(top_k, int(allowed.sum()))
+    kept = logits.topk(min(top_k, logits.shape[-1]), dim=-1)
+    return torch.zeros_like(logits).scatter(-1, kept.indices, kept.values.softmax(dim=-1))
+
+
+def cap_mass(
+    weights: Float[Tensor, "*rows tokens"], capped: Bool[Tensor, " tokens"], cap: float
+) -> Float[Tensor, "*rows tokens"]:
+    """Scale the capped tokens of each row down to a total of `cap` and the others up, where the row has others."""
+    mass = (weights * capped).sum(-1, keepdim=True)
+    over = (mass > cap) & (mass < 1)
+    down, up = cap / mass.clamp_min(cap), (1 - cap) / (1 - mass).clamp_min(1e-9)
+    return torch.where(over, torch.where(capped, weights * down, weights * up), weights)
+
+
+class TrainableSlots(Protocol):
+    """What the training loop needs of slots."""
+
+    parameters: list[Tensor]
+    learning_rate: float
+
+    def prefix(self, top_k: int) -> KVPrefix:
+        """The slots as they are now, differentiable in the parameters."""
+        ...
+
+    def structure_loss(self, top_k: int) -> Float[Tensor, ""]:
+        """L_str: what keeps slots sparse and different."""
+        ...
+
+
+@dataclass
+class MixtureSlots:
+    """Slots as sparse convex mixtures of demonstration tokens.
+
+    logits : `[layers or 1, kv_heads or 1, slots, tokens]`, fp32, the only parameters.
+    anchors : the token each slot started from. Its key is the slot's key with `v_only`.
+    """
+
+    demo_kv: DemoKV
+    anchors: Int[Tensor, " slots"]
+    template: KVPrefix
+    settings: MixtureSettings
+    layers: list[int]
+    learning_rate: float
+    logits: Float[Tensor, "scope_layers scope_heads slots tokens"]
+
+    @classmethod
+    def warm_start(
+        cls,
+        demo_kv: DemoKV,
+        warm: KVPrefix,
+        attention: Float[Tensor, "layers heads tokens"],
+        settings: MixtureSettings,
+        layers: list[int],
+        learning_rate: float,
+    ) -> "MixtureSlots":
+        """Start from a prefix of copied tokens: each slot mostly its own token, the rest by the teacher's attention.
+
+        attention : mean attention of ON queries to each token, per layer and key/value head.
+        """
+        anchors = warm.mixture.weights[0].argmax(-1)
+        share = attention.clamp_min(1e-6).log()
+        if settings.scope == "shared":
+            share = share.mean(dim=(0, 1), keepdim=True)
+        elif settings.scope == "per_layer":
+            share = share.mean(dim=1, keepdim=True)
+        share = share - share.amax(-1, keepdim=True)
+        logits = share[:, :, None].repeat(1, 1, len(anchors), 1)
+        logits.scatter_(-1, anchors.expand(*logits.shape[:-1])[..., None], _ANCHOR_LOGIT)
+        return cls(demo_kv, anchors, warm, settings, layers, learning_rate, logits.requires_grad_())
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        return [self.logits]
+
+    @property
+    def _roles(self) -> Sequence[str]:
+        return self.demo_kv.tokens.roles
+
+    def _is(self, role: str) -> Bool[Tensor, " tokens"]:
+        return torch.tensor([r == role for r in self._roles], device=self.logits.device)
+
+    def _allowed(self, policy: str) -> Bool[Tensor, " tokens"]:
+        return ~self._is("output") if policy == "input_and_delimiter_only" else ~self._is("")
+
+    def value_weights(self, top_k: int) -> Float[Tensor, "scope_layers scope_heads slots tokens"]:
+        """The mixtures in force: candidate policy, output factor, top-k, delimiter cap."""
+        factor = self.settings.output_factor if self.settings.value_candidates == "all" else 1.0
+        bias = torch.where(self._is("output"), torch.tensor(max(factor, 1e-9)).log(), 0.0)
+        policy = "all" if self.settings.value_candidates == "all" and factor > 0 else "input_and_delimiter_only"
+        weights = sparse_softmax(self.logits + bias, top_k, self._allowed(policy))
+        if self.settings.delimiter.cap < 1:
+            capped = cap_mass(weights, self._is("delimiter"), self.settings.delimiter.cap)
+            weights = torch.where((self.anchors == 0)[:, None], weights, capped)
+        return weights
+
+    def key_weights(self, top_k: int) -> Float[Tensor, "scope_layers scope_heads slots tokens"]:
+        """The keys' mixtures: those of the values, or with `v_only` the anchors."""
+        if self.settings.mix_mode == "v_only":
+            return torch.nn.functional.one_hot(self.anchors, self.logits.shape[-1]).float()[None, None]
+        return sparse_softmax(self.logits, top_k, self._allowed(self.settings.key_candidates))
+
+    def prefix(self, top_k: int) -> KVPrefix:
+        values, keys = self.value_weights(top_k), self.key_weights(top_k)
+        if len(self.layers) < self.demo_kv.keys.shape[0]:
+            values, keys = self._only_trained_layers(values), self._only_trained_layers(keys)
+        mixed = values.mean(1)
+        return replace(
+            self.template,
+            keys=_mix(keys, self.demo_kv.keys),
+            values=_mix(values, self.demo_kv.values),
+            mixture=Mixture(mixed.detach(), self.demo_kv.tokens, None if keys is values else keys.mean(1).detach()),
+        )
+
+    def _only_trained_layers(self, weights: Tensor) -> Float[Tensor, "layers scope_heads slots tokens"]:
+        """The mixtures in the layers they are trained for, the anchors in the others."""
+        trained = torch.zeros(self.demo_kv.keys.shape[0], 1, 1, 1, dtype=torch.bool, device=weights.device)
+        trained[self.layers] = True
+        anchors = torch.nn.functional.one_hot(self.anchors, weights.shape[-1]).float()
+        return torch.where(trained, weights, anchors)
+
+    def structure_loss(self, top_k: int) -> Float[Tensor, ""]:
+        """Mean entropy of the mixtures plus mean overlap of two slots (cosine), plus the delimiter penalty."""
+        weights = self.value_weights(top_k)
+        entropy = torch.special.entr(weights).sum(-1).mean()
+        unit = torch.nn.functional.normalize(weights, dim=-1)
+        cosine = unit @ unit.mT
+        slots = cosine.shape[-1]
+        overlap = (cosine.sum() - cosine.diagonal(dim1=-2, dim2=-1).sum()) / (
+            cosine.numel() / slots * max(slots - 1, 1)
+        )
+        return entropy + overlap + self._delimiter_penalty(weights, self.settings.delimiter)
+
+    def _delimiter_penalty(self, weights: Tensor, steering: DelimiterSettings) -> Float[Tensor, ""] | float:
+        if steering.penalty == 0:
+            return 0.0
+        mass = (weights * self._is("delimiter")).sum(-1)[..., self.anchors != 0]
+        return steering.penalty * (mass - steering.cap).clamp_min(0).square().mean()
+
+
+def _mix(
+    weights: Float[Tensor, "scope_layers scope_heads slots tokens"],
+    vectors: Float[Tensor, "layers kv_heads tokens head_dim"],
+) -> Float[Tensor, "layers kv_heads slots head_dim"]:
+    """Convex combinations of keys or values, in fp32 whatever the model's dtype."""
+    return weights.expand(*vectors.shape[:2], -1, -1) @ vectors.float()
+
+
+@dataclass
+class FreeSlots:
+    """Unconstrained slots: keys and values are the parameters (prefix tuning, Li & Liang 2021; as in PEFT's cartridge).
+
+    Parameters are offsets from the warm start in units of each layer's and head's own key and value size, so that
+    one learning rate serves all. With `frozen_sink` the first slot stays as it is.
+    """
+
+    template: KVPrefix
+    learning_rate: float
+    frozen_sink: bool
+    parameters: list[Tensor]
+
+    @classmethod
+    def warm_start(cls, warm: KVPrefix, learning_rate: float, frozen_sink: bool) -> "FreeSlots":
+        offsets = [torch.zeros_like(warm.keys, dtype=torch.float32, requires_grad=True) for _ in range(2)]
+        return cls(replace(warm, mixture=None), learning_rate, frozen_sink, offsets)
+
+    def prefix(self, top_k: int) -> KVPrefix:
+        keys, values = (
+            self._moved(start.float(), offset)
+            for start, offset in zip((self.template.keys, self.template.values), self.parameters, strict=True)
+        )
+        return replace(self.template, keys=keys, values=values)
+
+    def _moved(self, start: Tensor, offset: Tensor) -> Float[Tensor, "layers kv_heads slots head_dim"]:
+        size = start.square().mean(dim=(2, 3), keepdim=True).sqrt()
+        if self.frozen_sink:
+            offset = torch.cat([torch.zeros_like(offset[:, :, :1]), offset[:, :, 1:]], dim=2)
+        return start + size * offset
+
+    def structure_loss(self, top_k: int) -> Float[Tensor, ""]:
+        return torch.zeros((), device=self.template.keys.device)

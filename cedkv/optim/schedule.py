@@ -1,0 +1,18 @@
+"""What changes from step to step: top-k and learning rate."""
+
+import math
+from collections.abc import Sequence
+
+_FINAL_RATE = 0.1
+
+
+def top_k_at(step: int, steps: int, schedule: Sequence[int]) -> int:
+    """The top-k of a step: the schedule's entries in equal parts of the training, the last one at the end."""
+    return schedule[min(step * len(schedule) // steps, len(schedule) - 1)]
+
+
+def rate_at(step: int, steps: int, decay: str) -> float:
+    """The learning rate of a step as a share of the first one's; it ends at a tenth."""
+    progress = step / max(steps - 1, 1)
+    fall = (1 + math.cos(math.pi * progress)) / 2 if decay == "cosine" else 1 - progress
+    return _FINAL_RATE + (1 - _FINAL_RATE) * fall

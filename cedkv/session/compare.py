@@ -1,0 +1,112 @@
+"""One query in several views at once: streamed text, next tokens on one scale, and how far the views are apart."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from cedkv.errors import CedKVError
+from cedkv.lm import LanguageModel, log_probs, stream_tokens
+from cedkv.metrics import kl
+from cedkv.state import KVPrefix
+
+
+@dataclass(frozen=True)
+class View:
+    """One column: what this view generates and what it expects next.
+
+    tokens, probabilities, teacher_probabilities : the view's most likely next tokens, what it gives them and what
+        the teacher gives them.
+    delta : KL(this view || base), nats. kl_to_teacher : KL(teacher || this view), nats; as in the report's `on`.
+    """
+
+    name: str
+    tokens: tuple[str, ...]
+    probabilities: tuple[float, ...]
+    teacher_probabilities: tuple[float, ...]
+    delta: float
+    kl_to_teacher: float
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The same query in several views. `done` once all text is there."""
+
+    query: str
+    views: tuple[View, ...]
+    done: bool = False
+
+    def view(self, name: str) -> View:
+        return next(view for view in self.views if view.name == name)
+
+
+def iter_compare(
+    lm: LanguageModel,
+    query: str,
+    prefixes: dict[str, KVPrefix | None],
+    *,
+    top_k: int = 6,
+    max_new_tokens: int = 16,
+    stop: str | None = None,
+) -> Iterator[Comparison]:
+    """Compare views of one text, first their next tokens, then their texts as they grow.
+
+    Parameters
+    ----------
+    query : the text as the model sees it, template applied.
+    prefixes : per view its prefix; must hold `base` (None) and `teacher`.
+    stop : what ends a generated answer; None lets all views run on.
+
+    Raises
+    ------
+    CedKVError
+        The query is empty or leaves no room in the model's context.
+    """
+    ids = lm.encode(query)
+    longest = max(prefix.query_start for prefix in prefixes.values() if prefix is not None)
+    if not ids:
+        raise CedKVError("the query is empty; write something to compare")
+    if longest + len(ids) + max_new_tokens > lm.context:
+        raise CedKVError(
+            f"the query has {len(ids)} tokens; with {longest} of demonstrations and {max_new_tokens} to generate "
+            f"that is more than the {lm.context} that {lm.id} takes"
+        )
+    comparison = Comparison(query, _next_tokens(lm, ids, prefixes, top_k))
+    yield comparison
+    streams = {
+        name: stream_tokens(lm, [ids], prefix, max_new_tokens, stop=stop) for name, prefix in prefixes.items()
+    }
+    while streams:
+        for name in list(streams):
+            generated = next(streams[name], None)
+            if generated is None:
+                del streams[name]
+                continue
+            text = lm.decode(generated[0])
+            text = text.split(stop)[0] if stop else text
+            comparison = replace(comparison, views=_with_text(comparison.views, name, text))
+        yield comparison
+    yield replace(comparison, done=True)
+
+
+def _next_tokens(
+    lm: LanguageModel, ids: list[int], prefixes: dict[str, KVPrefix | None], top_k: int
+) -> tuple[View, ...]:
+    rows = {name: log_probs(lm, [ids], prefix)[0] for name, prefix in prefixes.items()}
+    views = []
+    for name, row in rows.items():
+        best = row.topk(top_k)
+        views.append(
+            View(
+                name=name,
+                tokens=tuple(lm.decode([token]) for token in best.indices.tolist()),
+                probabilities=tuple(best.values.exp().tolist()),
+                teacher_probabilities=tuple(rows["teacher"][best.indices].exp().tolist()),
+                delta=kl(row, rows["base"]).item(),
+                kl_to_teacher=kl(rows["teacher"], row).item(),
+            )
+        )
+    return tuple(views)
+
+
+def _with_text(views: tuple[View, ...], name: str, text: str) -> tuple[View, ...]:
+    return tuple(replace(view, text=text) if view.name == name else view for view in views)

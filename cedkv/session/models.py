@@ -1,0 +1,54 @@
+"""The loaded model that all sessions share: loaded once, in the background, replaced when another one is asked for."""
+
+import threading
+import time
+from dataclasses import dataclass
+
+from cedkv.config import Config
+from cedkv.errors import CedKVError
+from cedkv.lm import LanguageModel, load_model
+
+
+@dataclass(frozen=True)
+class ModelStatus:
+    """What the page says about the model. `state` is one of `loading`, `ready`, `failed`."""
+
+    state: str
+    name: str
+    detail: str
+
+
+class ModelShelf:
+    """One model at a time. Use of the model is serialised by the caller; this only guards loading."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._key: tuple[str, str, str] | None = None
+        self._lm: LanguageModel | None = None
+        self.status = ModelStatus("loading", "", "loading the model")
+
+    def get(self, config: Config) -> LanguageModel:
+        """The model a config names, loaded if it is not the one at hand.
+
+        Raises
+        ------
+        ModelError
+            It cannot be had; the one at hand stays.
+        """
+        key = (config.phase2.model.id, config.phase2.runtime.torch_dtype, config.phase2.runtime.device)
+        with self._lock:
+            if key != self._key:
+                self._load(key)
+            return self._lm
+
+    def _load(self, key: tuple[str, str, str]) -> None:
+        before, started = self.status, time.perf_counter()
+        self.status = ModelStatus("loading", key[0], "loading")
+        try:
+            lm = load_model(*key)
+        except CedKVError as error:
+            self.status = before if self._lm else ModelStatus("failed", key[0], str(error))
+            raise
+        self._key, self._lm = key, lm
+        where = f"{lm.device.type} · {str(lm.dtype).removeprefix('torch.')}"
+        self.status = ModelStatus("ready", lm.id, f"{where} · loaded in {time.perf_counter() - started:.1f} s")

@@ -1,0 +1,124 @@
+"""A run as its folder tells it: the one source of everything a face shows, whoever made the folder."""
+
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cedkv.config import Config, load_config
+from cedkv.errors import CedKVError
+
+if TYPE_CHECKING:
+    from cedkv.state import KVPrefix
+
+_REPORTS = ("report_phase3.json", "report_phase2.json", "report_extract.json")
+_STUDENTS = ("ced", "select", "free")
+
+
+class RunError(CedKVError):
+    """A run folder or its files cannot be shown."""
+
+
+@dataclass
+class Run:
+    """A finished, cancelled or opened run.
+
+    note : how it came to be here, such as `example` or `opened`; empty for the session's own runs.
+    teacher : the demonstrations' whole cache, once somebody has read it.
+    """
+
+    folder: Path
+    note: str = ""
+    teacher: "KVPrefix | None" = None
+    _prefixes: dict[str, "KVPrefix"] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        return self.folder.name
+
+    @cached_property
+    def report(self) -> dict[str, Any]:
+        """The report of the highest phase in the folder.
+
+        Raises
+        ------
+        RunError
+            There is none, or it cannot be read.
+        """
+        path = next((self.folder / name for name in _REPORTS if (self.folder / name).is_file()), None)
+        if path is None:
+            raise RunError(f"run {self.id!r} has no report; it ended before anything was measured")
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunError(f"{path.name} of run {self.id!r} cannot be read: {error}") from error
+
+    @cached_property
+    def config(self) -> Config:
+        return load_config(self.folder / "config.yaml")
+
+    @cached_property
+    def samples(self) -> list[dict[str, Any]]:
+        """The `sample` records of metrics.jsonl; a line cut short by an interruption is left out."""
+        path = self.folder / "metrics.jsonl"
+        if not path.is_file():
+            return []
+        found = []
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                record = json.loads(line)
+            except ValueError:
+                continue
+            if record.get("type") == "sample":
+                found.append(record)
+        return found
+
+    @property
+    def judged(self) -> bool:
+        """Whether the gate's verdict is in."""
+        return bool(self.report.get("gate_b"))
+
+    @property
+    def methods(self) -> list[str]:
+        """The methods whose state files are in the folder, the student first."""
+        names = sorted(path.stem for path in (self.folder / "artifacts").glob("*.safetensors"))
+        return sorted(names, key=lambda name: name != self.student)
+
+    @property
+    def student(self) -> str:
+        """The method that the run is about: what the gate judged, else what was extracted."""
+        present = {path.stem for path in (self.folder / "artifacts").glob("*.safetensors")}
+        if self.report.get("method") in present:
+            return self.report["method"]
+        return next((name for name in _STUDENTS if name in present), min(present, default=""))
+
+    @property
+    def template(self) -> str:
+        return self.report["episode"]["template"]
+
+    def prefix(self, method: str) -> "KVPrefix":
+        """The state of one method, read once.
+
+        Raises
+        ------
+        RunError
+            The run has no state of this method.
+        StateError
+            The file is damaged.
+        """
+        if method not in self._prefixes:
+            from cedkv.state import KVPrefix
+
+            if method not in self.methods:
+                raise RunError(f"run {self.id!r} has no state of {method!r}; it has {', '.join(self.methods) or 'none'}")
+            self._prefixes[method] = KVPrefix.load(self.state_file(method))
+        return self._prefixes[method]
+
+    def state_file(self, method: str) -> Path:
+        return self.folder / "artifacts" / f"{method}.safetensors"
+
+    def selection(self) -> dict[str, Any] | None:
+        """Select-KV's chosen spans with their scores, where the method ran."""
+        path = next((self.folder / "artifacts").glob("phase*_selection.json"), None)
+        return json.loads(path.read_text(encoding="utf-8")) if path else None

@@ -1,0 +1,184 @@
+"""Everything a face asks of the engine, per session: runs, comparisons, slots. Plain data out, no widgets."""
+
+import json
+import random
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+
+from cedkv.config import Config, dump_config
+from cedkv.episodes import Demonstration, episode_from_config, get_template, load_task, make_query, parse_demos
+from cedkv.errors import CedKVError
+from cedkv.events import Done, Event, Progress
+from cedkv.gate import iter_gate
+from cedkv.gate.slots import describe_collapse, describe_roles, describe_slots
+from cedkv.lm import LanguageModel, read_demo_kv
+from cedkv.methods import METHODS, Extraction, iter_extract
+from cedkv.report import RunFolder, dump_json, library_versions, new_run_id, write_whole
+from cedkv.session.compare import Comparison, iter_compare
+from cedkv.session.limits import LimitError, Limits
+from cedkv.session.models import ModelShelf
+from cedkv.session.runs import Run
+from cedkv.session.store import SessionStore
+from cedkv.state import KVPrefix
+
+
+class Service:
+    """The engine behind one server. Calls that use the model must not overlap; the face's queue sees to that."""
+
+    def __init__(self, limits: Limits, store: SessionStore) -> None:
+        self.limits, self.store = limits, store
+        self.models = ModelShelf()
+
+    @property
+    def methods(self) -> list[str]:
+        return list(METHODS)
+
+    def task_demos(self, config: Config) -> list[tuple[str, str]]:
+        """The demonstrations that a config without a demonstrations file draws from its task."""
+        return drawn_demos(config)
+
+    def prepare(self, session: str, config: Config, demos: Sequence[tuple[str, str]], own: bool) -> Config:
+        """The config of a run, checked against the limits; edited or `own` demonstrations become a file of the session.
+
+        Raises
+        ------
+        CedKVError
+            A limit is passed or the demonstrations cannot be used.
+        """
+        self.limits.check_config(config)
+        self.limits.check_demos(len(demos), sum(len(x) + len(y) for x, y in demos))
+        if not own and list(demos) == drawn_demos(config):
+            return config
+        lines = "".join(json.dumps({"input": x, "output": y}, ensure_ascii=False) + "\n" for x, y in demos)
+        parse_demos(lines)
+        path = self.store.folder(session) / "demonstrations.jsonl"
+        write_whole(path, lines)
+        episode = config.episode.model_dump(exclude_unset=True, exclude={"task"} if own else set())
+        kept = {name: value for name, value in config.model_dump(exclude_unset=True).items() if name != "episode"}
+        return Config.model_validate({**kept, "episode": {**episode, "demos_file": str(path)}})
+
+    def iter_run(self, session: str, config: Config, method: str) -> Iterator[Event]:
+        """Extract with one method; the last event is `Done(Run)`."""
+        started = time.perf_counter()
+        yield Progress("loading the model", 0, 1)
+        lm = self.models.get(config)
+        yield Progress("preparing the episode", 0, 1)
+        episode = episode_from_config(lm, config)
+        slots = config.phase2.prefix_len
+        folder = RunFolder(self.store.folder(session), new_run_id(episode.task, 0, slots).replace("phase0", method))
+        folder.write("config.yaml", dump_config(config))
+        for event in self._limited(iter_extract(lm, episode, method, slots, config)):
+            if isinstance(event, Done):
+                extraction = event.result
+            else:
+                yield event
+        report = _extract_report(lm, episode, config, extraction, folder.path.name, time.perf_counter() - started)
+        folder.write("report_extract.json", dump_json(report))
+        for name, artifact in extraction.artifacts.items():
+            folder.write(f"artifacts/phase2_{name}.json", dump_json(artifact))
+        extraction.prefix.save(folder.path / "artifacts" / f"{method}.safetensors")
+        yield Done(self.store.add(session, Run(folder.path)))
+
+    def iter_gate(self, session: str, config: Config, phase: int) -> Iterator[Event]:
+        """The headless gate with the session's folder as its output; the last event is `Done(Run)`."""
+        yield Progress("loading the model", 0, 1)
+        lm = self.models.get(config)
+        for event in self._limited(iter_gate(config, phase, lm=lm, out=self.store.folder(session))):
+            yield Done(self.store.add(session, Run(event.result.folder))) if isinstance(event, Done) else event
+
+    def iter_compare(
+        self, session: str, run_id: str, query: str, views: Sequence[str] = (), plain: bool = False
+    ) -> Iterator[Comparison]:
+        """Base, teacher, the run's student and the other `views` on one query.
+
+        Parameters
+        ----------
+        plain : the text stands as it is; else it becomes a query of the run's template.
+        """
+        self.limits.check_query(query)
+        run = self.store.get(session, run_id)
+        lm = self.model_of(run)
+        template = get_template(run.template)
+        prefixes: dict[str, KVPrefix | None] = {"base": None, "teacher": self.teacher(run, lm)}
+        prefixes |= {name: run.prefix(name) for name in dict.fromkeys([run.student, *views])}
+        text = query if plain else make_query(lm, template, query).text
+        yield from iter_compare(lm, text, prefixes, stop=None if plain else template.stop)
+
+    def model_of(self, run: Run) -> LanguageModel:
+        """The model a run was made with.
+
+        Raises
+        ------
+        CedKVError
+            The model at hand under that name is another one.
+        """
+        lm = self.models.get(run.config)
+        made_with = run.report["model"]["fingerprint"]
+        if lm.fingerprint != made_with:
+            raise CedKVError(f"run {run.id!r} was made with a model of fingerprint {made_with}, not {lm.fingerprint}")
+        return lm
+
+    def teacher(self, run: Run, lm: LanguageModel) -> KVPrefix:
+        """The demonstrations' whole cache, from the tokens that the run's states carry."""
+        if run.teacher is None:
+            mixtures = [mixture for method in run.methods if (mixture := run.prefix(method).mixture)]
+            if not mixtures:
+                raise CedKVError(f"run {run.id!r} has no state that names its demonstrations' tokens")
+            run.teacher = read_demo_kv(lm, mixtures[0].tokens).as_prefix()
+        return run.teacher
+
+    def _limited(self, events: Iterator[Event]) -> Iterator[Event]:
+        """The same events until the run time of this deployment is used up."""
+        started = time.perf_counter()
+        with closing(events):
+            for event in events:
+                yield event
+                if time.perf_counter() - started > self.limits.run_seconds:
+                    raise LimitError(
+                        f"the run took more than the {self.limits.run_seconds} s that this deployment allows; "
+                        "ask for fewer samples or steps"
+                    )
+
+
+def drawn_demos(config: Config) -> list[tuple[str, str]]:
+    """The demonstrations that `episode_from_config` draws from the config's task."""
+    pairs = list(load_task(config.episode.task).pairs)
+    pairs = [Demonstration(*pair) for pair in pairs]
+    random.Random(config.phase2.seed).shuffle(pairs)
+    return [(demo.input, demo.output) for demo in pairs[: config.episode.demos]]
+
+
+def _extract_report(lm, episode, config: Config, extraction: Extraction, run_id: str, seconds: float) -> dict:
+    """A report of the gate's shape with what an extraction alone can say."""
+    return {
+        "run_id": run_id,
+        "phase": 0,
+        "method": extraction.method,
+        "complete": True,
+        "seed": config.phase2.seed,
+        "slots_budget": config.phase2.prefix_len,
+        "model": {
+            "id": lm.id,
+            "fingerprint": lm.fingerprint,
+            "dtype": str(lm.dtype).removeprefix("torch."),
+            "device": str(lm.device),
+        },
+        "episode": {
+            "task": episode.task,
+            "demos": len(episode.demos),
+            "tokens": len(episode.tokens),
+            "template": episode.template.text,
+        },
+        "slots": describe_slots(extraction.prefix, config.phase2.reporting.topk_tokens),
+        "role_mass": describe_roles(extraction.prefix),
+        "collapse": describe_collapse(extraction.prefix),
+        "trace": extraction.trace,
+        "timing": {"total": seconds},
+        "versions": library_versions(),
+    }
+
+
+def open_service(limits: Limits, root: Path, shared: list[Run]) -> Service:
+    return Service(limits, SessionStore(root, limits, shared))

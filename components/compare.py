@@ -1,0 +1,75 @@
+"""Compare: one query in several views, side by side. Every other tab leads here."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import gradio as gr
+
+from components.headline import empty_html
+from components.text import esc, number, token, visible
+from components.theme import view_color, view_name
+
+if TYPE_CHECKING:
+    from cedkv.session.compare import Comparison, View
+
+
+@dataclass(frozen=True)
+class CompareTab:
+    query: gr.Textbox
+    plain: gr.Checkbox
+    views: gr.CheckboxGroup
+    ask: gr.Button
+    columns: gr.HTML
+
+
+def build_compare() -> CompareTab:
+    with gr.Row(equal_height=True, elem_classes="ck-ask"):
+        query = gr.Textbox(
+            label="query", value="jump", elem_id="query", scale=4, min_width=200, submit_btn=False, max_lines=4
+        )
+        ask = gr.Button("Compare", variant="primary", elem_id="ask", scale=0, min_width=96)
+    with gr.Row():
+        plain = gr.Checkbox(False, label="as plain text, without the template", container=False, elem_id="plain")
+        views = gr.CheckboxGroup([], label="further columns", container=False, show_label=False, elem_id="views")
+    columns = gr.HTML(empty_html("Nothing compared yet", "Press Run, then ask a query."), elem_id="columns")
+    return CompareTab(query, plain, views, ask, columns)
+
+
+def comparison_html(comparison: "Comparison", student: str) -> str:
+    """The columns. All bars share one scale, 0 to 100 %; the thin line is the teacher's probability."""
+    columns = "".join(_column(view, student) for view in comparison.views)
+    return (
+        f'<div class="ck"><div class="ck-asked muted">the model reads <bdi>{esc(visible(comparison.query))}</bdi></div>'
+        f'<div class="ck-cols">{columns}</div>'
+        '<div class="ck-legend">bars: probability of the next token, 0 to 100 % in every column · '
+        '<span><i style="background:var(--ck-teacher);width:2px"></i>the teacher’s probability of the same token</span>'
+        "</div></div>"
+    )
+
+
+def _column(view: "View", student: str) -> str:
+    role = "student" if view.name == student else view.name
+    name = f"student · {view_name(view.name)}" if view.name == student else view_name(view.name)
+    bars = "".join(map(_bar, view.tokens, view.probabilities, view.teacher_probabilities))
+    return (
+        f'<section class="ck-col" data-view="{esc(role)}" style="--c:{view_color(view.name, student)}">'
+        f'<div class="name">{esc(name)}</div><div class="said"><bdi>{esc(visible(view.text))}</bdi></div>{bars}'
+        f'<div class="kl">{_distances(view)}</div></section>'
+    )
+
+
+def _bar(text: str, probability: float, teacher: float) -> str:
+    return (
+        f'<div class="ck-bar" title="{esc(visible(text))}: {probability:.4f}, teacher {teacher:.4f}">{token(text)}'
+        f'<span class="track"><span class="fill" style="width:{probability:.2%}"></span>'
+        f'<span class="mark" style="left:{teacher:.2%}"></span></span><span class="num">{probability:.0%}</span></div>'
+    )
+
+
+def _distances(view: "View") -> str:
+    parts = []
+    if view.name != "base":
+        parts.append(f"effect on base {number(view.delta)} nats")
+    if view.name != "teacher":
+        parts.append(f"KL to teacher {number(view.kl_to_teacher)} nats")
+    return " · ".join(parts)

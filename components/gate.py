@@ -1,0 +1,67 @@
+"""Gate: one row per criterion. What it asks, the value, the threshold, the margin, the verdict."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from cedkv.session.runs import Run
+from components.headline import empty_html
+from components.text import esc, number
+
+
+@dataclass(frozen=True)
+class GateTab:
+    table: gr.HTML
+
+
+def build_gate() -> GateTab:
+    return GateTab(gr.HTML(gate_html(None), elem_id="gate-table"))
+
+
+def gate_html(run: Run | None) -> str:
+    if run is None or not run.report.get("gate_a"):
+        return empty_html("Not judged yet", "Press Run gate: it asks unseen queries and OFF texts, and takes a minute.")
+    return criteria_html(run.report["gate_a"], run.report.get("gate_b", []))
+
+
+def criteria_html(gate_a: list[dict[str, Any]], gate_b: list[dict[str, Any]]) -> str:
+    """Both gates as tables, from the report's own rows."""
+    titles = {"A": "Gate A · is the plumbing sound?", "B": "Gate B · does the state work, and is it harmless?"}
+    tables = [_table(titles[gate], rows) for gate, rows in (("A", gate_a), ("B", gate_b)) if rows]
+    return f'<div class="ck">{"".join(tables)}</div>'
+
+
+def margin(value: float, op: str, threshold: float) -> float:
+    """How far a value is on the right (positive) or wrong side of its threshold, -1 to 1, as a share of the larger."""
+    distance = value - threshold if op == ">=" else threshold - value
+    scale = max(abs(value), abs(threshold))
+    return max(-1.0, min(1.0, distance / scale)) if scale else 0.0
+
+
+def _table(title: str, rows: list[dict[str, Any]]) -> str:
+    head = "<tr><th>asks</th><th class=num>value</th><th></th><th class=num>threshold</th><th>margin</th><th>verdict</th></tr>"
+    return (
+        f'<h3>{esc(title)}</h3><div class="ck-scroll"><table class="ck-gate"><thead>{head}</thead>'
+        f"<tbody>{''.join(map(_row, rows))}</tbody></table></div><br>"
+    )
+
+
+def _row(row: dict[str, Any]) -> str:
+    share = margin(row["value"], row["op"], row["threshold"])
+    left, width = (50, share * 50) if share >= 0 else (50 + share * 50, -share * 50)
+    color = "var(--ck-teacher)" if row["passed"] else "var(--ck-student)"
+    verdict = "pass" if row["passed"] else "fail"
+    sign = {">=": "≥", "<=": "≤"}[row["op"]]
+    return (
+        f'<tr data-name="{esc(row["name"])}"><td>{esc(row["about"])}<br><span class="muted mono">{esc(row["name"])}</span></td>'
+        f'<td class="num">{_shown(row["value"])}</td><td>{sign}</td><td class="num">{_shown(row["threshold"])}</td>'
+        f'<td><div class="ck-margin" title="{share:+.0%} of the larger of value and threshold">'
+        f'<span class="fill" style="left:{left:.1f}%;width:{width:.1f}%;background:{color}"></span>'
+        f'<span class="line"></span></div></td><td><span class="ck-verdict {verdict}">{verdict}</span></td></tr>'
+    )
+
+
+def _shown(value: float) -> str:
+    return number(value) if math.isfinite(value) else esc(value)

@@ -1,0 +1,75 @@
+"""The strip above the tabs: which run this is, its verdict, and four numbers, each with its yardstick."""
+
+from typing import Any
+
+from cedkv.session.runs import Run
+from components.text import esc, number
+from components.theme import view_name
+
+
+def top_html(state: str, name: str, detail: str) -> str:
+    """The page's first line: its name, and how the model is."""
+    return (
+        '<div class="ck ck-top"><b>CED-KV</b><span class="muted">what does each slot do, and is it safe?</span>'
+        f'<span class="model mono"><i class="ck-dot {esc(state)}"></i>{esc(name)} <span class="muted">{esc(detail)}</span>'
+        "</span></div>"
+    )
+
+
+def headline_html(run: Run | None) -> str:
+    if run is None:
+        return empty_html("No run yet", "Choose demonstrations on the left and press Run.")
+    report, student = run.report, run.student
+    what = (
+        f"{esc(report['episode']['task'])} · S={report['slots_budget']} · {esc(view_name(student))}"
+        f"<small>{esc(run.note + ' · ' if run.note else '')}{esc(run.id)}</small>"
+    )
+    stats = "".join(_stats(report, student)) if run.judged else _unjudged(report)
+    return f'<div class="ck ck-head"><div class="what">{what}</div>{_verdicts(report)}{stats}</div>'
+
+
+def empty_html(title: str, advice: str) -> str:
+    """What a part of the page shows while it has nothing to show."""
+    return f'<div class="ck"><div class="ck-empty"><b>{esc(title)}</b>{esc(advice)}</div></div>'
+
+
+def _verdicts(report: dict[str, Any]) -> str:
+    parts = []
+    for gate, rows in (("A", report.get("gate_a")), ("B", report.get("gate_b"))):
+        if not rows:
+            parts.append(f'<span class="ck-verdict none">Gate {gate} not run</span>')
+        elif all(row["passed"] for row in rows):
+            parts.append(f'<span class="ck-verdict pass">Gate {gate} passed</span>')
+        else:
+            failed = sum(not row["passed"] for row in rows)
+            parts.append(f'<span class="ck-verdict fail">Gate {gate} failed ({failed} of {len(rows)})</span>')
+    return f'<div class="ck-stat">{" ".join(parts)}</div>'
+
+
+def _stats(report: dict[str, Any], student: str) -> list[str]:
+    on, off = report["on"], report["off"]
+    mine, teacher = on[student], on["teacher"]
+    return [
+        stat("accuracy", number(mine["accuracy"]), f"teacher {number(teacher['accuracy'])}"),
+        stat("KL to teacher, nats", number(mine["kl_to_teacher"]), f"base {number(on['base']['kl_to_teacher'])}"),
+        stat(
+            "OFF effect p99, nats",
+            number(off[student]["stress"]["delta_p99"]),
+            f"demonstrations {number(off['teacher']['stress']['delta_p99'])}",
+        ),
+        stat("answer log-prob gain", number(mine["answer_logprob_gain"]), f"teacher {number(teacher['answer_logprob_gain'])}"),
+    ]
+
+
+def _unjudged(report: dict[str, Any]) -> str:
+    collapse = report["collapse"]
+    return stat(
+        "effective rank of values", number(collapse["effective_rank_values"], 1), f"of {report['slots_budget']} slots"
+    ) + stat("made in", f"{report['timing']['total']:.1f} s", "press Run gate to judge it")
+
+
+def stat(name: str, value: str, yardstick: str) -> str:
+    return (
+        f'<div class="ck-stat"><span class="k">{esc(name)}</span><span class="v">{esc(value)}</span> '
+        f'<span class="of">{esc(yardstick)}</span></div>'
+    )

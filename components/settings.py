@@ -1,0 +1,124 @@
+"""Widgets for settings, made from the config schema: type, bounds, choices and help come from there alone."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, get_args, get_origin
+
+import gradio as gr
+import yaml
+from pydantic import BaseModel
+
+from cedkv.config import Config, setting
+
+# Set by the setup rail itself, or meant for the command line only.
+_ELSEWHERE = {
+    "episode.task", "episode.task_file", "episode.demos_file", "episode.demos", "episode.template",
+    "episode.on_source", "episode.pasted_inputs", "phase2.runtime.backend", "phase2.runtime.allow_mock_fallback",
+    "phase2.model.id", "phase2.prefix_len",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SettingsForm:
+    """Widgets by the dotted path of their setting."""
+
+    widgets: dict[str, gr.components.Component]
+
+    @property
+    def paths(self) -> list[str]:
+        return list(self.widgets)
+
+    def components(self) -> list[gr.components.Component]:
+        return list(self.widgets.values())
+
+    def values(self, config: Config) -> list[Any]:
+        """What the widgets show for a config."""
+        return [shown(value_of(config, path)) for path in self.widgets]
+
+
+def leaf_settings(block: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
+    """The dotted path of every setting, in the schema's order."""
+    for name, field in block.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from leaf_settings(field.annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def advanced_groups() -> dict[str, list[str]]:
+    """The settings that have no place of their own in the rail, by the block they belong to."""
+    groups: dict[str, list[str]] = {}
+    for path in leaf_settings():
+        if path not in _ELSEWHERE:
+            block = path.rpartition(".")[0]
+            groups.setdefault(block, []).append(path)
+    return groups
+
+
+def setting_widget(path: str, **options: Any) -> gr.components.Component:
+    """The widget of one setting."""
+    field = setting(path)
+    common = {"label": label(path), "info": field.description, "value": shown(field.get_default()), **options}
+    kind, words = field.annotation, _words(field.annotation)
+    if kind is bool:
+        return gr.Checkbox(**common)
+    if words and get_origin(kind) is Literal:
+        return gr.Dropdown(choices=words, **common)
+    if words:
+        return gr.Dropdown(choices=words, allow_custom_value=True, **common)
+    if kind in (int, float):
+        bounds = {edge: found for edge, names in _BOUNDS.items() if (found := _bound(field, names)) is not None}
+        return gr.Number(precision=0 if kind is int else None, **bounds, **common)
+    return gr.Textbox(lines=1, **common)
+
+
+def overrides(paths: list[str], values: list[Any]) -> list[str]:
+    """`a.b=value` for what the widgets hold, as `parse_config` takes it. An emptied widget keeps the default."""
+    return [
+        f"{path}={yaml.safe_dump(_plain(path, value), default_flow_style=True, allow_unicode=True, width=10**6).strip()}"
+        for path, value in zip(paths, values, strict=True)
+        if value is not None
+    ]
+
+
+def label(path: str) -> str:
+    return path.rpartition(".")[2].replace("_", " ")
+
+
+def value_of(config: Config, path: str) -> Any:
+    value: Any = config
+    for name in path.split("."):
+        value = getattr(value, name)
+    return value
+
+
+def shown(value: Any) -> Any:
+    """A value as its widget holds it: lists are typed as YAML."""
+    return yaml.safe_dump(value, default_flow_style=True).strip() if isinstance(value, (list, tuple)) else value
+
+
+def compact_yaml(config: Config) -> str:
+    """The settings that differ from the defaults, as YAML that gives the same config."""
+    tree = config.model_dump(mode="json", exclude_defaults=True)
+    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True) if tree else ""
+
+
+_BOUNDS = {"minimum": ("ge", "gt"), "maximum": ("le", "lt")}
+
+
+def _bound(field: Any, names: tuple[str, ...]) -> float | None:
+    return next((found for note in field.metadata for name in names if (found := getattr(note, name, None)) is not None), None)
+
+
+def _words(annotation: Any) -> list[str]:
+    if get_origin(annotation) is Literal:
+        return list(get_args(annotation))
+    return [word for part in get_args(annotation) if get_origin(part) is Literal for word in get_args(part)]
+
+
+def _plain(path: str, value: Any) -> Any:
+    """Text typed for a setting that also takes lists is YAML; everything else stays what it is."""
+    field = setting(path)
+    if isinstance(value, str) and value.startswith("[") and get_origin(field.annotation) is not Literal:
+        return yaml.safe_load(value)
+    return int(value) if field.annotation is int else value

@@ -1,0 +1,140 @@
+"""The rail on the left: what to ask. Task, demonstrations, queries, method, settings, and the buttons that run it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from cedkv.config import Config, choices, setting
+from cedkv.session.limits import Limits
+from components.settings import SettingsForm, advanced_groups, label, setting_widget
+from components.text import esc
+
+OWN = "(my own demonstrations)"
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The rail's components."""
+
+    task: gr.Dropdown
+    demos: gr.Dataframe
+    paste: gr.Textbox
+    use_pasted: gr.Button
+    count: gr.Slider
+    template: gr.Dropdown
+    on_source: gr.Radio
+    pasted_inputs: gr.Textbox
+    method: gr.Dropdown
+    preset: gr.Dropdown
+    slots: gr.Slider
+    model: gr.Dropdown
+    form: SettingsForm
+    yaml: gr.Code
+    apply: gr.Button
+    run: gr.Button
+    gate: gr.Button
+    cancel: gr.Button
+    status: gr.HTML
+
+    def inputs(self) -> list[gr.components.Component]:
+        """What a run is made of, in the order of `components.request.FIELDS`."""
+        return [
+            self.task, self.demos, self.count, self.template, self.on_source, self.pasted_inputs, self.method,
+            self.slots, self.model, self.yaml, *self.form.components(),
+        ]  # fmt: skip
+
+
+def build_setup(limits: Limits, config: Config) -> Setup:
+    """The rail, showing a config's settings."""
+    with gr.Group(elem_classes="ck-rail"):
+        task = gr.Dropdown([config.episode.task], value=config.episode.task, label="task", elem_id="task")
+        demos = gr.Dataframe(
+            headers=["input", "output"], datatype="str", type="array", label="demonstrations", elem_id="demos",
+            interactive=True, column_count=2, column_limits=(2, 2), max_height=236, wrap=True,
+        )  # fmt: skip
+        with gr.Accordion("paste demonstrations", open=False):
+            paste = gr.Textbox(
+                lines=4, show_label=False, container=False, elem_id="paste", max_length=limits.demo_chars,
+                placeholder="lift -> lifted\nwalk -> walked\n\nalso: tab-separated, Q:/A: blocks, CSV, JSON, JSONL",
+            )  # fmt: skip
+            use_pasted = gr.Button("Use these", size="sm")
+        method, preset = _method_row()
+        slots = gr.Slider(
+            1, min(limits.slots, 64), value=config.phase2.prefix_len, step=1, label="slots",
+            info="What the prefix may hold. The demonstrations themselves have about 8 tokens each.", elem_id="slots",
+        )  # fmt: skip
+    run, gate, cancel, status = _buttons()
+    with gr.Accordion("queries and template", open=False):
+        count, template, on_source, pasted_inputs = _episode_widgets(limits, config)
+    form, model, code, apply = _advanced(limits, config)
+    return Setup(
+        task, demos, paste, use_pasted, count, template, on_source, pasted_inputs, method, preset, slots, model,
+        form, code, apply, run, gate, cancel, status,
+    )  # fmt: skip
+
+
+def preset_files() -> dict[str, Path]:
+    """The shipped settings by the name a user sees."""
+    found = [*sorted(CONFIGS.glob("*.yaml")), *sorted(CONFIGS.glob("mixtures/*.yaml"))]
+    return {str(path.relative_to(CONFIGS)): path for path in found}
+
+
+def status_html(kind: str, message: str, share: float | None = None) -> str:
+    """The line under the buttons. `kind` is `idle`, `busy`, `done`, `error` or `cancelled`."""
+    bar = f'<div class="ck-progress"><div style="width:{share:.1%}"></div></div>' if share is not None else ""
+    return f'<div class="ck"><div class="ck-note {esc(kind)}" role="status">{esc(message)}{bar}</div></div>'
+
+
+def _method_row() -> tuple[gr.Dropdown, gr.Dropdown]:
+    with gr.Row():
+        method = gr.Dropdown(["select"], value="select", label="method", min_width=120, elem_id="method")
+        preset = gr.Dropdown(
+            list(preset_files()), value="smoke.yaml", label="preset", min_width=120, elem_id="preset",
+        )  # fmt: skip
+    return method, preset
+
+
+def _buttons() -> tuple[gr.Button, gr.Button, gr.Button, gr.HTML]:
+    with gr.Row(elem_classes="ck-buttons"):
+        run = gr.Button("Run", variant="primary", elem_id="run", min_width=70)
+        gate = gr.Button("Run gate", elem_id="gate", min_width=90)
+        cancel = gr.Button("Cancel", elem_id="cancel", min_width=70)
+    status = gr.HTML(status_html("idle", "Run makes the slots; Run gate also judges them."), elem_id="status")
+    return run, gate, cancel, status
+
+
+def _episode_widgets(limits: Limits, config: Config) -> tuple[gr.Slider, gr.Dropdown, gr.Radio, gr.Textbox]:
+    count = gr.Slider(
+        1, min(limits.demos, 40), value=config.episode.demos, step=1, label="demonstrations drawn",
+        info=setting("episode.demos").description,
+    )  # fmt: skip
+    template = gr.Dropdown(
+        ["qa", "arrow", "input_output", "colon"], value=config.episode.template, allow_custom_value=True,
+        label="template", info=setting("episode.template").description,
+    )  # fmt: skip
+    on_source = gr.Radio(
+        choices("episode.on_source"), value=config.episode.on_source, label="training queries",
+        info=setting("episode.on_source").description,
+    )  # fmt: skip
+    pasted = gr.Textbox(lines=3, label="pasted inputs", info="One input per line, for on_source: pasted.")
+    return count, template, on_source, pasted
+
+
+def _advanced(limits: Limits, config: Config) -> tuple[SettingsForm, gr.Dropdown, gr.Code, gr.Button]:
+    widgets: dict[str, Any] = {}
+    with gr.Accordion("advanced settings", open=False, elem_id="advanced"):
+        model = gr.Dropdown(
+            list(limits.models or ("embedded",)), value=config.phase2.model.id, label="model",
+            info=setting("phase2.model.id").description, allow_custom_value=limits.models is None,
+        )  # fmt: skip
+        for block, paths in advanced_groups().items():
+            with gr.Accordion(label(block) if "." in block else block, open=False):
+                for path in paths:
+                    widgets[path] = setting_widget(path)
+        with gr.Accordion("as YAML", open=False):
+            code = gr.Code("", language="yaml", label="settings that differ from the defaults", lines=6, elem_id="yaml")
+            apply = gr.Button("Apply", size="sm")
+    return SettingsForm(widgets), model, code, apply

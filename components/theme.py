@@ -1,0 +1,56 @@
+"""The look of the page: one colour per view wherever it appears, and a theme that loads nothing from elsewhere."""
+
+from pathlib import Path
+
+import gradio as gr
+
+# Told apart also by people who do not see red and green, on a light and on a dark page.
+VIEW_COLORS = {
+    "base": "#8b949e",
+    "teacher": "#3f87d0",
+    "student": "#e0702c",
+    "few_shot": "#8f79c9",
+    "random": "#b7a26a",
+    "select": "#4fa39a",
+    "free": "#c46a9b",
+}
+VIEW_NAMES = {"few_shot": "few-shot", "select": "Select-KV", "ced": "CED mixture", "free": "Free-KV"}
+STYLE = Path(__file__).with_name("style.css")
+SCRIPT = Path(__file__).with_name("page.js")
+
+_SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "DejaVu Sans", "sans-serif")
+_MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace")
+
+
+def view_color(view: str, student: str) -> str:
+    """The colour of a view; the run's own method is the student."""
+    return VIEW_COLORS["student"] if view == student else VIEW_COLORS.get(view, VIEW_COLORS["student"])
+
+
+def view_name(view: str) -> str:
+    return VIEW_NAMES.get(view, view)
+
+
+def theme() -> gr.themes.Base:
+    """Calm and dense: small text, thin borders, the student's orange as the only accent."""
+    return gr.themes.Base(
+        primary_hue=gr.themes.colors.orange,
+        neutral_hue=gr.themes.colors.slate,
+        font=_SANS,
+        font_mono=_MONO,
+        text_size=gr.themes.sizes.text_sm,
+        spacing_size=gr.themes.sizes.spacing_sm,
+        radius_size=gr.themes.sizes.radius_sm,
+    ).set(
+        button_primary_background_fill="#c9581a",
+        button_primary_background_fill_hover="#b54d14",
+        button_primary_text_color="#ffffff",
+        button_primary_background_fill_dark="#c9581a",
+        button_primary_background_fill_hover_dark="#d9682a",
+        block_shadow="none",
+        block_border_width="0px",
+        block_background_fill="transparent",
+        block_background_fill_dark="transparent",
+        body_background_fill="#fcfcfb",
+        body_background_fill_dark="#0f1318",
+    )

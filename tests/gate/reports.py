@@ -1,0 +1,24 @@
+"""Reports for the tests of the gates: blocks written by hand, and reading back what a run left."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from cedkv.gate import GateReport
+
+# A student that passes the default thresholds of phase 2.
+ON = {
+    "select": {"gain": 0.7, "delta_on_mean": 5.0, "rel_kl_to_teacher": 0.2, "accuracy": 0.7},
+    "random": {"accuracy": 0.4, "trials": [0.4]},
+}
+OFF = {name: {"stress": {"delta_p99": p99}} for name, p99 in {"select": 2.0, "teacher": 4.7}.items()}
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's metrics.jsonl."""
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def samples(report: GateReport, **wanted: Any) -> list[dict[str, Any]]:
+    """The sample records whose fields have the wanted values."""
+    return [row for row in records(report.folder) if all(row.get(key) == value for key, value in wanted.items())]
