@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cedkv.errors import OutputError
+from cedkv.version import __version__
 
 _REPORTED_PACKAGES = ("cedkv", "torch", "transformers", "tokenizers", "safetensors", "numpy")
 
@@ -45,8 +46,6 @@ def dump_json(value: Any) -> str:
 
 def library_versions() -> dict[str, str]:
     """Versions of what computes the numbers."""
-    from cedkv import __version__  # at call time: the package is still importing this module
-
     packages = {name: version(name) for name in _REPORTED_PACKAGES if name != "cedkv"}
     return {"python": platform.python_version(), "cedkv": __version__, **packages}
 

@@ -1,10 +1,11 @@
 """Compare: one query in several views, side by side. Every other tab leads here."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from cedkv.session.runs import Run
 from components.headline import empty_html
 from components.text import esc, number, token, visible
 from components.theme import view_color, view_name
@@ -20,6 +21,7 @@ class CompareTab:
     views: gr.CheckboxGroup
     ask: gr.Button
     columns: gr.HTML
+    table: gr.Dataframe
 
 
 def build_compare() -> CompareTab:
@@ -32,7 +34,22 @@ def build_compare() -> CompareTab:
         plain = gr.Checkbox(False, label="as plain text, without the template", container=False, elem_id="plain")
         views = gr.CheckboxGroup([], label="further columns", container=False, show_label=False, elem_id="views")
     columns = gr.HTML(empty_html("Nothing compared yet", "Press Run, then ask a query."), elem_id="columns")
-    return CompareTab(query, plain, views, ask, columns)
+    table = gr.Dataframe(
+        headers=["input", "gold"], interactive=False, wrap=True, type="array", elem_id="on-table", max_height=360,
+        label="unseen queries of the gate; a click opens one above", show_search="filter",
+    )  # fmt: skip
+    return CompareTab(query, plain, views, ask, columns, table)
+
+
+def on_table(run: Run) -> dict[str, Any]:
+    """The judged queries with every view's answer, `✓` where its first token is right. Empty when not judged."""
+    views = list(dict.fromkeys(s["view"] for s in run.samples if s["kind"] == "on"))
+    rows: dict[str, list[str]] = {}
+    for sample in run.samples:
+        if sample["kind"] == "on":
+            row = rows.setdefault(sample["input"], [visible(sample["input"]), visible(sample["gold"].strip())])
+            row.append(f"{'✓' if sample['correct'] else '✗'} {visible(sample['answer'].strip())}")
+    return {"headers": ["input", "gold", *map(view_name, views)], "data": list(rows.values())}
 
 
 def comparison_html(comparison: "Comparison", student: str) -> str:

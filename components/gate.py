@@ -1,4 +1,4 @@
-"""Gate: one row per criterion. What it asks, the value, the threshold, the margin, the verdict."""
+"""Gate: one row per criterion, and everything needed to get the same verdict elsewhere."""
 
 import math
 from dataclasses import dataclass
@@ -14,10 +14,25 @@ from components.text import esc, number
 @dataclass(frozen=True)
 class GateTab:
     table: gr.HTML
+    downloads: dict[str, gr.DownloadButton]
+    command: gr.Code
+    python: gr.Code
+
+
+DOWNLOADS = {"report": "report.json", "page": "report.html", "state": "state.safetensors", "config": "config.yaml"}
 
 
 def build_gate() -> GateTab:
-    return GateTab(gr.HTML(gate_html(None), elem_id="gate-table"))
+    table = gr.HTML(gate_html(None), elem_id="gate-table")
+    with gr.Row():
+        downloads = {
+            name: gr.DownloadButton(label, size="sm", interactive=False, min_width=120, elem_id=f"download-{name}")
+            for name, label in DOWNLOADS.items()
+        }
+    with gr.Accordion("the same run elsewhere", open=False):
+        command = gr.Code("", language="shell", label="copy as command line", interactive=False, elem_id="as-command")
+        python = gr.Code("", language="python", label="copy as Python", interactive=False, elem_id="as-python")
+    return GateTab(table, downloads, command, python)
 
 
 def gate_html(run: Run | None) -> str:
@@ -28,8 +43,8 @@ def gate_html(run: Run | None) -> str:
 
 def criteria_html(gate_a: list[dict[str, Any]], gate_b: list[dict[str, Any]]) -> str:
     """Both gates as tables, from the report's own rows."""
-    titles = {"A": "Gate A · is the plumbing sound?", "B": "Gate B · does the state work, and is it harmless?"}
-    tables = [_table(titles[gate], rows) for gate, rows in (("A", gate_a), ("B", gate_b)) if rows]
+    titles = {"B": "Gate B · does the state work, and is it harmless?", "A": "Gate A · is the plumbing sound?"}
+    tables = [_table(titles[gate], rows) for gate, rows in (("B", gate_b), ("A", gate_a)) if rows]
     return f'<div class="ck">{"".join(tables)}</div>'
 
 
@@ -41,10 +56,11 @@ def margin(value: float, op: str, threshold: float) -> float:
 
 
 def _table(title: str, rows: list[dict[str, Any]]) -> str:
-    head = "<tr><th>asks</th><th class=num>value</th><th></th><th class=num>threshold</th><th>margin</th><th>verdict</th></tr>"
+    names = ("asks", "value", "", "threshold", "margin", "verdict")
+    head = "".join(f'<th class="{"num" if name in ("value", "threshold") else ""}">{name}</th>' for name in names)
     return (
-        f'<h3>{esc(title)}</h3><div class="ck-scroll"><table class="ck-gate"><thead>{head}</thead>'
-        f"<tbody>{''.join(map(_row, rows))}</tbody></table></div><br>"
+        f'<h3>{esc(title)}</h3><div class="ck-scroll"><table class="ck-gate"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(map(_row, rows))}</tbody></table></div>"
     )
 
 
@@ -53,10 +69,10 @@ def _row(row: dict[str, Any]) -> str:
     left, width = (50, share * 50) if share >= 0 else (50 + share * 50, -share * 50)
     color = "var(--ck-teacher)" if row["passed"] else "var(--ck-student)"
     verdict = "pass" if row["passed"] else "fail"
-    sign = {">=": "≥", "<=": "≤"}[row["op"]]
+    sign = {">=": "≥", "<=": "≤"}.get(row["op"], esc(row["op"]))
     return (
-        f'<tr data-name="{esc(row["name"])}"><td>{esc(row["about"])}<br><span class="muted mono">{esc(row["name"])}</span></td>'
-        f'<td class="num">{_shown(row["value"])}</td><td>{sign}</td><td class="num">{_shown(row["threshold"])}</td>'
+        f'<tr data-name="{esc(row["name"])}"><td>{esc(row["about"])}<br><span class="muted mono">{esc(row["name"])}</span>'
+        f'</td><td class="num">{_shown(row["value"])}</td><td>{sign}</td><td class="num">{_shown(row["threshold"])}</td>'
         f'<td><div class="ck-margin" title="{share:+.0%} of the larger of value and threshold">'
         f'<span class="fill" style="left:{left:.1f}%;width:{width:.1f}%;background:{color}"></span>'
         f'<span class="line"></span></div></td><td><span class="ck-verdict {verdict}">{verdict}</span></td></tr>'

@@ -57,7 +57,11 @@ def _stats(report: dict[str, Any], student: str) -> list[str]:
             number(off[student]["stress"]["delta_p99"]),
             f"demonstrations {number(off['teacher']['stress']['delta_p99'])}",
         ),
-        stat("answer log-prob gain", number(mine["answer_logprob_gain"]), f"teacher {number(teacher['answer_logprob_gain'])}"),
+        stat(
+            "answer log-prob gain",
+            number(mine["answer_logprob_gain"]),
+            f"teacher {number(teacher['answer_logprob_gain'])}",
+        ),
     ]
 
 

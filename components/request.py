@@ -13,6 +13,7 @@ _PLAIN = {
     "episode.template": "template",
     "episode.on_source": "on_source",
     "phase2.prefix_len": "slots",
+    "phase3.slots": "slots",
     "phase2.model.id": "model",
 }
 

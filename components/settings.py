@@ -14,7 +14,7 @@ from cedkv.config import Config, setting
 _ELSEWHERE = {
     "episode.task", "episode.task_file", "episode.demos_file", "episode.demos", "episode.template",
     "episode.on_source", "episode.pasted_inputs", "phase2.runtime.backend", "phase2.runtime.allow_mock_fallback",
-    "phase2.model.id", "phase2.prefix_len",
+    "phase2.model.id", "phase2.prefix_len", "phase3.slots",
 }  # fmt: skip
 
 
@@ -107,7 +107,9 @@ _BOUNDS = {"minimum": ("ge", "gt"), "maximum": ("le", "lt")}
 
 
 def _bound(field: Any, names: tuple[str, ...]) -> float | None:
-    return next((found for note in field.metadata for name in names if (found := getattr(note, name, None)) is not None), None)
+    return next(
+        (found for note in field.metadata for name in names if (found := getattr(note, name, None)) is not None), None
+    )
 
 
 def _words(annotation: Any) -> list[str]:

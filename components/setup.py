@@ -53,7 +53,7 @@ def build_setup(limits: Limits, config: Config) -> Setup:
         task = gr.Dropdown([config.episode.task], value=config.episode.task, label="task", elem_id="task")
         demos = gr.Dataframe(
             headers=["input", "output"], datatype="str", type="array", label="demonstrations", elem_id="demos",
-            interactive=True, column_count=2, column_limits=(2, 2), max_height=236, wrap=True,
+            interactive=True, column_count=2, max_height=236, wrap=True,
         )  # fmt: skip
         with gr.Accordion("paste demonstrations", open=False):
             paste = gr.Textbox(

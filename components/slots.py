@@ -1,62 +1,166 @@
-"""Slots: the demonstrations as tokens, coloured by what a slot takes from them, and the slots' own tokens."""
+"""Slots: what each one takes from the demonstrations, and what happens to the answers when it is changed."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from cedkv.session.runs import Run
 from components.headline import empty_html
-from components.text import esc, number, token, visible
+from components.text import esc, number, token
+
+if TYPE_CHECKING:
+    from cedkv.session.slots import SlotMap
+
+# Plotly replaces its element with every new figure, so each one is hooked as it appears.
+_HEATMAP_CLICKS = """
+const hook = () => document.querySelectorAll('#slot-heatmap .js-plotly-plot').forEach((plot) => {
+  if (plot.dataset.hooked || !plot.on) return;
+  plot.dataset.hooked = '1';
+  plot.on('plotly_click', (event) => trigger('click', {slot: event.points[0].y}));
+});
+new MutationObserver(hook).observe(document.body, {childList: true, subtree: true});
+"""
+_TOKEN_CLICKS = """
+element.addEventListener('click', (event) => {
+  const token = event.target.closest('[data-token]');
+  if (token) trigger('click', {token: Number(token.dataset.token)});
+});
+"""
+ALL_SLOTS = "all slots"
 
 
 @dataclass(frozen=True)
 class SlotsTab:
+    method: gr.Radio
+    layer: gr.Slider
+    slot: gr.Slider
     demos: gr.HTML
-    table: gr.HTML
+    heatmap: gr.Plot
+    clicks: gr.HTML
+    card: gr.HTML
+    factor: gr.Slider
+    ablate: gr.Button
+    scale: gr.Button
+    swap_run: gr.Dropdown
+    swap_slot: gr.Number
+    swap: gr.Button
+    effect: gr.HTML
+
+    def chosen(self) -> list[gr.components.Component]:
+        """What the drawings depend on."""
+        return [self.method, self.slot, self.layer]
+
+    def drawn(self) -> list[gr.components.Component]:
+        return [self.demos, self.heatmap, self.card]
 
 
 def build_slots() -> SlotsTab:
-    demos = gr.HTML(empty_html("No slots yet", "Press Run: the demonstrations appear here, coloured by what slots take."), elem_id="demo-text")
-    table = gr.HTML("", elem_id="slot-table")
-    return SlotsTab(demos, table)
-
-
-def demo_text_html(texts: list[str], roles: list[str], mass: list[float], chosen: str) -> str:
-    """The demonstration block token by token; the stronger the colour, the more of `chosen` comes from there."""
-    top = max(mass, default=0) or 1
-    parts = []
-    for index, (text, role, weight) in enumerate(zip(texts, roles, mass, strict=True)):
-        shade = f"background:rgb(224 112 44 / {weight / top:.3f})" if weight > 0 else ""
-        parts.append(
-            f'<button class="ck-tok {esc(role)}" data-token="{index}" style="{shade}" '
-            f'title="token {index} · {esc(role)} · weight {weight:.3f}">{token(text)}</button>'
-            + ("<br>" if text.endswith("\n\n") else "")
+    with gr.Row():
+        slot = gr.Slider(
+            0, 1, value=0, step=1, label="slot", info="0 shows all of them together.", elem_id="slot", min_width=220
         )
+        layer = gr.Slider(
+            0, 1, value=0, step=1, label="layer", info="0 is the mean over all layers.", elem_id="layer", min_width=220
+        )
+        method = gr.Radio([], label="state", elem_id="slot-method", min_width=160)
+    with gr.Row():
+        with gr.Column(scale=5, min_width=320):
+            demos = gr.HTML(
+                empty_html("No slots yet", "Press Run: the demonstrations appear here, coloured by what slots take."),
+                elem_id="demo-text", js_on_load=_TOKEN_CLICKS,
+            )  # fmt: skip
+        with gr.Column(scale=3, min_width=280):
+            card = gr.HTML("", elem_id="slot-card")
+    heatmap = gr.Plot(show_label=False, elem_id="slot-heatmap")
+    clicks = gr.HTML("", js_on_load=_HEATMAP_CLICKS, elem_id="heatmap-clicks")
+    with gr.Accordion("change the slot and ask Compare’s query again", open=True):
+        with gr.Row(equal_height=True):
+            ablate = gr.Button("Switch off", elem_id="ablate", min_width=100)
+            factor = gr.Slider(0, 3, value=2, step=0.1, label="scale its values by", elem_id="factor", min_width=180)
+            scale = gr.Button("Scale", elem_id="scale", min_width=80)
+            swap_run = gr.Dropdown([], label="take it from run", elem_id="swap-run", min_width=180)
+            swap_slot = gr.Number(1, label="its slot", precision=0, minimum=1, min_width=80)
+            swap = gr.Button("Swap", elem_id="swap", min_width=80)
+        effect = gr.HTML(
+            empty_html("Nothing changed yet", "Choose a slot above, then switch it off."), elem_id="effect"
+        )
+    return SlotsTab(
+        method, layer, slot, demos, heatmap, clicks, card, factor, ablate, scale, swap_run, swap_slot, swap, effect
+    )
+
+
+def demo_text_html(slots: "SlotMap", slot: int) -> str:
+    """The demonstration block token by token; the stronger the colour, the more the slot (0: all) takes from there."""
+    mass = slots.mass if slot == 0 else slots.weights[slot - 1]
+    top = max(mass, default=0) or 1
+    name = ALL_SLOTS if slot == 0 else f"slot {slot}"
+    parts = [_token(slots, index, weight, weight / top) for index, weight in enumerate(mass)]
     return (
-        f'<div class="ck"><h3>the demonstrations, coloured by {esc(chosen)}</h3><div class="ck-demos">{"".join(parts)}</div>'
-        '<div class="ck-legend"><span><i style="background:var(--ck-student)"></i>most weight here</span>'
-        '<span><i style="border-bottom:2px solid #8b949e66"></i>input</span>'
-        '<span><i style="border-bottom:2px solid #3f87d0aa"></i>output</span><span>no line: delimiter</span></div></div>'
+        f'<div class="ck"><h3>the demonstrations, coloured by {esc(name)}</h3><div class="ck-demos">{"".join(parts)}</div>'
+        '<div class="ck-legend"><span><i style="background:var(--ck-student)"></i>most weight</span>'
+        '<span><i class="input"></i>input</span><span><i class="output"></i>output</span>'
+        "<span>no line: delimiter · a click chooses the token’s slot</span></div></div>"
     )
 
 
-def slot_table_html(run: Run) -> str:
-    """Per slot its heaviest tokens with their weights, from the report."""
-    rows = "".join(map(_slot_row, run.report["slots"]))
-    if not rows:
-        return empty_html("Nothing to attribute", "These slots are free vectors: no demonstration token is behind them.")
-    head = "<tr><th class=num>slot</th><th>tokens it is made of, with weights</th></tr>"
-    return f'<div class="ck"><h3>slots</h3><table><thead>{head}</thead><tbody>{rows}</tbody></table></div>'
+def slot_of_token(slots: "SlotMap", token_index: int) -> int:
+    """The slot (from 1) that takes most from a token, or 0 when none takes anything."""
+    column = [row[token_index] for row in slots.weights]
+    best = max(column, default=0)
+    return column.index(best) + 1 if best > 0 else 0
 
 
-def _slot_row(slot: dict[str, Any]) -> str:
-    tokens = " ".join(
-        f'<span title="token {item["index"]} · {esc(item["role"])} · demonstration {item["demo"] + 1}">{token(item["text"])}'
-        f'<span class="muted"> {number(item["weight"])} {esc(item["role"])}</span></span> &nbsp;'
-        for item in slot["tokens"]
+def slot_card_html(slots: "SlotMap", slot: int, values_cosine: list[list[float]], most: int = 8) -> str:
+    """One slot in words: its tokens with weights and roles, and the slot most like it. 0 lists every slot."""
+    if slot == 0:
+        return _all_slots_html(slots)
+    row = slots.weights[slot - 1]
+    heaviest = sorted((index for index, weight in enumerate(row) if weight > 0), key=lambda i: -row[i])[:most]
+    tokens = "".join(
+        f'<tr><td>{token(slots.texts[i])}</td><td class="num">{number(row[i])}</td><td>{esc(slots.roles[i])}</td>'
+        f'<td class="muted">{_place(slots.demo[i])}</td></tr>'
+        for i in heaviest
     )
-    return f'<tr><td class="num">{slot["slot"] + 1}</td><td>{tokens or "<span class=muted>switched off</span>"}</td></tr>'
+    others = [(cosine, other) for other, cosine in enumerate(values_cosine[slot - 1]) if other != slot - 1]
+    cosine, nearest = max(others, default=(0.0, 0))
+    near = f"nearest: slot {nearest + 1}, cosine of values {number(cosine)}" if others else "the only slot"
+    state = (
+        "" if slots.active[slot - 1] else '<div class="ck-note">switched off here: it is masked, nothing sees it</div>'
+    )
+    return (
+        f'<div class="ck"><h3>slot {slot}</h3>{state}<table><thead><tr><th>token</th><th class="num">weight</th><th>role</th>'
+        f'<th></th></tr></thead><tbody>{tokens}</tbody></table><p class="muted">{near}</p></div>'
+    )
 
 
-__all__ = ["SlotsTab", "build_slots", "demo_text_html", "slot_table_html", "visible"]
+def _all_slots_html(slots: "SlotMap") -> str:
+    rows = []
+    for index, row in enumerate(slots.weights):
+        top = sorted((i for i, weight in enumerate(row) if weight > 0), key=lambda i: -row[i])[:3]
+        tokens = " ".join(f'{token(slots.texts[i])} <span class="muted">{number(row[i])}</span>' for i in top)
+        rows.append(
+            f'<tr><td class="num">{index + 1}</td><td>{tokens or "<span class=muted>switched off</span>"}</td></tr>'
+        )
+    head = '<tr><th class="num">slot</th><th>heaviest tokens</th></tr>'
+    return (
+        f'<div class="ck"><h3>{ALL_SLOTS}</h3><table><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table></div>'
+    )
+
+
+def _place(demo: int) -> str:
+    return f"demonstration {demo + 1}" if demo >= 0 else "start of text"
+
+
+def _token(slots: "SlotMap", index: int, weight: float, share: float) -> str:
+    text, role = slots.texts[index], slots.roles[index]
+    shade = f' style="background:rgb(224 112 44 / {share:.3f})"' if weight > 0 else ""
+    title = f"token {index} · {esc(role)} · weight {weight:.3f}"
+    last = index + 1 == len(slots.demo) or slots.demo[index + 1] != slots.demo[index]
+    end = "<br>" if last and slots.demo[index] >= 0 else ""
+    return f'<button class="ck-tok {esc(role)}" data-token="{index}" title="{title}"{shade}>{token(text)}</button>{end}'
+
+
+def layer_options(count: int) -> dict[str, Any]:
+    """The layer slider for a mixture: a single shared one has nothing to slide."""
+    shared = count == 1
+    return {"maximum": 1 if shared else count, "interactive": not shared, "value": 0}

@@ -13,8 +13,15 @@ VIEW_COLORS = {
     "random": "#b7a26a",
     "select": "#4fa39a",
     "free": "#c46a9b",
+    "changed": "#b8552a",
 }
-VIEW_NAMES = {"few_shot": "few-shot", "select": "Select-KV", "ced": "CED mixture", "free": "Free-KV"}
+VIEW_NAMES = {
+    "few_shot": "few-shot",
+    "select": "Select-KV",
+    "ced": "CED mixture",
+    "free": "Free-KV",
+    "changed": "student, slot changed",
+}
 STYLE = Path(__file__).with_name("style.css")
 SCRIPT = Path(__file__).with_name("page.js")
 
@@ -51,6 +58,30 @@ def theme() -> gr.themes.Base:
         block_border_width="0px",
         block_background_fill="transparent",
         block_background_fill_dark="transparent",
+        background_fill_secondary="#f4f5f6",
+        background_fill_secondary_dark="#161b21",
+        input_background_fill="#ffffff",
+        input_background_fill_dark="#161b21",
+        input_background_fill_focus="#ffffff",
+        input_background_fill_focus_dark="#1b2129",
+        input_border_width="1px",
+        input_border_color="#d3d8de",
+        input_border_color_dark="#323a44",
+        input_border_color_focus="#3f87d0",
+        input_border_color_focus_dark="#3f87d0",
+        button_secondary_background_fill="#ffffff",
+        button_secondary_background_fill_dark="#1b2129",
+        button_secondary_background_fill_hover="#eef0f2",
+        button_secondary_background_fill_hover_dark="#252c35",
+        button_secondary_border_color="#c8ced5",
+        button_secondary_border_color_dark="#3a434e",
+        button_border_width="1px",
+        button_large_text_size="13px",
+        button_large_padding="7px 14px",
+        block_label_text_color="#626c78",
+        block_info_text_color="#7a8490",
+        block_padding="6px 2px",
+        layout_gap="12px",
         body_background_fill="#fcfcfb",
         body_background_fill_dark="#0f1318",
     )

@@ -22,6 +22,8 @@ CHROMIUM_ARGS = [
 
 # gradio and huggingface_hub read these when they are imported, so they are set before any test is.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+# Threads that spin while they wait make a busy machine ten times slower; torch's OpenMP reads this at import.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 if not OPTED_IN_TO_HUB:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
 

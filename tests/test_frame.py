@@ -17,13 +17,15 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # The floors from the ground up. A module may import from its own floor and from those below it.
 FLOORS = [
-    {"cedkv.state", "cedkv.metrics", "cedkv.config", "cedkv.report", "cedkv.events", "cedkv.errors"},
+    {"cedkv.state", "cedkv.metrics", "cedkv.config", "cedkv.report", "cedkv.events", "cedkv.errors", "cedkv.version"},
     {"cedkv.lm"},
     {"cedkv.episodes"},
     {"cedkv.evaluation"},
     {"cedkv.optim"},
     {"cedkv.methods"},
     {"cedkv.gate"},
+    {"cedkv.bench"},
+    {"cedkv.session"},
     {"cedkv"},
     {"cedkv.cli"},
     {"cedkv.__main__", "components"},

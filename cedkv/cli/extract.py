@@ -36,8 +36,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _config(args: argparse.Namespace) -> Config:
     config = config_from(args)
-    pairs_given = config.episode.task_file or "task" in config.episode.model_fields_set
-    if config.episode.demos_file and not pairs_given:
+    if config.episode.demos_file and not (config.episode.task_file or config.episode.task):
         # The model makes up the queries, which takes a while; extraction judges none, so it needs few of them.
         return config_from(args, "phase2.eval.on_samples=1")
     return config

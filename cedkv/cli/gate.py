@@ -4,11 +4,13 @@ import argparse
 from typing import Any
 
 from cedkv.cli.options import add_config_options, add_setting, config_from
-from cedkv.cli.show import ProgressLine, table
+from cedkv.cli.show import ProgressLine, drain, table
 from cedkv.config import choices
+from cedkv.episodes import task_names
 from cedkv.events import Done, Opened
 from cedkv.gate import GateReport, iter_gate
 from cedkv.gate.phases import PHASES
+from cedkv.gate.tables import iter_table
 from cedkv.lm.load import DTYPES
 
 
@@ -18,6 +20,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--phase", type=int, choices=sorted(PHASES), default=2, help="2: Select-KV, 3: trained mixtures"
     )
     parser.add_argument("--out", default="runs", metavar="DIR", help="the run's folder appears in it (default: runs)")
+    parser.add_argument(
+        "--tasks",
+        metavar="A,B,C",
+        help="several tasks, by name or as task files (.json), or 'all': a table in --out that can be taken up again",
+    )
     legacy = parser.add_argument_group("flags of the original plans")
     add_setting(legacy, "--phase2-model-id", "phase2.model.id", metavar="ID")
     add_setting(legacy, "--phase2-device", "phase2.runtime.device", choices=choices("phase2.runtime.device"))
@@ -37,6 +44,21 @@ def _dtype(name: str) -> str:
 
 
 def run(args: argparse.Namespace) -> int:
+    return _run_table(args) if args.tasks else _run_one(args)
+
+
+def _run_table(args: argparse.Namespace) -> int:
+    tasks = task_names() if args.tasks == "all" else [name.strip() for name in args.tasks.split(",") if name.strip()]
+    result = drain(iter_table(config_from(args), tasks, args.phase, out=args.out), ProgressLine())
+    print(tasks_table(result.asked, PHASES[args.phase].student))
+    print()
+    failed = sum(not row["passed"] for row in result.asked if row["method"] in (None, PHASES[args.phase].student))
+    print(f"{failed} of {len(result.tasks)} gates fail." if failed else f"All {len(result.tasks)} gates pass.")
+    print(result.folder / "table.csv")
+    return 0 if result.passed else 1
+
+
+def _run_one(args: argparse.Namespace) -> int:
     report = _judge(args)
     print(views_table(report.data))
     print()
@@ -72,6 +94,20 @@ def views_table(report: dict[str, Any]) -> str:
         off = report["off"][name]["stress"]["delta_p99"]
         rows.append([name, f"{on['accuracy']:.2f}", exact, f"{on['kl_to_teacher']:.3f}", f"{off:.3f}"])
     return table(rows, right=(1, 2, 3, 4))
+
+
+def tasks_table(rows: list[dict[str, Any]], student: str) -> str:
+    """A line per task: its student beside the teacher, or why its gate could not run."""
+    teachers = {row["task"]: row["accuracy"] for row in rows if row["method"] == "teacher"}
+    shown = [["task", "teacher", student, "KL to teacher", "OFF p99", "verdict"]]
+    for row in rows:
+        if row["error"]:
+            shown.append([row["task"], "", "", "", "", f"ERROR {row['error']}"])
+        elif row["method"] == student:
+            figures = [f"{teachers[row['task']]:.2f}", f"{row['accuracy']:.2f}", f"{row['kl_to_teacher']:.3f}"]
+            verdict = "PASS" if row["passed"] else "FAIL"
+            shown.append([row["task"], *figures, f"{row['off_delta_p99']:.3f}", verdict])
+    return table(shown, right=(1, 2, 3, 4))
 
 
 def gates_table(report: dict[str, Any]) -> str:

@@ -56,6 +56,8 @@ def slots_table(prefix: KVPrefix, top: int = 4) -> str:
     if prefix.mixture is None:
         return "The slots are unconstrained: they are not made of demonstration tokens."
     active = prefix.active.sum(0).tolist()
+    if not prefix.slots:
+        return "There are no slots: the state is the base."
     rows = [["slot", "position", "layers", "weight, token, role, demonstration"]]
     for slot in describe_slots(prefix, top):
         tokens = [_token(token) for token in slot["tokens"]]

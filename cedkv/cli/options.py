@@ -6,9 +6,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from cedkv.config import Config, EpisodeSettings, load_config, setting
-from cedkv.episodes import Demonstration, parse_demos
-from cedkv.errors import DemoError, OutputError
+from cedkv.config import Config, load_config, setting
+from cedkv.errors import OutputError
 
 
 def add_setting(parser: argparse._ActionsContainer, flag: str, path: str, **options: Any) -> None:
@@ -30,6 +29,7 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
     """`--config`, `--set`, the relation (`--task`, `--task-file`, `--demos`) and `--model`."""
     parser.set_defaults(overrides=[])
     parser.add_argument("--config", metavar="FILE", help="YAML file of settings; without it every default holds")
+    parser.add_argument("--mixture", metavar="NAME", help="named mixture (configs/mixtures) or YAML file laid over it")
     add_setting(parser, "--task", "episode.task", metavar="NAME")
     add_setting(parser, "--task-file", "episode.task_file", metavar="FILE")
     add_setting(parser, "--demos", "episode.demos_file", metavar="FILE")
@@ -47,15 +47,13 @@ def config_from(args: argparse.Namespace, *more: str) -> Config:
 
     A relation named on the command line replaces the file's: its task would be another relation's held-out pairs.
     """
-    config = load_config(args.config, [*more, *args.overrides])
+    config = load_config(args.config, [*more, *args.overrides], args.mixture)
     named = {override.partition("=")[0] for override in args.overrides}
     relation = {"episode.task": "task", "episode.task_file": "task_file", "episode.demos_file": "demos_file"}
     if not named & relation.keys():
         return config
-    replaced = {field for path, field in relation.items() if path not in named}
-    kept = config.episode.model_fields_set - replaced
-    episode = EpisodeSettings(**{field: getattr(config.episode, field) for field in kept})
-    return config.model_copy(update={"episode": episode})
+    replaced = {field: None for path, field in relation.items() if path not in named}
+    return config.model_copy(update={"episode": config.episode.model_copy(update=replaced)})
 
 
 def positive(text: str) -> int:
@@ -63,14 +61,6 @@ def positive(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
-
-
-def read_demos(path: str) -> list[Demonstration]:
-    """Demonstrations from a file in any of the formats that can be pasted."""
-    try:
-        return parse_demos(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise DemoError(f"demonstrations file {path!r} cannot be read: {error}") from error
 
 
 def check_writable(path: str) -> None:

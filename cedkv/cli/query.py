@@ -4,10 +4,10 @@ import argparse
 
 import torch
 
-from cedkv.cli.options import positive, read_demos
+from cedkv.cli.options import positive
 from cedkv.cli.show import ProgressLine, quoted, table
 from cedkv.config import Config
-from cedkv.episodes import Template, get_template, tokenize_demos
+from cedkv.episodes import Template, get_template, read_demos, tokenize_demos
 from cedkv.errors import DemoError
 from cedkv.events import Progress
 from cedkv.lm import EMBEDDED, LanguageModel, generate, load_model, log_probs, read_demo_kv

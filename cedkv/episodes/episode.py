@@ -1,5 +1,7 @@
 """An episode: one relation's demonstrations, queries and OFF texts, tokenised once."""
 
+import hashlib
+import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from cedkv.errors import DemoError
 from cedkv.lm import LanguageModel, generate, read_demo_kv
 from cedkv.state import DemoTokens
 
+DEFAULT_TASK = "present-past"
 # What the demonstrations leave free of the model's context, for the query and its answer.
 QUERY_ROOM = 128
 
@@ -47,6 +50,20 @@ class Episode:
     on_eval: tuple[Query, ...]
     gold: str
     seed: int
+
+    @property
+    def sha256(self) -> str:
+        """Checksum of all that an extraction reads of the episode; evaluation queries are not part of it."""
+        content = [
+            self.task,
+            self.template.text,
+            [[demo.input, demo.output] for demo in self.demos],
+            list(self.tokens.ids),
+            list(self.tokens.roles),
+            [list(query.ids) for query in self.on_train],
+            self.seed,
+        ]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def off_set(self, split: str, size: int) -> OffSet:
         """A frozen OFF set of this episode: `typical`, `stress`, or `pool` for training."""
@@ -150,13 +167,13 @@ def episode_from_config(lm: LanguageModel, config: Config) -> Episode:
     template = get_template(settings.template)
     if settings.task_file:
         task = load_task_file(settings.task_file)
-    elif settings.demos_file and "task" not in settings.model_fields_set:
+    elif settings.demos_file and settings.task is None:
         task = None
     else:
-        task = load_task(settings.task)
+        task = load_task(settings.task or DEFAULT_TASK)
     pairs = [Demonstration(*pair) for pair in task.pairs] if task else []
     if settings.demos_file:
-        demos = parse_demos(_read_text(settings.demos_file))
+        demos = read_demos(settings.demos_file)
     else:
         random.Random(seed).shuffle(pairs)
         demos, pairs = pairs[: settings.demos], pairs[settings.demos :]
@@ -174,8 +191,9 @@ def episode_from_config(lm: LanguageModel, config: Config) -> Episode:
     )
 
 
-def _read_text(path: str) -> str:
+def read_demos(path: str) -> list[Demonstration]:
+    """Demonstrations from a file in any format `parse_demos` reads; `DemoError` when it cannot be read."""
     try:
-        return Path(path).read_text(encoding="utf-8")
+        return parse_demos(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise DemoError(f"demonstrations file {path!r} cannot be read: {error}") from error

@@ -7,9 +7,6 @@ from typing import Any
 from cedkv.config import Config
 from cedkv.events import GateCriterion
 from cedkv.gate.verdicts import exploration_milestones, phase2_criteria, phase3_criteria
-from cedkv.methods import Workbench
-from cedkv.methods.select import random_trial
-from cedkv.state import KVPrefix
 
 
 @dataclass(frozen=True)
@@ -24,7 +21,6 @@ class Phase:
     criteria: Callable[[dict[str, Any], Config], Iterator[GateCriterion]]
     run_record: Callable[[dict[str, Any]], dict[str, Any]]
     summary: Callable[[dict[str, Any]], dict[str, Any]]
-    random_trial: Callable[[Workbench, int, int], KVPrefix]
 
 
 def _phase2_record(report: dict[str, Any]) -> dict[str, Any]:
@@ -79,7 +75,6 @@ PHASES = {
         criteria=lambda report, config: phase2_criteria(report["on"], report["off"], config.phase2.thresholds),
         run_record=_phase2_record,
         summary=lambda report: {},
-        random_trial=random_trial,
     ),
     3: Phase(
         number=3,
@@ -88,13 +83,12 @@ PHASES = {
         slots=lambda config: config.phase3.slots,
         off_sizes=lambda config: {
             "typical": config.phase2.eval.off_samples,
-            "stress": config.phase3.off.stress_samples,
+            "stress": config.phase3.off_data.stress_samples,
         },
         criteria=lambda report, config: phase3_criteria(
             report["on"], report["off"], report["collapse"], config.phase3.thresholds
         ),
         run_record=_phase3_record,
         summary=_phase3_summary,
-        random_trial=random_trial,
     ),
 }

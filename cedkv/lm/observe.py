@@ -1,25 +1,84 @@
-"""Looking inside a forward: how much each query attends to each prefix token."""
+"""Looking inside a forward: how queries attend to a prefix, and what another prefix would have given them."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from cedkv.lm.attention import AttentionRecorder
 from cedkv.lm.forward import TokenIds, pack, pack_slices, packed_logits
 from cedkv.lm.load import LanguageModel
+from cedkv.lm.rope import rotate_keys
 from cedkv.state import KVPrefix
 
 
+@dataclass(frozen=True)
+class AttentionReading:
+    """Every query token's attention behind a prefix, in every layer (fp32); see `AttentionRecorder`.
+
+    last : the row of each query's last token.
+    """
+
+    query: Float[Tensor, "layers heads rows head_dim"]
+    prefix_scores: Float[Tensor, "layers heads rows slots"]
+    own_lse: Float[Tensor, "layers heads rows"]
+    own_out: Float[Tensor, "layers heads rows head_dim"]
+    last: Int[Tensor, " queries"]
+    query_start: int
+    scaling: float
+
+    def at_last_tokens(self) -> Float[Tensor, "layers heads queries slots"]:
+        """Attention probability from each query's last token to each slot."""
+        scores = torch.cat([self.prefix_scores, self.own_lse[..., None]], dim=-1)[:, :, self.last]
+        return scores.softmax(-1)[..., :-1]
+
+    def outputs(
+        self,
+        prefix_scores: Float[Tensor, "layers heads rows slots"],
+        values: Float[Tensor, "layers kv_heads slots head_dim"],
+    ) -> Float[Tensor, "layers heads rows head_dim"]:
+        """Attention outputs of the same queries, had the prefix these scores and values."""
+        heads = self.query.shape[1]
+        values = values.float().repeat_interleave(heads // values.shape[1], dim=1)
+        shares = torch.cat([prefix_scores, self.own_lse[..., None]], dim=-1).softmax(-1)
+        return shares[..., :-1] @ values + shares[..., -1:] * self.own_out
+
+    def scores_of(self, lm: LanguageModel, prefix: KVPrefix) -> Float[Tensor, "layers heads rows slots"]:
+        """Scores the same queries would give another prefix, moved to where they stand behind it.
+
+        Rotary attention depends on distances only, so the queries stay and the slots are moved towards them. (Turning
+        the queries once more would apply the scale of yarn's rotary embedding twice.)
+        """
+        positions = prefix.positions - (prefix.query_start - self.query_start)
+        keys = rotate_keys(lm, prefix.keys.float(), positions)
+        keys = keys.repeat_interleave(self.query.shape[1] // keys.shape[1], dim=1)
+        hidden = torch.finfo(torch.float32).min
+        return (self.query @ keys.mT * self.scaling).masked_fill(~prefix.active[:, None, None], hidden)
+
+
 @torch.no_grad()
-def prefix_attention(
-    lm: LanguageModel, queries: Sequence[TokenIds], prefix: KVPrefix
-) -> Float[Tensor, "layers heads queries slots"]:
-    """Attention probability (fp32) from each query's last token to each slot of the prefix."""
-    parts = []
+def read_attention(lm: LanguageModel, queries: Sequence[TokenIds], prefix: KVPrefix | None) -> AttentionReading:
+    """Run queries behind a prefix, or alone, and keep how every token attends."""
+    slots = prefix.slots if prefix else 0
+    recorders, last, offset = [], [], 0
     for part in pack_slices(queries):
-        recorder = AttentionRecorder(rows=pack(lm, queries[part], prefix)[3])
-        packed_logits(lm, queries[part], prefix, recorder=recorder)
-        parts.append(torch.stack(recorder.probabilities)[..., : prefix.slots])
-    return torch.cat(parts, dim=2)
+        ids, _, _, ends = pack(lm, queries[part], prefix)
+        recorders.append(AttentionRecorder(torch.arange(len(ids), device=lm.device), slots))
+        packed_logits(lm, queries[part], prefix, recorder=recorders[-1])
+        last.append(ends + offset)
+        offset += len(ids)
+
+    def gathered(name: str) -> Tensor:
+        return torch.cat([torch.stack(getattr(recorder, name)) for recorder in recorders], dim=2)
+
+    return AttentionReading(
+        query=gathered("query"),
+        prefix_scores=gathered("prefix_scores"),
+        own_lse=gathered("own_lse"),
+        own_out=gathered("own_out"),
+        last=torch.cat(last),
+        query_start=prefix.query_start if prefix else 0,
+        scaling=lm.model.model.layers[0].self_attn.scaling,
+    )

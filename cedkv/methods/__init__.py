@@ -9,12 +9,14 @@ from cedkv.config import Config
 from cedkv.episodes import Episode
 from cedkv.errors import ConfigError
 from cedkv.events import Done, Event
-from cedkv.lm import LanguageModel
+from cedkv.lm import LanguageModel, log_probs
 from cedkv.methods.base import Extraction, Method, Workbench
 from cedkv.methods.ced import ced_kv
 from cedkv.methods.few_shot import few_shot
 from cedkv.methods.free import free_kv
 from cedkv.methods.select import select_kv
+from cedkv.metrics import kl
+from cedkv.state import KVPrefix
 
 METHODS: dict[str, Method] = {
     "select": select_kv,
@@ -44,20 +46,38 @@ def iter_extract(
 
 def run_method(method: str, bench: Workbench, slots: int) -> Iterator[Event]:
     """Run one method; its state leaves with the notes in `meta` that let it be used without this episode."""
-    meta = {
-        "method": method,
-        "task": bench.episode.task,
-        "template": bench.episode.template.text,
-        "model": bench.lm.id,
-        "teacher_bytes": bench.teacher.nbytes,
-        "settings": bench.config.model_dump(mode="json"),
-    }
     for event in METHODS[method](bench, slots):
         if isinstance(event, Done):
             extraction = event.result
-            prefix = replace(extraction.prefix, meta={**extraction.prefix.meta, **meta})
+            notes = {**describe_source(method, bench), "metrics": measure(bench, extraction.prefix)}
+            prefix = replace(extraction.prefix, meta={**extraction.prefix.meta, **notes})
             event = Done(replace(extraction, prefix=prefix))
         yield event
+
+
+def describe_source(method: str, bench: Workbench) -> dict[str, Any]:
+    """Where a state comes from: model, episode, method and settings."""
+    lm, episode, phase2 = bench.lm, bench.episode, bench.config.phase2
+    return {
+        "method": method,
+        "task": episode.task,
+        "template": episode.template.text,
+        "model": lm.id,
+        "tokenizer": lm.tokenizer_fingerprint,
+        "episode": episode.sha256,
+        "positioning": phase2.injection.positioning_mode,
+        "padding": phase2.prefix.padding_mode,
+        "rope": lm.rope,
+        "teacher_bytes": bench.teacher.nbytes,
+        "settings": bench.config.model_dump(mode="json"),
+    }
+
+
+def measure(bench: Workbench, prefix: KVPrefix) -> dict[str, float]:
+    """How near a state is to the teacher on training queries: KL(teacher || student) in nats, and agreement."""
+    teacher, student = bench.teacher_train_log_probs, log_probs(bench.lm, bench.train_ids, prefix)
+    agreement = (teacher.argmax(-1) == student.argmax(-1)).float().mean()
+    return {"train_kl": kl(teacher, student).mean().item(), "train_agreement": agreement.item()}
 
 
 def extract(*args: Any, **options: Any) -> Extraction:

@@ -11,9 +11,12 @@ from torch import Tensor
 from cedkv.config import Config
 from cedkv.episodes import Episode
 from cedkv.events import Event
-from cedkv.lm import LanguageModel, log_probs, prefix_attention, read_demo_kv
+from cedkv.lm import AttentionReading, LanguageModel, log_probs, read_attention, read_demo_kv
 from cedkv.lm.layers import layers_in_scope
 from cedkv.state import DemoKV, KVPrefix
+
+# Training queries whose attention is read: enough for a mean, few enough to keep every token's.
+_READ_QUERIES = 16
 
 Observer = Callable[[KVPrefix], dict[str, float]]
 
@@ -48,9 +51,14 @@ class Workbench:
         return log_probs(self.lm, self.train_ids, self.teacher)
 
     @cached_property
+    def teacher_reading(self) -> AttentionReading:
+        """How ON training queries attend behind the teacher's prefix, every token of them."""
+        return read_attention(self.lm, self.train_ids[:_READ_QUERIES], self.teacher)
+
+    @cached_property
     def teacher_attention(self) -> Float[Tensor, "layers heads queries tokens"]:
         """The teacher's attention from each ON training query's last token to each demonstration token."""
-        return prefix_attention(self.lm, self.train_ids, self.teacher)
+        return self.teacher_reading.at_last_tokens()
 
     @cached_property
     def layer_ranking(self) -> list[int]:

@@ -11,13 +11,17 @@ from cedkv.optim.mixture import MixtureSlots
 
 def ced_kv(bench: Workbench, slots: int) -> Iterator[Event]:
     """Train a mixture as `phase3.mixture` says, warm-started from the anchors."""
+    yield from train_slots(bench, "ced", mixture_slots(bench, slots))
+
+
+def mixture_slots(bench: Workbench, slots: int) -> MixtureSlots:
+    """The slots as they are before training."""
     phase3 = bench.config.phase3
-    mixture = MixtureSlots.warm_start(
+    return MixtureSlots.warm_start(
         bench.demo_kv,
-        warm_prefix(bench, slots),
+        warm_prefix(bench, slots, phase3.mixture.key_candidates),
         attention_by_kv_head(bench),
         phase3.mixture,
         bench.layers(phase3.layer_scope.mixture),
         phase3.optim.lr,
     )
-    yield from train_slots(bench, "ced", mixture)

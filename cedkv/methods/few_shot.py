@@ -10,7 +10,7 @@ from cedkv.events import Done, Event, Progress
 from cedkv.lm import log_probs, read_demo_kv
 from cedkv.methods.base import Extraction, Workbench
 from cedkv.metrics import kl
-from cedkv.state import KVPrefix
+from cedkv.state import DemoKV, KVPrefix
 
 # Training queries on which candidate prompts are compared.
 _JUDGES = 8
@@ -20,7 +20,7 @@ def few_shot(bench: Workbench, slots: int) -> Iterator[Event]:
     """The best prompt of whole demonstrations within `slots` tokens: grown greedily, each time by the
     demonstration that brings the next-token distribution closest to the teacher's on training queries."""
     chosen: list[int] = []
-    best: tuple[float, KVPrefix | None] = (float("inf"), None)
+    best: tuple[float, KVPrefix | None, list[int]] = (float("inf"), None, [])
     while True:
         candidates = list(_fitting(bench, chosen, slots))
         if not candidates:
@@ -31,14 +31,15 @@ def few_shot(bench: Workbench, slots: int) -> Iterator[Event]:
             scored.append((_distance(bench, prefix), demo, prefix))
             yield Progress(f"few-shot: demonstration {len(chosen) + 1}", number + 1, len(candidates))
         distance, demo, prefix = min(scored, key=lambda row: row[:2])
-        chosen.append(demo)
-        best = min(best, (distance, prefix), key=lambda row: row[0])
-    yield Done(Extraction("few_shot", best[1] or _prompt(bench, []), artifacts={"few_shot": {"demos": chosen}}))
+        chosen = [*chosen, demo]
+        best = min(best, (distance, prefix, chosen), key=lambda row: row[0])
+    _, prefix, demos = best
+    yield Done(Extraction("few_shot", prefix or _prompt(bench, []), artifacts={"few_shot": {"demos": demos}}))
 
 
-def few_shot_random(bench: Workbench, slots: int, seed: int) -> KVPrefix:
+def few_shot_trial(bench: Workbench, slots: int, trial: int) -> KVPrefix:
     """Whole demonstrations drawn at random until no further one fits."""
-    draw, chosen = random.Random(seed), []
+    draw, chosen = random.Random(f"{bench.config.phase2.seed}/{trial}"), []
     while candidates := _fitting(bench, chosen, slots):
         chosen.append(draw.choice(candidates))
     return _prompt(bench, chosen)
@@ -57,6 +58,9 @@ def _prompt(bench: Workbench, demos: list[int]) -> KVPrefix:
     spans = tokens.demo_spans()
     indices = [index for index, demo in enumerate(tokens.demo) if demo == -1]
     indices += [token for demo in demos for token in range(*spans[demo])]
+    if not indices:  # no demonstration fits, and a prompt of nothing cannot be run
+        kv = bench.demo_kv
+        return DemoKV(kv.keys[:, :, :0], kv.values[:, :, :0], tokens.take([]), kv.fingerprint).as_prefix()
     return read_demo_kv(bench.lm, tokens.take(indices)).as_prefix()
 
 

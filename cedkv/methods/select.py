@@ -199,12 +199,17 @@ def score_by_attention(bench: Workbench, candidates: list[Span]) -> Iterator[Eve
 
 
 def score_by_causal_drop(bench: Workbench, candidates: list[Span]) -> Iterator[Event]:
-    """How far the teacher moves (KL, nats) on ON queries when the span is really removed from its cache."""
+    """How far the teacher moves (KL, nats) on ON queries when the span is really removed from its cache.
+
+    A sink that is kept whatever is chosen stays: without it any demonstration around it would look decisive.
+    """
+    spared = {_SINK} if bench.config.phase2.select.keep_sink else set()
     queries = bench.train_ids[:_CAUSAL_QUERIES]
     reference = bench.teacher_train_log_probs[:_CAUSAL_QUERIES]
     drops = []
     for index, span in enumerate(candidates):
-        moved = log_probs(bench.lm, queries, bench.teacher.without(list(span.tokens)))
+        removed = [token for token in span.tokens if token not in spared]
+        moved = log_probs(bench.lm, queries, bench.teacher.without(removed))
         drops.append(kl(reference, moved).mean().item())
         yield Progress("scoring spans by causal drop", index + 1, len(candidates))
     return Scores(drops)

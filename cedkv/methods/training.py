@@ -1,20 +1,21 @@
 """What the trained methods share: warm start, targets, the measured ticks, and the extraction they return."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from cedkv.events import Done, Event, Tick, Warned
-from cedkv.lm import LanguageModel, generate, log_probs
+from cedkv.lm import LanguageModel, generate, log_probs, read_attention
 from cedkv.methods.base import Extraction, Workbench
 from cedkv.methods.select import select_kv, token_prefix
 from cedkv.metrics import kl, role_mass, tail_stats
+from cedkv.optim.attention_matching import MatchingTarget, match_attention
 from cedkv.optim.dual import DualLambda
 from cedkv.optim.loop import OnTargets, Training, run_training
-from cedkv.optim.mixture import TrainableSlots
+from cedkv.optim.mixture import MixtureSlots, TrainableSlots
 from cedkv.optim.policy import check_policy
 from cedkv.optim.pool import HardPool
 from cedkv.state import ROLES, KVPrefix
@@ -23,11 +24,43 @@ from cedkv.state import ROLES, KVPrefix
 _ANSWER_TOKENS = 4
 
 
-def warm_prefix(bench: Workbench, slots: int) -> KVPrefix:
-    """The tokens Select-KV would copy, as the slots that training starts from, in the injection layers."""
+def warm_prefix(bench: Workbench, slots: int, candidates: str = "all") -> KVPrefix:
+    """The tokens Select-KV would copy, as the slots that training starts from, in the injection layers.
+
+    With `candidates: input_and_delimiter_only` the nearest tokens that may be used stand in for output tokens.
+    """
     *_, done = select_kv(bench, slots)
-    prefix = token_prefix(bench, done.result.artifacts["selection"]["tokens"])
+    chosen = done.result.artifacts["selection"]["tokens"]
+    if candidates == "input_and_delimiter_only":
+        chosen = _without_outputs(bench.episode.tokens.roles, chosen)
+    prefix = token_prefix(bench, chosen)
     return prefix.with_injection_layers(bench.layers(bench.config.phase3.layer_scope.injection))
+
+
+def _without_outputs(roles: Sequence[str], chosen: list[int]) -> list[int]:
+    kept = [token for token in chosen if roles[token] != "output"]
+    for token in (token for token in chosen if roles[token] == "output"):
+        free = [other for other, role in enumerate(roles) if role != "output" and other not in kept]
+        kept += sorted(free, key=lambda other, place=token: abs(other - place))[:1]
+    return sorted(kept)
+
+
+def anchor_tokens(bench: Workbench, slots: int) -> list[int]:
+    """The tokens Select-KV would take, passing over those that a slot's value could not keep.
+
+    Select-KV is asked for more and more tokens until enough of them may stay; a slot whose key is an output token's
+    and whose value may not be would start as nothing in particular.
+    """
+    tokens = bench.episode.tokens
+    closed = bench.config.phase3.mixture.value_candidates == "input_and_delimiter_only"
+    kept: list[int] = []
+    for budget in range(slots, len(tokens) + 1):
+        *_, done = select_kv(bench, budget)
+        chosen = done.result.artifacts["selection"]["tokens"]
+        kept = [token for token in chosen if not (closed and tokens.roles[token] == "output")]
+        if len(kept) >= slots:
+            break
+    return kept[:slots]
 
 
 def attention_by_kv_head(bench: Workbench) -> Float[Tensor, "layers kv_heads tokens"]:
@@ -51,28 +84,38 @@ def on_targets(bench: Workbench) -> OnTargets:
     return OnTargets(longer, reads, list(teacher.split(reads)))
 
 
-def train_slots(bench: Workbench, method: str, slots: TrainableSlots) -> Iterator[Event]:
-    """Train, yielding the loop's events and at the end `Done(Extraction)` with the best state and all traces."""
+def open_training(bench: Workbench, method: str, slots: TrainableSlots) -> Training:
+    """Everything a training of these slots needs, read once: ON targets, hard pool, stress eval."""
     phase3 = bench.config.phase3
-    for warning in check_policy(phase3, os.environ):
-        yield Warned(warning)
-    trunk = bench.lm.in_dtype(torch.bfloat16) if phase3.optim.train_dtype == "bfloat16" else bench.lm
+    trunk = bench.lm.for_training(phase3.optim.train_dtype)
     stress = StressEval(bench, trunk)
-    training = Training(
+    return Training(
         method=method,
         lm=trunk,
         slots=slots,
         targets=on_targets(bench),
-        pool=HardPool.open(trunk, bench.episode, phase3.off.pool_size),
+        pool=HardPool.open(trunk, bench.episode, phase3.off_data.pool_size),
         dual=DualLambda(phase3.dual, phase3.loss.lambda_off, phase3.dual.target * stress.p99(bench.teacher)),
         measure=lambda state, step: measure_tick(bench, trunk, stress, method, state, step),
         settings=phase3,
         seed=bench.config.phase2.seed,
     )
-    yield from run_training(training)
+
+
+def train_slots(bench: Workbench, method: str, slots: TrainableSlots) -> Iterator[Event]:
+    """Train, yielding the loop's events and at the end `Done(Extraction)` with the best state and all traces."""
+    for warning in check_policy(bench.config.phase3, os.environ):
+        yield Warned(warning)
+    matching = warm_up(bench, slots)
+    training = open_training(bench, method, slots)
+    for event in run_training(training):
+        yield event
+        if isinstance(event, Tick) and isinstance(slots, MixtureSlots):
+            yield from _near_cap(event, slots)
     record = {
         "method": method,
         "stopped": training.stopped,
+        "attention_matching": matching,
         "steps": [step.as_dict() for step in training.trace],
         "ticks": [tick.as_dict() for tick in training.ticks],
         "lambda_off": training.dual.trace,
@@ -80,12 +123,37 @@ def train_slots(bench: Workbench, method: str, slots: TrainableSlots) -> Iterato
     yield Done(Extraction(method, training.best, training=record))
 
 
+def warm_up(bench: Workbench, slots: TrainableSlots) -> list[float]:
+    """Match attention outputs: the teacher's on ON queries, the base's on OFF texts from the training pool."""
+    optim, reading = bench.config.phase3.optim, bench.teacher_reading
+    texts = bench.episode.off_set("pool", optim.matching_off_texts).texts
+    alone = read_attention(bench.lm, [bench.lm.encode(off.text) for off in texts], None)
+    return match_attention(
+        bench.lm,
+        MatchingTarget(reading, reading.outputs(reading.prefix_scores, bench.teacher.values)),
+        MatchingTarget(alone, alone.own_out),
+        slots,
+        optim.matching_iterations,
+        optim.matching_speedup * slots.learning_rate,
+        optim.topk_schedule,
+        optim.matching_off_weight,
+    )
+
+
+def _near_cap(tick: Tick, slots: MixtureSlots) -> Iterator[Warned]:
+    """A warning where the mean delimiter mass comes near its cap, the exempt sink left out."""
+    steering = slots.settings.delimiter
+    mass = torch.tensor(tick.slot_role_mass)[:, slots.anchors.cpu() != 0, ROLES.index("delimiter")].mean().item()
+    if steering.cap < 1 and mass > steering.cap - steering.warn_margin:
+        yield Warned(f"{tick.method} step {tick.step}: delimiter mass {mass:.2f} is near its cap {steering.cap:.2f}")
+
+
 class StressEval:
     """The first texts of the fixed stress eval with the base's answers, as dual ascent reads them."""
 
     def __init__(self, bench: Workbench, trunk: LanguageModel) -> None:
         phase3 = bench.config.phase3
-        texts = bench.episode.off_set("stress", phase3.off.stress_samples).texts
+        texts = bench.episode.off_set("stress", phase3.off_data.stress_samples).texts
         self.lm = trunk
         self.ids = [trunk.encode(off.text) for off in texts[: phase3.optim.tick_stress_samples]]
         self.base = log_probs(trunk, self.ids)
@@ -103,9 +171,11 @@ def measure_tick(
     teacher = bench.teacher_train_log_probs[:count]
     student = log_probs(trunk, bench.train_ids[:count], state)
     mass: dict[str, float] = {}
+    slot_mass: list[list[list[float]]] = []
     if state.mixture is not None:
-        shares = role_mass(state.mixture.weights, state.mixture.tokens.roles, ROLES).mean(dim=(0, 1))
-        mass = dict(zip(ROLES, shares.tolist(), strict=True))
+        shares = role_mass(state.mixture.weights, state.mixture.tokens.roles, ROLES)
+        mass = dict(zip(ROLES, shares.mean(dim=(0, 1)).tolist(), strict=True))
+        slot_mass = shares.tolist()
     return Tick(
         method=method,
         step=step,
@@ -113,5 +183,6 @@ def measure_tick(
         train_agreement=(teacher.argmax(-1) == student.argmax(-1)).float().mean().item(),
         stress_p99=stress.p99(state),
         role_mass=mass,
+        slot_role_mass=slot_mass,
         **(bench.observe(state) if bench.observe else {}),
     )

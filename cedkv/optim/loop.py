@@ -13,6 +13,7 @@ from cedkv.config import Phase3Settings
 from cedkv.errors import NonFiniteError
 from cedkv.events import Event, StepTrace, Tick, Warned
 from cedkv.lm import LanguageModel, packed_logits
+from cedkv.metrics import tail_stats
 from cedkv.optim.dual import DualLambda
 from cedkv.optim.losses import Losses, off_loss, on_loss
 from cedkv.optim.mixture import TrainableSlots
@@ -54,6 +55,7 @@ class Training:
     stopped: str = ""
     best: KVPrefix | None = None
     best_objective: float = float("inf")
+    objectives: list[float] = field(default_factory=list)
 
     def top_k(self, step: int) -> int:
         return top_k_at(step, self.settings.optim.steps, self.settings.optim.topk_schedule)
@@ -71,9 +73,9 @@ def run_training(training: Training) -> Iterator[Event]:
     training.best = detached(training.slots.prefix(optim.topk_schedule[-1]))
     for step in range(optim.steps):
         started = time.perf_counter()
-        if step % training.settings.off.refill_every == 0:
+        if step % training.settings.off_data.refill_every == 0:
             training.pool.refill(
-                detached(training.slots.prefix(training.top_k(step))), training.settings.off.candidates
+                detached(training.slots.prefix(training.top_k(step))), training.settings.off_data.candidates
             )
         try:
             losses = take_step(training, adam, step, _sample(training.targets, optim.on_batch, draw))
@@ -159,17 +161,23 @@ def _tick(training: Training, step: int) -> Tick:
     state = detached(training.slots.prefix(training.settings.optim.topk_schedule[-1]))
     tick = training.measure(state, step)
     training.ticks.append(tick)
-    training.dual.update(step, tick.stress_p99)
+    training.dual.update(step, _off_p99(training, training.settings.off_data.dual_metric_source, state, tick))
     # Above the bound a nat of p99 costs as much as a nat of ON KL; below it OFF effect does not count.
-    objective = tick.train_kl + max(tick.stress_p99 - training.dual.bound, 0.0)
+    constrained = _off_p99(training, training.settings.off_data.off_constraint_source, state, tick)
+    objective = tick.train_kl + max(constrained - training.dual.bound, 0.0)
+    training.objectives.append(objective)
     if training.top_k(step) == training.settings.optim.topk_schedule[-1] and objective < training.best_objective:
         training.best, training.best_objective = state, objective
     return tick
 
 
+def _off_p99(training: Training, source: str, state: KVPrefix, tick: Tick) -> float:
+    """p99 of `Delta` (nats) on the data a setting names: the fixed stress eval or, in debugging, the hard pool."""
+    return tick.stress_p99 if source == "fixed_stress" else tail_stats(training.pool.delta(state)).p99
+
+
 def _stalled(training: Training) -> bool:
-    bound, patience = training.dual.bound, training.settings.optim.patience
-    history = [tick.train_kl + max(tick.stress_p99 - bound, 0.0) for tick in training.ticks]
+    history, patience = training.objectives, training.settings.optim.patience
     if len(history) <= patience:
         return False
     return min(history[-patience:]) > min(history[:-patience]) * (1 - _IMPROVEMENT)

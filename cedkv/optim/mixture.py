@@ -34,9 +34,10 @@ def cap_mass(
     weights: Float[Tensor, "*rows tokens"], capped: Bool[Tensor, " tokens"], cap: float
 ) -> Float[Tensor, "*rows tokens"]:
     """Scale the capped tokens of each row down to a total of `cap` and the others up, where the row has others."""
-    mass = (weights * capped).sum(-1, keepdim=True)
-    over = (mass > cap) & (mass < 1)
-    down, up = cap / mass.clamp_min(cap), (1 - cap) / (1 - mass).clamp_min(1e-9)
+    mass, others = ((weights * chosen).sum(-1, keepdim=True) for chosen in (capped, ~capped))
+    # Rounding leaves a row of capped tokens alone a hair below one, so the others are asked and not `1 - mass`.
+    over = (mass > cap) & (others > 0)
+    down, up = cap / mass.clamp_min(cap), (1 - cap) / torch.where(over, others, 1.0)
     return torch.where(over, torch.where(capped, weights * down, weights * up), weights)
 
 
@@ -149,7 +150,8 @@ class MixtureSlots:
     def structure_loss(self, top_k: int) -> Float[Tensor, ""]:
         """Mean entropy of the mixtures plus mean overlap of two slots (cosine), plus the delimiter penalty."""
         weights = self.value_weights(top_k)
-        entropy = torch.special.entr(weights).sum(-1).mean()
+        # `entr` has an infinite slope at zero, which the cap's products would turn into nan.
+        entropy = -(weights * weights.clamp_min(1e-9).log()).sum(-1).mean()
         unit = torch.nn.functional.normalize(weights, dim=-1)
         cosine = unit @ unit.mT
         slots = cosine.shape[-1]

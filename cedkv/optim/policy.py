@@ -18,12 +18,12 @@ def check_policy(settings: Phase3Settings, environment: Mapping[str, str]) -> li
     """
     forced = environment.get("CI") == "true"
     mode = "prod" if forced else settings.policy_mode
-    loose = [name for name in _STEERING if getattr(settings.off, name) != "fixed_stress"]
+    loose = [name for name in _STEERING if getattr(settings.off_data, name) != "fixed_stress"]
     if not loose:
         return []
     if mode == "prod":
         why = "CI=true forces policy_mode prod" if forced else "policy_mode is prod"
-        raise ConfigError(
-            f"phase3.off.{loose[0]} = {getattr(settings.off, loose[0])!r} is refused, {why}; use 'fixed_stress'"
-        )
-    return [f"policy_mode debug: phase3.off.{name} is not the fixed stress eval; do not quote this run" for name in loose]
+        source = getattr(settings.off_data, loose[0])
+        raise ConfigError(f"phase3.off_data.{loose[0]} = {source!r} is refused, {why}; use 'fixed_stress'")
+    not_frozen = "is not the fixed stress eval; do not quote this run"
+    return [f"policy_mode debug: phase3.off_data.{name} {not_frozen}" for name in loose]

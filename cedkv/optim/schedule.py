@@ -8,7 +8,7 @@ _FINAL_RATE = 0.1
 
 def top_k_at(step: int, steps: int, schedule: Sequence[int]) -> int:
     """The top-k of a step: the schedule's entries in equal parts of the training, the last one at the end."""
-    return schedule[min(step * len(schedule) // steps, len(schedule) - 1)]
+    return schedule[-1 if step + 1 >= steps else step * len(schedule) // steps]
 
 
 def rate_at(step: int, steps: int, decay: str) -> float:

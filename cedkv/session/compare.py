@@ -72,9 +72,7 @@ def iter_compare(
         )
     comparison = Comparison(query, _next_tokens(lm, ids, prefixes, top_k))
     yield comparison
-    streams = {
-        name: stream_tokens(lm, [ids], prefix, max_new_tokens, stop=stop) for name, prefix in prefixes.items()
-    }
+    streams = {name: stream_tokens(lm, [ids], prefix, max_new_tokens, stop=stop) for name, prefix in prefixes.items()}
     while streams:
         for name in list(streams):
             generated = next(streams[name], None)

@@ -68,7 +68,9 @@ class Limits:
             return
         for name, value in (("episode.task_file", episode.task_file), ("episode.demos_file", episode.demos_file)):
             if value is not None:
-                raise LimitError(f"{name} = {value!r}: this deployment opens no paths; paste the demonstrations instead")
+                raise LimitError(
+                    f"{name} = {value!r}: this deployment opens no paths; paste the demonstrations instead"
+                )
 
 
 PUBLIC = Limits(
@@ -112,4 +114,3 @@ def _training_sizes(config: Config) -> list[tuple[str, int]]:
                 leaves = {f"{name}.{leaf}": getattr(inner, leaf) for leaf in type(inner).model_fields}
             found += [(f"{block}.{leaf}", v) for leaf, v in leaves.items() if leaf.split(".")[-1] in ("steps", "slots")]
     return found
-

@@ -111,7 +111,9 @@ class Run:
             from cedkv.state import KVPrefix
 
             if method not in self.methods:
-                raise RunError(f"run {self.id!r} has no state of {method!r}; it has {', '.join(self.methods) or 'none'}")
+                raise RunError(
+                    f"run {self.id!r} has no state of {method!r}; it has {', '.join(self.methods) or 'none'}"
+                )
             self._prefixes[method] = KVPrefix.load(self.state_file(method))
         return self._prefixes[method]
 

@@ -2,16 +2,26 @@
 
 import json
 import random
+import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from cedkv.config import Config, dump_config
-from cedkv.episodes import Demonstration, episode_from_config, get_template, load_task, make_query, parse_demos
+from cedkv.episodes import (
+    Demonstration,
+    episode_from_config,
+    get_template,
+    load_task,
+    make_query,
+    parse_demos,
+    task_names,
+)
 from cedkv.errors import CedKVError
-from cedkv.events import Done, Event, Progress
+from cedkv.events import Done, Event, Opened, Progress
 from cedkv.gate import iter_gate
+from cedkv.gate.phases import PHASES
 from cedkv.gate.slots import describe_collapse, describe_roles, describe_slots
 from cedkv.lm import LanguageModel, read_demo_kv
 from cedkv.methods import METHODS, Extraction, iter_extract
@@ -19,9 +29,15 @@ from cedkv.report import RunFolder, dump_json, library_versions, new_run_id, wri
 from cedkv.session.compare import Comparison, iter_compare
 from cedkv.session.limits import LimitError, Limits
 from cedkv.session.models import ModelShelf
+from cedkv.session.reproduce import command_line, python_code
 from cedkv.session.runs import Run
+from cedkv.session.slots import SlotChange, SlotMap, changed, similarity, slot_map
 from cedkv.session.store import SessionStore
+from cedkv.session.upload import open_files
 from cedkv.state import KVPrefix
+
+# How long a cancel waits to be able to say that the run has really ended, seconds.
+_CANCEL_WAIT = 3.0
 
 
 class Service:
@@ -30,14 +46,87 @@ class Service:
     def __init__(self, limits: Limits, store: SessionStore) -> None:
         self.limits, self.store = limits, store
         self.models = ModelShelf()
+        self._going: dict[str, tuple[threading.Event, threading.Event]] = {}
 
     @property
     def methods(self) -> list[str]:
         return list(METHODS)
 
+    @property
+    def tasks(self) -> list[str]:
+        return task_names()
+
     def task_demos(self, config: Config) -> list[tuple[str, str]]:
         """The demonstrations that a config without a demonstrations file draws from its task."""
         return drawn_demos(config)
+
+    def parse_demos(self, text: str) -> list[tuple[str, str]]:
+        """Pasted demonstrations, in whichever format."""
+        demos = parse_demos(text)
+        self.limits.check_demos(len(demos), len(text))
+        return [(demo.input, demo.output) for demo in demos]
+
+    def phase_of(self, method: str) -> int:
+        """The first phase of the gate that runs a method."""
+        return next(number for number, phase in PHASES.items() if method in phase.methods)
+
+    def slot_map(self, run: Run, method: str, layer: int | None = None) -> SlotMap:
+        return slot_map(run.prefix(method), layer)
+
+    def similarity(self, run: Run, method: str) -> dict[str, list[list[float]]]:
+        return similarity(run.prefix(method))
+
+    def open_files(self, session: str, paths: Sequence[Path], names: Sequence[str]) -> Run:
+        """Uploaded files of a run from elsewhere, as a run of this session."""
+        lm = self.models.get(Config())
+        return self.store.add(session, open_files(paths, names, self.store.folder(session), lm, self.limits))
+
+    def reproduce(self, run: Run) -> tuple[str, str]:
+        """The run's gate as a command line and as Python."""
+        phase = run.report.get("phase") or self.phase_of(run.student)
+        phase = phase if phase in PHASES else min(PHASES)
+        return command_line(run, phase), python_code(run, phase)
+
+    def slot_change(self, slot: int, factor: float, from_run: str = "", from_slot: int = 1) -> SlotChange:
+        """A change to a slot, both slots counted from 1 as a face shows them."""
+        return SlotChange(slot - 1, factor, from_run, from_slot - 1)
+
+    @contextmanager
+    def going(self, session: str) -> Iterator[threading.Event]:
+        """Marks a session's run as going on; the event that comes with it is set by `cancel`."""
+        stop, over = threading.Event(), threading.Event()
+        self._going[session] = (stop, over)
+        try:
+            yield stop
+        finally:
+            over.set()
+            if self._going.get(session, (None,))[0] is stop:
+                del self._going[session]
+
+    def until(self, events: Iterator[Event], stopped: threading.Event) -> Iterator[Event]:
+        """The events of a run until it is stopped or its time here is used up; then the run itself is closed."""
+        started = time.perf_counter()
+        with closing(events):
+            for event in events:
+                yield event
+                if stopped.is_set():
+                    return
+                if time.perf_counter() - started > self.limits.run_seconds:
+                    raise LimitError(
+                        f"the run took more than the {self.limits.run_seconds} s that this deployment allows; "
+                        "ask for fewer samples or steps"
+                    )
+
+    def cancel(self, session: str) -> str:
+        """Ask a session's run to stop, wait a moment until it has, and say what became of it."""
+        if session not in self._going:
+            return "nothing was running; a waiting run has left the queue"
+        stop, over = self._going[session]
+        stop.set()
+        ended = over.wait(_CANCEL_WAIT)
+        return (
+            "cancelled; what was measured so far is in Runs" if ended else "cancelling: one step is coming to its end"
+        )
 
     def prepare(self, session: str, config: Config, demos: Sequence[tuple[str, str]], own: bool) -> Config:
         """The config of a run, checked against the limits; edited or `own` demonstrations become a file of the session.
@@ -66,36 +155,58 @@ class Service:
         lm = self.models.get(config)
         yield Progress("preparing the episode", 0, 1)
         episode = episode_from_config(lm, config)
-        slots = config.phase2.prefix_len
-        folder = RunFolder(self.store.folder(session), new_run_id(episode.task, 0, slots).replace("phase0", method))
+        phase = PHASES[self.phase_of(method)]
+        slots = phase.slots(config)
+        run_id = new_run_id(episode.task, phase.number, slots).replace(f"phase{phase.number}", method)
+        folder = RunFolder(self.store.folder(session), run_id)
         folder.write("config.yaml", dump_config(config))
-        for event in self._limited(iter_extract(lm, episode, method, slots, config)):
+        for event in iter_extract(lm, episode, method, slots, config):
             if isinstance(event, Done):
                 extraction = event.result
             else:
                 yield event
         report = _extract_report(lm, episode, config, extraction, folder.path.name, time.perf_counter() - started)
         folder.write("report_extract.json", dump_json(report))
-        for name, artifact in extraction.artifacts.items():
-            folder.write(f"artifacts/phase2_{name}.json", dump_json(artifact))
+        artifacts = dict(extraction.artifacts)
+        if extraction.training:
+            artifacts[f"training_{method}"] = extraction.training
+        for name, artifact in artifacts.items():
+            folder.write(f"artifacts/phase{phase.number}_{name}.json", dump_json(artifact))
         extraction.prefix.save(folder.path / "artifacts" / f"{method}.safetensors")
         yield Done(self.store.add(session, Run(folder.path)))
 
     def iter_gate(self, session: str, config: Config, phase: int) -> Iterator[Event]:
-        """The headless gate with the session's folder as its output; the last event is `Done(Run)`."""
+        """The headless gate with the session's folder as its output; the last event is `Done(Run)`.
+
+        A run that is cut short is kept as far as it came.
+        """
         yield Progress("loading the model", 0, 1)
         lm = self.models.get(config)
-        for event in self._limited(iter_gate(config, phase, lm=lm, out=self.store.folder(session))):
-            yield Done(self.store.add(session, Run(event.result.folder))) if isinstance(event, Done) else event
+        folder = None
+        try:
+            for event in iter_gate(config, phase, lm=lm, out=self.store.folder(session)):
+                if isinstance(event, Opened):
+                    folder = event.folder
+                yield Done(Run(folder)) if isinstance(event, Done) else event
+        finally:
+            if folder is not None:
+                self.store.add(session, Run(folder))
 
     def iter_compare(
-        self, session: str, run_id: str, query: str, views: Sequence[str] = (), plain: bool = False
+        self,
+        session: str,
+        run_id: str,
+        query: str,
+        views: Sequence[str] = (),
+        plain: bool = False,
+        change: SlotChange | None = None,
     ) -> Iterator[Comparison]:
         """Base, teacher, the run's student and the other `views` on one query.
 
         Parameters
         ----------
         plain : the text stands as it is; else it becomes a query of the run's template.
+        change : adds the column `changed`: the student with one slot changed.
         """
         self.limits.check_query(query)
         run = self.store.get(session, run_id)
@@ -103,6 +214,9 @@ class Service:
         template = get_template(run.template)
         prefixes: dict[str, KVPrefix | None] = {"base": None, "teacher": self.teacher(run, lm)}
         prefixes |= {name: run.prefix(name) for name in dict.fromkeys([run.student, *views])}
+        if change is not None:
+            other = change.from_run and self.store.get(session, change.from_run)
+            prefixes["changed"] = changed(run.prefix(run.student), change, other and other.prefix(other.student))
         text = query if plain else make_query(lm, template, query).text
         yield from iter_compare(lm, text, prefixes, stop=None if plain else template.stop)
 
@@ -129,22 +243,10 @@ class Service:
             run.teacher = read_demo_kv(lm, mixtures[0].tokens).as_prefix()
         return run.teacher
 
-    def _limited(self, events: Iterator[Event]) -> Iterator[Event]:
-        """The same events until the run time of this deployment is used up."""
-        started = time.perf_counter()
-        with closing(events):
-            for event in events:
-                yield event
-                if time.perf_counter() - started > self.limits.run_seconds:
-                    raise LimitError(
-                        f"the run took more than the {self.limits.run_seconds} s that this deployment allows; "
-                        "ask for fewer samples or steps"
-                    )
-
 
 def drawn_demos(config: Config) -> list[tuple[str, str]]:
     """The demonstrations that `episode_from_config` draws from the config's task."""
-    pairs = list(load_task(config.episode.task).pairs)
+    pairs = list(load_task(config.episode.task or DEFAULT_TASK).pairs)
     pairs = [Demonstration(*pair) for pair in pairs]
     random.Random(config.phase2.seed).shuffle(pairs)
     return [(demo.input, demo.output) for demo in pairs[: config.episode.demos]]
@@ -158,7 +260,7 @@ def _extract_report(lm, episode, config: Config, extraction: Extraction, run_id:
         "method": extraction.method,
         "complete": True,
         "seed": config.phase2.seed,
-        "slots_budget": config.phase2.prefix_len,
+        "slots_budget": extraction.prefix.slots,
         "model": {
             "id": lm.id,
             "fingerprint": lm.fingerprint,
@@ -170,11 +272,11 @@ def _extract_report(lm, episode, config: Config, extraction: Extraction, run_id:
             "demos": len(episode.demos),
             "tokens": len(episode.tokens),
             "template": episode.template.text,
+            "on_eval_gold": episode.gold,
         },
         "slots": describe_slots(extraction.prefix, config.phase2.reporting.topk_tokens),
         "role_mass": describe_roles(extraction.prefix),
         "collapse": describe_collapse(extraction.prefix),
-        "trace": extraction.trace,
         "timing": {"total": seconds},
         "versions": library_versions(),
     }

@@ -1,5 +1,6 @@
 """The relation state as plain data."""
 
+from cedkv.state.precision import PRECISIONS, with_precision
 from cedkv.state.prefix import (
     ROLES,
     DemoKV,
@@ -10,4 +11,14 @@ from cedkv.state.prefix import (
     slot_layout,
 )
 
-__all__ = ["ROLES", "DemoKV", "DemoTokens", "KVPrefix", "Mixture", "pad_with_null_slots", "slot_layout"]
+__all__ = [
+    "PRECISIONS",
+    "ROLES",
+    "DemoKV",
+    "DemoTokens",
+    "KVPrefix",
+    "Mixture",
+    "pad_with_null_slots",
+    "slot_layout",
+    "with_precision",
+]

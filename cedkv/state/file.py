@@ -1,71 +1,131 @@
-"""The state file: safetensors with a checked header. Specified in docs/state-format.md.
+"""The state file: safetensors with a sealed header. Specified in docs/state-format.md.
 
-Everything is verified before a prefix is made of it; nothing is ever unpickled.
+Everything that can be checked without a tensor is checked first; a tensor is checked as it is read, and a prefix is
+made of them only when all have passed. Nothing is ever unpickled.
 """
 
 import hashlib
 import json
-import os
-import tempfile
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
-from cedkv.errors import OutputError, StateError
+from cedkv.errors import StateError
+from cedkv.report import library_versions
+from cedkv.state.container import Container, as_bytes, damaged, open_container, write_container
+from cedkv.state.precision import (
+    FLOATS,
+    INTEGERS,
+    PRECISIONS,
+    SCALE_SUFFIX,
+    check_precision,
+    decode,
+    encode,
+    precision_of,
+    stored_layout,
+)
 from cedkv.state.prefix import ROLES, DemoTokens, KVPrefix, Mixture
 
 FORMAT = "cedkv-state"
-FORMAT_VERSION = 1
-MAX_HEADER_BYTES = 16_000_000
-_TENSORS = {"keys", "values", "positions", "active"}
-_FLOATS = {torch.float32, torch.float16, torch.bfloat16}
+FORMAT_VERSION = 2
+_MIXTURE = ("weights", "key_weights")
+# What a rounded row of mixture weights may miss of one.
+_SIMPLEX_TOLERANCE = 1e-2
 
 
-def save_prefix(prefix: KVPrefix, path: str | Path) -> None:
+class Notes(BaseModel):
+    """What a state says about where it comes from. Anything else that is JSON may stand beside it."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    method: str = ""
+    task: str = ""
+    template: str = ""
+    model: str = ""
+    tokenizer: str = ""
+    episode: str = ""
+    positioning: str = ""
+    padding: str = ""
+    rope: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
+    metrics: dict[str, float] = {}
+    teacher_bytes: int = 0
+
+
+class Header(BaseModel):
+    """What a state file says beside its tensors."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    format_version: int
+    slots: int = Field(ge=0, lt=2**20)
+    layers: int = Field(ge=1, lt=2**20)
+    kv_heads: int = Field(ge=1, lt=2**20)
+    head_dim: int = Field(ge=1, lt=2**20)
+    dtype: str
+    fingerprint: str
+    query_start: int = Field(ge=0, lt=2**31)
+    created: datetime
+    versions: dict[str, str]
+    checksums: dict[str, str]
+    meta: Notes
+    tokens: DemoTokens | None = None
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return self.layers, self.kv_heads, self.slots, self.head_dim
+
+
+def save_prefix(prefix: KVPrefix, path: str | Path, precision: str | None = None) -> None:
     """Write a state file. It appears whole or not at all, also when the process dies meanwhile.
+
+    Parameters
+    ----------
+    precision : of keys and values, one of `PRECISIONS`; by default the one they have.
 
     Raises
     ------
     OutputError
         The folder cannot be written.
+    StateError
+        The precision is unknown, or the state's numbers do not fit into it.
     """
-    path = Path(path)
-    tensors = {"keys": prefix.keys, "values": prefix.values, "positions": prefix.positions, "active": prefix.active}
+    precision = precision or precision_of(prefix.keys.dtype)
+    check_precision(precision)
+    tensors = {**encode("keys", prefix.keys, precision), **encode("values", prefix.values, precision)}
+    tensors |= {"positions": prefix.positions, "active": prefix.active}
+    if prefix.mixture:
+        parts = {name: getattr(prefix.mixture, name) for name in _MIXTURE}
+        tensors |= {name: part for name, part in parts.items() if part is not None}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    layers, kv_heads, slots, head_dim = prefix.keys.shape
     header = {
         "format_version": FORMAT_VERSION,
+        "slots": slots,
+        "layers": layers,
+        "kv_heads": kv_heads,
+        "head_dim": head_dim,
+        "dtype": precision,
         "fingerprint": prefix.fingerprint,
         "query_start": prefix.query_start,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": library_versions(),
+        "checksums": {name: hashlib.sha256(as_bytes(tensor)).hexdigest() for name, tensor in tensors.items()},
         "meta": prefix.meta,
     }
     if prefix.mixture:
-        tensors["weights"] = prefix.mixture.weights
-        if prefix.mixture.key_weights is not None:
-            tensors["key_weights"] = prefix.mixture.key_weights
         header["tokens"] = asdict(prefix.mixture.tokens)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(header, ensure_ascii=False, sort_keys=True)
-    metadata = {"format": FORMAT, "header": text, "sha256": _digest(text, tensors)}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-        os.close(handle)
-        try:
-            save_file(tensors, temporary, metadata)
-            os.replace(temporary, path)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
-    except (OSError, SafetensorError) as error:
-        raise OutputError(f"state file {str(path)!r} cannot be written: {error}") from error
+    write_container(Path(path), tensors, {"format": FORMAT, "header": text})
 
 
 def load_prefix(path: str | Path, fingerprint: str | None = None) -> KVPrefix:
-    """Read and verify a state file.
+    """Read and verify a state file. It takes the memory of its tensors and no more.
 
     Parameters
     ----------
@@ -76,88 +136,120 @@ def load_prefix(path: str | Path, fingerprint: str | None = None) -> KVPrefix:
     StateError
         The file is missing, truncated, altered, of another format version, or made for another model.
     """
+    path = Path(path)
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                raise StateError(f"state file {str(path)!r}: metadata 'format' is not {FORMAT!r}; it is no state file")
-            header = _read_header(path, metadata)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
-    except (OSError, SafetensorError) as error:
+        with path.open("rb") as file:
+            container = open_container(path, file)
+            header = _read_header(container)
+            if fingerprint is not None and header.fingerprint != fingerprint:
+                raise StateError(
+                    f"state file {str(path)!r}: 'fingerprint' is {header.fingerprint}, the model's is {fingerprint}; "
+                    "load the model it was made for"
+                )
+            _check_layout(container, header)
+            tensors = {name: container.read(name, header.checksums[name]) for name in container.entries}
+    except OSError as error:
         raise StateError(f"state file {str(path)!r} cannot be read: {error}") from error
-    if _digest(metadata["header"], tensors) != metadata.get("sha256"):
-        raise StateError(f"state file {str(path)!r}: 'sha256' does not match; the file is damaged or was altered")
-    if fingerprint is not None and header["fingerprint"] != fingerprint:
-        raise StateError(
-            f"state file {str(path)!r}: 'fingerprint' is {header['fingerprint']}, the model's is {fingerprint}; "
-            "load the model it was made for"
-        )
-    return _build(path, header, tensors)
+    _check_contents(path, header, tensors)
+    return _build(header, tensors)
 
 
-def _read_header(path: str | Path, metadata: dict[str, str]) -> dict:
-    text = metadata.get("header", "")
-    if len(text) > MAX_HEADER_BYTES:
-        raise StateError(f"state file {str(path)!r}: 'header' has {len(text)} bytes, more than {MAX_HEADER_BYTES}")
+def _read_header(container: Container) -> Header:
+    path = container.path
+    if container.metadata.get("format") != FORMAT:
+        raise StateError(f"state file {str(path)!r}: metadata 'format' is not {FORMAT!r}; it is no state file")
+    text = container.metadata.get("header", "")
     try:
-        header = json.loads(text)
-        version = header["format_version"]
-    except (json.JSONDecodeError, KeyError, TypeError, RecursionError) as error:
-        raise StateError(f"state file {str(path)!r}: 'header' cannot be read; the file is damaged") from error
+        version = json.loads(text)["format_version"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise damaged(path, "'header' cannot be read") from error
     if version != FORMAT_VERSION:
         raise StateError(
-            f"state file {str(path)!r}: 'format_version' is {version!r}, this version reads {FORMAT_VERSION}"
+            f"state file {str(path)!r}: 'format_version' is {version!r}, this version reads {FORMAT_VERSION}; "
+            "extract the state again or use the version that made it"
         )
+    container.check_seal()
+    try:
+        header = Header.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise damaged(path, f"header {where!r}: {first['msg'].lower()}") from error
+    if header.dtype not in PRECISIONS:
+        raise damaged(path, f"header 'dtype' is {header.dtype!r}, not one of {', '.join(PRECISIONS)}")
+    if header.tokens and len({len(column) for column in vars(header.tokens).values()}) > 1:
+        raise damaged(path, "the columns of 'tokens' differ in length")
+    if header.tokens and not set(header.tokens.roles) <= set(ROLES):
+        raise damaged(path, f"'tokens' has roles other than {', '.join(ROLES)}")
     return header
 
 
-def _build(path: str | Path, header: dict, tensors: dict[str, Tensor]) -> KVPrefix:
-    names = _TENSORS | ({"weights"} if "tokens" in header else set())
-    if (found := tensors.keys() - ({"key_weights"} if "tokens" in header else set())) != names:
-        wrong = ", ".join(sorted(found ^ names))
-        raise StateError(f"state file {str(path)!r}: tensors {wrong} are missing or unexpected")
-    keys, active = tensors["keys"], tensors["active"]
-    expected = {"values": keys.shape, "positions": keys.shape[2:3], "active": (keys.shape[0], *keys.shape[2:3])}
-    if keys.ndim != 4:
-        raise StateError(f"state file {str(path)!r}: 'keys' has shape {tuple(keys.shape)}, not four dimensions")
-    for name, shape in expected.items():
-        if tensors[name].shape != torch.Size(shape):
-            raise StateError(
-                f"state file {str(path)!r}: {name!r} has shape {tuple(tensors[name].shape)}, expected {tuple(shape)}"
-            )
+def _check_layout(container: Container, header: Header) -> None:
+    """Names, dtypes and shapes of the tensors, before one of them is read."""
+    expected = {
+        **stored_layout("keys", header.shape, header.dtype),
+        **stored_layout("values", header.shape, header.dtype),
+        "positions": (torch.int64, (header.slots,)),
+        "active": (torch.bool, (header.layers, header.slots)),
+    }
+    allowed = set(expected)
+    if header.tokens:
+        allowed |= set(_MIXTURE)
+        expected["weights"] = (torch.float32, (header.layers, header.slots, len(header.tokens)))
+    found = container.entries
+    if wrong := (expected.keys() - found.keys()) | (found.keys() - allowed):
+        raise damaged(container.path, f"tensors {', '.join(sorted(wrong))} are missing or unexpected")
+    if missing := found.keys() - header.checksums.keys():
+        raise damaged(container.path, f"header 'checksums' has none for {', '.join(sorted(missing))}")
+    for name, entry in sorted(found.items()):
+        dtype, shape = expected[name if name in expected else "weights"]
+        shapes, dtypes = [shape], [dtype]
+        if name in _MIXTURE:
+            # One row may stand for every layer, and the weights keep the precision that training left.
+            shapes, dtypes = [shape, (1, *shape[1:])], list(FLOATS.values())
+        if entry.shape not in shapes or entry.dtype not in dtypes:
+            given = f"{str(entry.dtype).removeprefix('torch.')} of shape {entry.shape}"
+            wanted = f"{str(dtypes[0]).removeprefix('torch.')} of shape {shapes[0]}"
+            raise damaged(container.path, f"{name!r} is {given}, expected {wanted}")
+
+
+def _check_contents(path: Path, header: Header, tensors: dict[str, Tensor]) -> None:
+    for name in sorted(tensors.keys() - {"positions", "active"}):
+        # Layer by layer, because looking for infinities makes a copy of what is looked at.
+        if tensors[name].is_floating_point() and not all(layer.isfinite().all() for layer in tensors[name]):
+            raise damaged(path, f"{name!r} is not made of finite floating-point numbers")
+        if name.endswith((*_MIXTURE, SCALE_SUFFIX)) and (tensors[name] < 0).any():
+            raise damaged(path, f"{name!r} has numbers below zero")
+        if name in _MIXTURE:
+            total = tensors[name].float().sum(-1)
+            if (((total - 1).abs() > _SIMPLEX_TOLERANCE) & (total != 0)).any():
+                raise damaged(path, f"{name!r} has rows that sum neither to one nor, as null slots do, to zero")
+    if header.dtype in INTEGERS:
+        _check_integers(path, header, tensors)
+    positions = tensors["positions"]
+    # A state of nothing but null slots has its query at 0, and its slots there too.
+    if not ((positions >= 0) & (positions < max(header.query_start, 1))).all():
+        raise damaged(path, f"'positions' are not all from 0 to before {header.query_start}")
+
+
+def _check_integers(path: Path, header: Header, tensors: dict[str, Tensor]) -> None:
+    """What no writer makes: -128, and nibbles of -8."""
     for name in ("keys", "values"):
-        if tensors[name].dtype not in _FLOATS or not tensors[name].isfinite().all():
-            raise StateError(f"state file {str(path)!r}: {name!r} is not made of finite floating-point numbers")
-    mixture = _build_mixture(path, header, tensors, slots=keys.shape[2]) if "tokens" in header else None
+        stored = tensors[name]
+        unused = stored == -128 if header.dtype == "int8" else (stored & 15 == 0) | (stored >> 4 == 0)
+        if unused.any():
+            raise damaged(path, f"{name!r} has integers outside of {header.dtype}'s range")
+
+
+def _build(header: Header, tensors: dict[str, Tensor]) -> KVPrefix:
+    tokens = header.tokens
     return KVPrefix(
-        keys=keys,
-        values=tensors["values"],
+        keys=decode("keys", tensors, header.shape, header.dtype),
+        values=decode("values", tensors, header.shape, header.dtype),
         positions=tensors["positions"],
-        query_start=int(header["query_start"]),
-        active=active.bool(),
-        fingerprint=header["fingerprint"],
-        mixture=mixture,
-        meta=header["meta"],
+        query_start=header.query_start,
+        active=tensors["active"],
+        fingerprint=header.fingerprint,
+        mixture=Mixture(tensors["weights"], tokens, tensors.get("key_weights")) if tokens else None,
+        meta=header.meta.model_dump(exclude_unset=True),
     )
-
-
-def _build_mixture(path: str | Path, header: dict, tensors: dict[str, Tensor], slots: int) -> Mixture:
-    tokens = DemoTokens(**{name: tuple(column) for name, column in header["tokens"].items()})
-    for name in sorted(tensors.keys() & {"weights", "key_weights"}):
-        if tensors[name].shape[1:] != (slots, len(tokens)):
-            raise StateError(
-                f"state file {str(path)!r}: {name!r} has shape {tuple(tensors[name].shape)}, "
-                f"expected [layers, {slots}, {len(tokens)}]"
-            )
-    if not set(tokens.roles) <= set(ROLES):
-        raise StateError(f"state file {str(path)!r}: 'tokens' has roles other than {', '.join(ROLES)}")
-    return Mixture(tensors["weights"], tokens, tensors.get("key_weights"))
-
-
-def _digest(header: str, tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256(header.encode())
-    for name in sorted(tensors):
-        tensor = tensors[name].contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(memoryview(tensor.view(torch.uint8).numpy()))
-    return digest.hexdigest()

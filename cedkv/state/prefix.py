@@ -56,7 +56,8 @@ class Mixture:
 
     `weights` rows lie on the simplex: non-negative, summing to one over tokens (all zero for a null slot). One
     layer means that every layer shares the row. `key_weights` are given where keys are mixed otherwise than values,
-    such as keys that stay at anchors. The mixtures of several key/value heads are kept as their mean; `KVPrefix` holds the exact result.
+    such as keys that stay at anchors. The mixtures of several key/value heads are kept as their mean; `KVPrefix`
+    holds the exact result.
     """
 
     weights: Float[Tensor, "layers slots tokens"]
@@ -98,11 +99,11 @@ class KVPrefix:
     mixture: Mixture | None = None
     meta: dict = field(default_factory=dict)
 
-    def save(self, path: str | Path) -> None:
-        """Write the state to a file; see `cedkv.state.file`."""
+    def save(self, path: str | Path, precision: str | None = None) -> None:
+        """Write the state to a file, in the precision it has or in another one; see `cedkv.state.file`."""
         from cedkv.state.file import save_prefix
 
-        save_prefix(self, path)
+        save_prefix(self, path, precision)
 
     @staticmethod
     def load(path: str | Path, fingerprint: str | None = None) -> "KVPrefix":
@@ -184,21 +185,21 @@ def slot_layout(
 def pad_with_null_slots(prefix: KVPrefix, prefix_len: int) -> KVPrefix:
     """Append slots that are masked in every layer until the prefix has `prefix_len`: true no-ops.
 
-    The query still starts where it would after `prefix_len` slots, so every padded prefix has one geometry.
+    The query stays where it is, so a padded prefix answers exactly like the prefix itself.
     """
     missing = prefix_len - prefix.slots
     if missing <= 0:
         return prefix
     layers, kv_heads, _, head_dim = prefix.keys.shape
     null = prefix.keys.new_zeros(layers, kv_heads, missing, head_dim)
-    extra = torch.arange(missing, device=prefix.positions.device) + prefix.query_start
+    # Masked in every layer, so their position is never used; the last slot's keeps it within the prefix.
+    extra = prefix.positions.new_full((missing,), max(prefix.query_start - 1, 0))
     mixture = prefix.mixture and prefix.mixture.padded(missing)
     return replace(
         prefix,
         keys=torch.cat([prefix.keys, null], dim=2),
         values=torch.cat([prefix.values, null], dim=2),
         positions=torch.cat([prefix.positions, extra]),
-        query_start=prefix.query_start + missing,
         active=torch.nn.functional.pad(prefix.active, (0, missing), value=False),
         mixture=mixture,
     )

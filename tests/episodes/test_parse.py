@@ -28,9 +28,9 @@ FORMATS = {
     "quoted csv": '"lift","lifted"\n"walk", "walked"\n',
     "csv with another column": "lift,lifted,1\nwalk,walked,2",
     "json": '[{"input": "lift", "output": "lifted"}, {"input": "walk", "output": "walked"}]',
-    "json over several lines": '[\n {"input": "lift",\n "output": " lifted"},\n{"input": "walk", "output": "walked"}\n]',
+    "json over several lines": '[\n {"input": "lift",\n"output": " lifted"},\n{"input": "walk", "output": "walked"}\n]',
     "jsonl": '{"input": "lift", "output": "lifted"}\n\n{"output": "walked", "input": "walk"}\n',
-    "json with several answers": '[{"input": "lift", "output": ["lifted", "x"]}, {"input": ["walk"], "output": "walked"}]',
+    "json with answer lists": '[{"input": "lift", "output": ["lifted", "x"]}, {"input": "walk", "output": ["walked"]}]',
 }
 
 

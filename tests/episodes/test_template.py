@@ -73,6 +73,7 @@ def test_a_token_merged_from_delimiter_and_output_is_output():
         ("\n", "delimiter"),
     ]
     assert rolled("llama", "{input}, un{output}\n", "lock", "lock")[2] == (" unlock", "output")
+    assert rolled("llama", "Q: {input}e{output}\n", "walk", "d")[2] == (" walked", "output"), "input and all"
 
 
 def test_a_token_merged_from_delimiter_and_input_is_input():

@@ -6,6 +6,14 @@ from typing import Any
 
 from cedkv.gate import GateReport
 
+# The settings of a gate that takes a tiny model a fraction of a second.
+SMALL = [
+    "episode.demos=4",
+    "episode.on_train=4",
+    "phase2.eval.on_samples=6",
+    "phase2.eval.off_samples=10",
+    "phase2.eval.answer_tokens=4",
+]
 # A student that passes the default thresholds of phase 2.
 ON = {
     "select": {"gain": 0.7, "delta_on_mean": 5.0, "rel_kl_to_teacher": 0.2, "accuracy": 0.7},

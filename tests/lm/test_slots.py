@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from cedkv.lm import log_probs, prefix_attention
+from cedkv.lm import log_probs, read_attention
 from cedkv.state import KVPrefix, pad_with_null_slots
 from tests.tiny import LAYERS
 
@@ -38,10 +38,9 @@ def test_null_slots_alone_are_the_base(tiny, prefix, queries):
     )
 
 
-def test_padding_equals_moving_the_query(tiny, prefix, queries):
+def test_padding_changes_nothing(tiny, prefix, queries):
     padded = pad_with_null_slots(prefix, prefix.slots + 7)
-    moved = replace(prefix, query_start=prefix.query_start + 7)
-    assert_close(log_probs(tiny, queries, padded), log_probs(tiny, queries, moved), **TOLERANCE)
+    assert_close(log_probs(tiny, queries, padded), log_probs(tiny, queries, prefix), **TOLERANCE)
 
 
 def test_all_zero_slots_are_not_null_slots(tiny, prefix, queries):
@@ -61,9 +60,9 @@ def test_without_slots_equals_a_prefix_that_lacks_them(tiny, prefix, queries):
 
 def test_slots_switched_off_get_no_attention(tiny, prefix, queries):
     off = [1, prefix.slots - 3]
-    attention = prefix_attention(tiny, queries, prefix.without(off))
+    attention = read_attention(tiny, queries, prefix.without(off)).at_last_tokens()
     assert attention[..., off].max() == 0
-    assert prefix_attention(tiny, queries, prefix)[..., off].max() > 0
+    assert read_attention(tiny, queries, prefix).at_last_tokens()[..., off].max() > 0
 
 
 def test_injection_into_all_layers_is_no_restriction(tiny, prefix, queries):
@@ -83,14 +82,14 @@ def test_injection_into_one_layer_is_neither_all_nor_nothing(tiny, prefix, queri
     answers = log_probs(tiny, queries, one)
     for other in (prefix, prefix.with_injection_layers([])):
         assert (answers - log_probs(tiny, queries, other)).abs().max() > 0.05
-    attention = prefix_attention(tiny, queries, one)
+    attention = read_attention(tiny, queries, one).at_last_tokens()
     assert [float(attention[index].max()) > 0 for index in range(LAYERS)] == [i == layer for i in range(LAYERS)]
 
 
 def test_layers_may_see_different_slots(tiny, prefix, queries):
     half = torch.arange(prefix.slots) < prefix.slots // 2
     active = torch.stack([half, ~half] * (LAYERS // 2))
-    attention = prefix_attention(tiny, queries, prefix.with_active(active))
+    attention = read_attention(tiny, queries, prefix.with_active(active)).at_last_tokens()
     assert attention.amax(dim=(1, 2))[~active].max() == 0
     assert (log_probs(tiny, queries, prefix.with_active(active)) - log_probs(tiny, queries, prefix)).abs().max() > 0.05
 
@@ -99,8 +98,8 @@ def test_scaling_a_slot_to_nothing_keeps_its_attention(tiny, prefix, queries):
     slot = prefix.slots - 1
     silenced = prefix.scaled(slot, 0.0)
     assert_close(
-        prefix_attention(tiny, queries, silenced)[0, ..., slot],
-        prefix_attention(tiny, queries, prefix)[0, ..., slot],
+        read_attention(tiny, queries, silenced).at_last_tokens()[0, ..., slot],
+        read_attention(tiny, queries, prefix).at_last_tokens()[0, ..., slot],
         **TOLERANCE,
     )
     assert (log_probs(tiny, queries, silenced) - log_probs(tiny, queries, prefix.without([slot]))).abs().max() > 0.01

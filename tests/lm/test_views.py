@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from cedkv.lm import generate, load_model, log_probs, packed_logits, prefix_attention, read_demo_kv
+from cedkv.lm import generate, load_model, log_probs, packed_logits, read_demo_kv
 from cedkv.lm.architectures import ARCHITECTURES as SUPPORTED
 from cedkv.lm.forward import PACK_TOKENS, pack_slices
-from tests.tiny import ARCHITECTURES, plain_log_probs, plain_model, text_tokens, tiny_path
+from tests.tiny import ARCHITECTURES, plain_log_probs, text_tokens, tiny_path
 
 TOLERANCE = {"atol": 1e-4, "rtol": 0.0}
 
@@ -104,19 +104,6 @@ def test_a_state_in_another_precision_is_injected_in_the_models(tiny, demo_kv, q
     logits = packed_logits(tiny, queries, stored)
     assert logits.dtype == torch.float32
     assert_close(logits, packed_logits(tiny, queries, prefix), atol=0.05, rtol=0.0)
-
-
-def test_prefix_attention_equals_plain_transformers(architecture, tiny, demo_kv, queries):
-    seen = prefix_attention(tiny, queries, demo_kv.as_prefix())
-    slots = len(demo_kv.tokens)
-    assert seen.shape == (tiny.layers, 4, len(queries), slots)
-    for index, query in enumerate(queries):
-        with torch.no_grad():
-            out = plain_model(architecture)(
-                torch.tensor([[*demo_kv.tokens.ids, *query]]), output_attentions=True
-            ).attentions
-        reference = torch.stack([layer[0, :, -1, :slots] for layer in out])
-        assert_close(seen[:, :, index], reference, atol=1e-5, rtol=0.0)
 
 
 def test_embedded_demo_cache_equals_the_prompt(lm):

@@ -1,5 +1,6 @@
 """Select-KV: which spans may be chosen, which are, and what becomes of them."""
 
+from collections.abc import Generator
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ from cedkv.episodes import Demonstration, build_episode, get_template
 from cedkv.events import Done, Progress
 from cedkv.lm import log_probs
 from cedkv.methods import METHODS, Extraction, Workbench
-from cedkv.methods.select import Scores, Selection, Span, candidate_spans, choose, random_trial
+from cedkv.methods.select import Scores, Selection, Span, candidate_spans, choose, random_trial, score_by_attention
 from cedkv.metrics import kl
 from cedkv.state import DemoTokens
 from tests.tiny import ARCHITECTURES, PAIRS, plain_log_probs, tiny_lm
@@ -58,6 +59,15 @@ def extract(bench: Workbench, slots: int) -> Extraction:
     assert all(isinstance(event, Progress) for event in progress)
     assert isinstance(done, Done)
     return done.result
+
+
+def returned(work: Generator) -> Scores:
+    """What a scorer returns once its events are drained."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as stop:
+            return stop.value
 
 
 def selected(bench: Workbench, slots: int) -> dict:
@@ -152,6 +162,13 @@ class TestChoosing:
         assert selection.tokens == [7, 10]
         assert selection.scores == [4.0, 1.0]
 
+    def test_a_span_is_compared_with_every_span_chosen(self):
+        """Token 7 is unlike the first choice but like the second, so token 6 comes third: 2 * (1 - 0.9) < 1."""
+        similarity = torch.eye(8)
+        similarity[5, 6] = similarity[6, 5] = 0.9
+        scores = Scores([0.0] * 4 + [1.0, 2.0, 3.0, 4.0], similarity)
+        assert chosen(scores, slots=3, span_len=1).tokens == [6, 8, 10]
+
     @pytest.mark.parametrize(
         ("slots", "tokens"),
         [
@@ -237,6 +254,16 @@ def test_causal_drop_picks_the_span_whose_removal_hurts_most(architecture):
     assert max(hurts) > 2 * sorted(hurts)[len(hurts) // 2], "the case must have a clear winner"
 
 
+def test_causal_drop_spares_a_sink_that_is_kept_anyway():
+    """Token 0 belongs to the first demonstration here; removing both would measure the sink and not the span."""
+    bench = bench_of(select_yaml(mode="causal_drop_span", align="demo", keep_sink="true", span_budget=256))
+    first, *_ = bench.episode.tokens.demo_spans()
+    assert first[0] == 0
+    scores = {span["start"]: span["score"] for span in selected(bench, len(bench.episode.tokens))["spans"]}
+    assert scores[0] == pytest.approx(hurt_by_removing(bench, Span(1, first[1], 1)), rel=1e-3)
+    assert scores[0] != pytest.approx(hurt_by_removing(bench, Span(0, first[1], 0)), rel=1e-2)
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_attention_rule_picks_what_the_queries_look_at(architecture):
     """With single tokens and a budget of one, the winner is the most attended allowed token but the sink."""
@@ -246,6 +273,18 @@ def test_attention_rule_picks_what_the_queries_look_at(architecture):
     (span,) = selected(bench, 5)["spans"]
     assert span["start"] == mass.argmax()
     assert span["score"] == pytest.approx(mass.max().item(), rel=1e-4)
+
+
+def test_attention_to_the_sink_counts_for_no_span():
+    """The sink takes attention whatever the demonstration around it says."""
+    bench = bench_of(select_yaml(align="demo"))
+    candidates = candidate_spans(bench.episode.tokens, bench.config.phase2.select)
+    scores = returned(score_by_attention(bench, candidates))
+    mass = bench.teacher_attention.mean(dim=(0, 1, 2))
+    assert candidates[0].start == 0
+    assert mass[0] > 1e-3
+    assert scores.values[0] == pytest.approx(mass[1 : candidates[0].end].sum().item(), rel=1e-4)
+    assert scores.values[1] == pytest.approx(mass[candidates[1].start : candidates[1].end].sum().item(), rel=1e-4)
 
 
 def test_attention_is_read_in_the_scoring_layers_only():

@@ -5,15 +5,8 @@ import pytest
 from cedkv.config import load_config
 from cedkv.episodes import episode_from_config
 from cedkv.methods import Workbench
+from tests.gate.reports import SMALL
 from tests.tiny import tiny_lm
-
-SMALL = [
-    "episode.demos=4",
-    "episode.on_train=4",
-    "phase2.eval.on_samples=6",
-    "phase2.eval.off_samples=10",
-    "phase2.eval.answer_tokens=4",
-]
 
 
 @pytest.fixture

@@ -6,8 +6,7 @@ import torch
 from cedkv.config import load_config
 from cedkv.evaluation import Judge
 from cedkv.gate import run_gate
-from tests.gate.reports import samples
-from tests.phase2.conftest import SMALL
+from tests.gate.reports import SMALL, samples
 from tests.tiny import plain_model, tiny_lm
 
 
@@ -38,7 +37,8 @@ def test_it_is_the_difference_of_the_answers_log_probabilities(judge):
 
 
 def test_counting_only_the_first_token_would_be_another_number(judge):
-    first = [rows[query.answer_ids[0]].item() for rows, query in zip(judge.teacher_on.first, judge.episode.on_eval)]
+    pairs = zip(judge.teacher_on.first, judge.episode.on_eval, strict=True)
+    first = [rows[query.answer_ids[0]].item() for rows, query in pairs]
     assert judge.teacher_on.answer_logprob.tolist() != pytest.approx(first, abs=1e-2)
 
 

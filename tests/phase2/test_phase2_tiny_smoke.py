@@ -4,7 +4,7 @@ import pytest
 
 from cedkv.config import load_config
 from cedkv.gate import run_gate
-from tests.phase2.conftest import SMALL
+from tests.gate.reports import SMALL
 from tests.tiny import ARCHITECTURES, tiny_lm
 
 
@@ -31,6 +31,7 @@ def test_gate_a_passes_on_every_architecture(architecture, tmp_path):
         "phase2.prefix.padding_mode=shrink_to_selected",
         "phase2.layer_scope={selection: top25, injection: [0, -1]}",
         "phase2.eval.decoding=sample",
+        "phase2.prefix_len=3",
     ],
 )
 def test_every_setting_runs_and_keeps_the_plumbing_sound(setting, tmp_path):

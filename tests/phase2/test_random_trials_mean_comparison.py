@@ -8,8 +8,7 @@ from cedkv.evaluation import Judge
 from cedkv.gate import run_gate
 from cedkv.gate.verdicts import phase2_criteria
 from cedkv.methods.select import random_trial
-from tests.gate.reports import OFF, ON
-from tests.phase2.conftest import SMALL
+from tests.gate.reports import OFF, ON, SMALL
 
 
 def verdict(select: float, trials: list[float]):

@@ -111,8 +111,8 @@ def test_slot_layout(slots, tokens, positioning, positions, query_start):
 
 def test_padding_appends_masked_slots(prefix):
     padded = pad_with_null_slots(prefix.without([0]), 8)
-    assert (padded.slots, padded.query_start) == (8, 8)
-    assert padded.positions.tolist() == list(range(8))
+    assert (padded.slots, padded.query_start) == (8, 6)
+    assert padded.positions.tolist() == [0, 1, 2, 3, 4, 5, 5, 5]
     assert padded.active.tolist() == [[False] + [True] * 5 + [False] * 2] * LAYERS
     assert torch.equal(padded.keys[:, :, :6], prefix.keys)
     assert torch.equal(padded.values[:, :, :6], prefix.values)

@@ -1,22 +1,14 @@
-"""The settings, in one validated schema. Field descriptions are the help text of YAML errors, CLI and app."""
+"""The schema: every setting with its bounds. Field descriptions are the help text of YAML errors, CLI and app."""
 
-import difflib
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic.fields import FieldInfo
-
-from cedkv.errors import ConfigError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 LayerScope = Literal["all", "top25"] | str | list[int]
 SelectMode = Literal["attention_diversity_span", "delimiter_span", "random_span", "causal_drop_span"]
 OffSource = Literal["fixed_stress", "hard_pool"]
 # Besides its own errors, PyYAML lets those of impossible dates and of deep nesting through.
-_YAML_ERRORS = (yaml.YAMLError, ValueError, RecursionError)
 
 
 class Settings(BaseModel):
@@ -26,7 +18,9 @@ class Settings(BaseModel):
 
 
 class EpisodeSettings(Settings):
-    task: str = Field("present-past", description="Name of a shipped relation task.")
+    task: str | None = Field(
+        None, description="Name of a shipped relation task; present-past when nothing else says what the relation is."
+    )
     task_file: str | None = Field(None, description="Pairs from a file instead: function-vectors JSON.")
     demos_file: str | None = Field(
         None, description="Only these demonstrations; held-out queries then come from `task` or `task_file` if given."
@@ -37,7 +31,7 @@ class EpisodeSettings(Settings):
         "held_out",
         description="Training queries: held-out pairs, inputs pasted without labels, or inputs the model makes up.",
     )
-    on_train: int = Field(32, ge=1, le=2048, description="Training queries; never an evaluation input.")
+    on_train: int = Field(64, ge=1, le=2048, description="Training queries; never an evaluation input.")
     pasted_inputs: tuple[str, ...] = Field((), description="Inputs for on_source: pasted.")
 
 
@@ -153,7 +147,7 @@ class MixtureSettings(Settings):
     scope: Literal["shared", "per_layer", "per_head"] = Field(
         "per_head", description="One mixture for all layers, one per layer, or one per layer and key/value head."
     )
-    mix_mode: Literal["v_only", "kv"] = Field("v_only", description="Mix values only, or keys (pre-RoPE) too.")
+    mix_mode: Literal["v_only", "kv"] = Field("kv", description="Mix values only, or keys (pre-RoPE) too.")
     k_anchor: KAnchorSettings = KAnchorSettings()
     key_candidates: Literal["all", "input_and_delimiter_only"] = Field(
         "all", description="Tokens that keys may come from (kv), and anchors."
@@ -178,10 +172,10 @@ class MixtureScopeSettings(Settings):
 
 class LossSettings(Settings):
     lambda_on: float = Field(1.0, ge=0, description="Weight of L_on, the KL to the teacher on ON queries.")
-    lambda_off: float = Field(0.5, ge=0, description="Weight of L_off at the start; dual ascent raises it.")
+    lambda_off: float = Field(0.3, ge=0, description="Weight of L_off at the start; dual ascent raises it.")
     lambda_str: float = Field(0.02, ge=0, description="Weight of L_str: entropy and overlap of the mixtures.")
     tail_fraction: float = Field(
-        0.5, gt=0, le=1, description="Share of the OFF batch whose mean Delta is L_off (CVaR)."
+        0.7, gt=0, le=1, description="Share of the OFF batch whose mean Delta is L_off (CVaR)."
     )
     on_tokens: Literal["first", "all"] = Field(
         "first", description="Match the teacher on the first answer token, or on its whole greedy answer."
@@ -189,31 +183,41 @@ class LossSettings(Settings):
 
 
 class OptimSettings(Settings):
-    steps: int = Field(40, ge=1, le=5000, description="Training steps.")
+    steps: int = Field(24, ge=1, le=5000, description="Training steps.")
     lr: float = Field(0.3, gt=0, le=10, description="Learning rate of Adam on mixture logits.")
     free_lr: float = Field(0.03, gt=0, le=10, description="Learning rate of Free-KV, relative to each slot's size.")
     decay: Literal["cosine", "linear"] = Field("cosine", description="How the learning rate falls to a tenth.")
     clip: float = Field(1.0, gt=0, description="Largest gradient norm.")
-    on_batch: int = Field(8, ge=1, le=256, description="ON queries per step.")
-    off_batch: int = Field(8, ge=1, le=256, description="OFF texts per step.")
-    topk_schedule: tuple[int, ...] = Field(
-        (32, 16, 8, 4), min_length=1, description="Tokens a slot may mix, in equal parts of the training."
+    matching_iterations: int = Field(
+        60, ge=0, le=2000, description="Iterations of the warm start that matches attention outputs layer by layer."
     )
-    tick_every: int = Field(10, ge=1, description="Steps between measurements of the real metrics.")
+    matching_speedup: float = Field(
+        2.0, gt=0, le=100, description="Learning rate of that warm start, as a multiple of the training's."
+    )
+    matching_off_texts: int = Field(16, ge=1, le=1024, description="OFF texts that the warm start leaves alone.")
+    matching_off_weight: float = Field(0.5, ge=0, description="Weight of OFF texts in the warm start.")
+    on_batch: int = Field(8, ge=1, le=256, description="ON queries per step.")
+    off_batch: int = Field(6, ge=1, le=256, description="OFF texts per step.")
+    topk_schedule: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (16, 8, 4), min_length=1, description="Tokens a slot may mix, in equal parts of the training."
+    )
+    tick_every: int = Field(8, ge=1, description="Steps between measurements of the real metrics.")
     tick_on_samples: int = Field(16, ge=1, description="ON training queries read at a tick.")
     tick_stress_samples: int = Field(64, ge=8, description="Fixed stress texts read at a tick.")
     early_stop: bool = Field(False, description="Stop when the ticks' metrics stop improving.")
     patience: int = Field(3, ge=1, description="Ticks without improvement before an early stop.")
     free_sink: bool = Field(True, description="Free-KV: keep the first slot as the attention sink.")
-    train_dtype: Literal["model", "bfloat16"] = Field(
-        "model", description="Precision of the trunk while training; the gate judges in the model's own."
+    train_dtype: Literal["auto", "model", "bfloat16"] = Field(
+        "auto",
+        description="Precision of the trunk while training; the gate judges in the model's own. auto is bfloat16 where "
+        "the processor multiplies it natively.",
     )
 
 
 class DualSettings(Settings):
     enabled: bool = Field(True, description="Raise lambda_off while the OFF constraint is violated.")
     target: float = Field(
-        1.0, gt=0, description="The constraint: stress p99 of Delta, as a share of the teacher's own."
+        0.7, gt=0, description="The constraint: stress p99 of Delta, as a share of the teacher's own."
     )
     eta: float = Field(1.0, gt=0, description="Step size of the ascent.")
     ema_beta: float = Field(0.5, ge=0, lt=1, description="Smoothing of the measured p99.")
@@ -229,7 +233,7 @@ class OffDataSettings(Settings):
     stress_samples: int = Field(256, ge=8, le=16384, description="Size of the fixed stress eval.")
     pool_size: int = Field(48, ge=8, description="Texts kept in the hard pool.")
     candidates: int = Field(48, ge=8, description="Fresh candidates per refill, mined for large Delta.")
-    refill_every: int = Field(15, ge=1, description="Steps between refills.")
+    refill_every: int = Field(12, ge=1, description="Steps between refills.")
 
 
 class Phase3Thresholds(Settings):
@@ -252,7 +256,7 @@ class Phase3Settings(Settings):
     loss: LossSettings = LossSettings()
     optim: OptimSettings = OptimSettings()
     dual: DualSettings = DualSettings()
-    off: OffDataSettings = OffDataSettings()
+    off_data: OffDataSettings = OffDataSettings()
     thresholds: Phase3Thresholds = Phase3Thresholds()
 
 
@@ -260,113 +264,3 @@ class Config(Settings):
     episode: EpisodeSettings = EpisodeSettings()
     phase2: Phase2Settings = Phase2Settings()
     phase3: Phase3Settings = Phase3Settings()
-
-
-def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
-    """Read a YAML file and apply `a.b=c` overrides; what is not given keeps its default.
-
-    Raises
-    ------
-    ConfigError
-        The file cannot be read, a key is unknown (the nearest valid one is named) or a value is out of range.
-    """
-    if path is None:
-        return parse_config("", "settings", overrides)
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"config {str(path)!r} cannot be read: {error}") from error
-    return parse_config(text, str(path), overrides)
-
-
-def parse_config(text: str, source: str, overrides: Sequence[str] = ()) -> Config:
-    """Like `load_config`, from YAML text; `source` names it in errors."""
-    try:
-        tree = yaml.safe_load(text) or {}
-        lines = dict(_key_lines(yaml.compose(text)))
-    except _YAML_ERRORS as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}" if mark else ""
-        problem = str(getattr(error, "problem", error)).splitlines()[0]
-        raise ConfigError(f"{source}{where}: not valid YAML: {problem}") from error
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{source}: the top level must be a mapping of settings, not {type(tree).__name__}")
-    for override in overrides:
-        _apply(tree, override)
-    try:
-        return Config.model_validate(tree)
-    except ValidationError as error:
-        raise ConfigError(_explain(error, source, lines)) from error
-
-
-def dump_config(config: Config) -> str:
-    """The fully resolved settings as YAML; loading it gives an equal config."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-
-def setting(path: str) -> FieldInfo:
-    """The schema's field for a dotted path such as `phase2.select.mode`: description, default, bounds."""
-    block: type[BaseModel] = Config
-    *parents, name = path.split(".")
-    for parent in parents:
-        block = block.model_fields[parent].annotation
-    return block.model_fields[name]
-
-
-def choices(path: str) -> list[str]:
-    """The values a setting can take, for a setting that is one of a few words."""
-    return list(get_args(setting(path).annotation))
-
-
-def _apply(tree: dict, override: str) -> None:
-    path, equals, value = override.partition("=")
-    if not equals:
-        raise ConfigError(f"--set {override!r} has no '='; write a.b=value")
-    *parents, name = path.strip().split(".")
-    for parent in parents:
-        tree = tree.setdefault(parent, {})
-        if not isinstance(tree, dict):
-            raise ConfigError(f"--set {override!r}: {parent!r} is a value, not a block of settings")
-    try:
-        tree[name] = yaml.safe_load(value)
-    except _YAML_ERRORS as error:
-        raise ConfigError(f"--set {override!r}: the value is not valid YAML") from error
-
-
-def _key_lines(node: yaml.Node | None, path: tuple = ()) -> Iterator[tuple[tuple, int]]:
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            yield (*path, key.value), key.start_mark.line + 1
-            yield from _key_lines(value, (*path, key.value))
-
-
-def _explain(error: ValidationError, source: str, lines: dict[tuple, int]) -> str:
-    """One line for the first mistake: where it is, what it is, what would be right."""
-    first = error.errors()[0]
-    path = tuple(part for part in first["loc"] if isinstance(part, str) and _is_key(part, lines, first))
-    where = f"{source} line {lines[path]}" if path in lines else source
-    name = ".".join(path)
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    if first["type"] == "extra_forbidden":
-        return f"{where}: {name!r} is not a setting; {_nearest(path)}{more}"
-    message = first["msg"].removeprefix("Value error, ")
-    return f"{where}: {name} = {_short(first['input'])}: {message[0].lower()}{message[1:]}{more}"
-
-
-def _is_key(part: str, lines: dict[tuple, int], error: Any) -> bool:
-    # For a union pydantic appends the tried type's name to the location; settings never contain these characters.
-    return not any(character in part for character in "[]()") and part not in ("str", "int")
-
-
-def _nearest(path: tuple) -> str:
-    block: type[BaseModel] = Config
-    for parent in path[:-1]:
-        block = block.model_fields[parent].annotation
-    known = list(block.model_fields)
-    near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
-    return f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,47 @@
+"""The inspector: builds the page from components/, starts the engine in the background, and serves."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
+
+import gradio as gr  # noqa: E402
+
+from cedkv.config import load_config  # noqa: E402
+from cedkv.session.limits import Limits, limits_from_environment  # noqa: E402
+from components.desk import Desk  # noqa: E402
+from components.example import example_runs  # noqa: E402
+from components.page import build_page  # noqa: E402
+from components.setup import CONFIGS  # noqa: E402
+from components.theme import STYLE, theme  # noqa: E402
+from components.wiring import wire  # noqa: E402
+
+
+def build(limits: Limits, root: Path) -> tuple[gr.Blocks, Desk]:
+    """The page and the engine behind it, not yet started."""
+    config = load_config(CONFIGS / "smoke.yaml")
+    desk = Desk(limits, root, example_runs())
+    page = build_page(limits, config)
+    with page.blocks:
+        wire(page, desk)
+    page.blocks.queue(max_size=limits.queue)
+    return page.blocks, desk
+
+
+def serve(port: int | None = None, root: Path = Path("runs/app"), block: bool = True) -> tuple[gr.Blocks, str]:
+    """Start the server; returns the page and its address."""
+    limits = limits_from_environment()
+    blocks, desk = build(limits, root)
+    _, address, _ = blocks.launch(
+        server_port=port, theme=theme(), css_paths=[STYLE], footer_links=["api"], run_history=False,
+        max_file_size=limits.upload_mb * 1_000_000, prevent_thread_lock=True, ssr_mode=False,
+        enable_monitoring=False, pwa=False,
+    )  # fmt: skip
+    desk.warm(load_config(CONFIGS / "smoke.yaml"))
+    if block:
+        blocks.block_thread()
+    return blocks, address
+
+
+if __name__ == "__main__":
+    serve()

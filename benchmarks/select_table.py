@@ -1,0 +1,128 @@
+"""How far Select-KV gets: accuracy of its settings beside base, teacher, few-shot and random, task by task.
+
+    python benchmarks/select_table.py --out runs/select_table.json
+
+prints a Markdown table and writes the numbers as JSON. A number is bold where it reaches half of the teacher's
+accuracy on a task whose teacher reaches 0.7.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from cedkv.config import Config, load_config
+from cedkv.episodes import Episode, episode_from_config
+from cedkv.errors import CedKVError
+from cedkv.evaluation import Judge
+from cedkv.lm import LanguageModel, load_model
+from cedkv.methods import Workbench, extract
+from cedkv.methods.select import random_trial
+from cedkv.report import dump_json, library_versions, write_whole
+
+TASKS = (
+    "present-past",
+    "verb-gerund",
+    "singular-plural",
+    "adjective-comparative",
+    "capitalize",
+    "repeat-word",
+    "choose-first-of-3",
+    "choose-last-of-3",
+    "cardinal-ordinal",
+    "food-or-clothing",
+    "english-french",
+    "country-continent",
+)
+# Overrides of the default setting, by the column's name.
+VARIANTS = {
+    "select": [],
+    "no sink": ["phase2.select.keep_sink=false"],
+    "reprefill": ["phase2.select.source=reprefill"],
+    "whole demos": ["phase2.select.align=demo"],
+    "causal drop": ["phase2.select.mode=causal_drop_span"],
+}
+TEACHER_MIN = 0.7
+TEACHER_SHARE = 0.5
+
+
+def measure(lm: LanguageModel, task: str, settings: list[str]) -> dict:
+    """One task's row: every column's accuracy (first answer token) and the tokens it takes."""
+    config = load_config(None, [f"episode.task={task}", *settings])
+    episode = episode_from_config(lm, config)
+    bench = Workbench(lm, episode, config)
+    judge = Judge(lm, episode, bench.teacher, {})
+    accuracy = {"base": judge.base_on.accuracy, "teacher": judge.teacher_on.accuracy}
+    used = {"base": 0, "teacher": len(episode.tokens)}
+    for name, prefix in _students(lm, episode, config, settings):
+        accuracy[name] = judge.on_view(prefix).accuracy
+        used[name] = int(prefix.active.any(0).sum())
+    trials = config.phase2.eval.n_random_trials
+    drawn = [judge.on_view(random_trial(bench, config.phase2.prefix_len, trial)).accuracy for trial in range(trials)]
+    accuracy["random"] = sum(drawn) / trials
+    reached = [
+        name
+        for name, value in accuracy.items()
+        if name not in ("base", "teacher")
+        and value >= TEACHER_SHARE * accuracy["teacher"] >= TEACHER_SHARE * TEACHER_MIN
+    ]
+    return {"task": task, "accuracy": accuracy, "tokens": used, "random_trials": drawn, "reached": reached}
+
+
+def _students(lm: LanguageModel, episode: Episode, config: Config, settings: list[str]) -> Iterator:
+    slots = config.phase2.prefix_len
+    for name, overrides in VARIANTS.items():
+        variant = load_config(None, [f"episode.task={episode.task}", *settings, *overrides])
+        yield name, extract(lm, episode, "select", slots, variant).prefix
+    yield "few-shot", extract(lm, episode, "few_shot", slots, config).prefix
+
+
+def markdown(rows: list[dict]) -> str:
+    """The table; numbers that reach half of a capable teacher are bold."""
+    columns = ["base", "teacher", *VARIANTS, "few-shot", "random"]
+    lines = ["| task | " + " | ".join(columns) + " |", "| --- |" + " ---: |" * len(columns)]
+    for row in rows:
+        cells = [f"{row['accuracy'][name]:.2f}" for name in columns]
+        cells = [f"**{c}**" if name in row["reached"] else c for name, c in zip(columns, cells, strict=True)]
+        lines.append(f"| {row['task']} | " + " | ".join(cells) + " |")
+    capable = sum(row["accuracy"]["teacher"] >= TEACHER_MIN for row in rows)
+    counts = [str(sum(name in row["reached"] for row in rows)) for name in columns[2:]]
+    lines.append(f"| half of the teacher, of {capable} tasks | | | " + " | ".join(counts) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tasks", nargs="+", default=TASKS, metavar="NAME")
+    parser.add_argument("--on-samples", type=int, default=32, metavar="N", help="unseen queries per task")
+    parser.add_argument("--on-train", type=int, default=16, metavar="N", help="queries that selection may read")
+    parser.add_argument("--prefix-len", type=int, default=16, metavar="S")
+    parser.add_argument("--model", default="embedded", metavar="ID")
+    parser.add_argument("--out", type=Path, default=Path("runs/select_table.json"), metavar="FILE")
+    args = parser.parse_args()
+    settings = [
+        f"phase2.eval.on_samples={args.on_samples}",
+        f"episode.on_train={args.on_train}",
+        f"phase2.prefix_len={args.prefix_len}",
+    ]
+    lm = load_model(args.model)
+    rows = []
+    for task in args.tasks:
+        started = time.perf_counter()
+        rows.append(measure(lm, task, settings))
+        rows[-1]["seconds"] = time.perf_counter() - started
+        print(f"{task}: {rows[-1]['seconds']:.0f} s", file=sys.stderr)
+        model = {"id": lm.id, "fingerprint": lm.fingerprint}
+        result = {"model": model, "settings": settings, "variants": VARIANTS, "rows": rows}
+        write_whole(args.out, dump_json({**result, "versions": library_versions()}))
+    print(markdown(rows))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except CedKVError as error:
+        sys.exit(f"select_table: {error}")

@@ -1,0 +1,45 @@
+"""How long a user waits for an answer: to its first token, and from token to token."""
+
+import statistics
+import time
+from typing import Any
+
+from cedkv.bench.plan import Plan
+from cedkv.episodes import Episode
+from cedkv.lm import LanguageModel, stream_tokens
+from cedkv.lm.forward import TokenIds
+from cedkv.state import KVPrefix
+
+Times = tuple[float, float | None]
+
+
+def measure_latency(
+    lm: LanguageModel, episode: Episode, teacher: KVPrefix, student: KVPrefix, plan: Plan
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A row of `ttft_ms` and one of `tokens_per_second`: demonstrations in the prompt, cached, and as slots.
+
+    The views take turns on the same queries, after one round that is not counted.
+    """
+    prompt = list(episode.tokens.ids[len(lm.bos) :])
+    queries = [list(query.ids) for query in episode.on_eval]
+    views = {"teacher_prompt": (prompt, None), "teacher_cached": ([], teacher), "student": ([], student)}
+    taken: dict[str, list[Times]] = {name: [] for name in views}
+    for turn in range(1 + plan.answers):
+        query = queries[turn % len(queries)]
+        for name, (before, prefix) in views.items():
+            taken[name].append(answer_times(lm, [*before, *query], prefix, plan.new_tokens))
+    size = {"demos": len(episode.demos), "tokens": len(episode.tokens), "slots": student.slots}
+    first = {name: 1e3 * statistics.median(ttft for ttft, _ in times[1:]) for name, times in taken.items()}
+    rates = {name: [rate for _, rate in times[1:] if rate is not None] for name, times in taken.items()}
+    return {**size, **first}, {
+        **size,
+        **{name: statistics.median(some) if some else None for name, some in rates.items()},
+    }
+
+
+def answer_times(lm: LanguageModel, ids: TokenIds, prefix: KVPrefix | None, new_tokens: int) -> Times:
+    """Seconds to the first greedy token, and tokens per second after it; None if the answer ends with it."""
+    started = time.perf_counter()
+    ends = [time.perf_counter() for _ in stream_tokens(lm, [ids], prefix, new_tokens)]
+    after = (len(ends) - 1) / (ends[-1] - ends[0]) if len(ends) > 1 else None
+    return ends[0] - started, after

@@ -1,0 +1,58 @@
+"""How much is measured."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Sizes and repeats. Every figure is a median of its repeats; what is compared takes turns.
+
+    slots : sizes at which extraction is timed, with `usual_demos` demonstrations.
+    demos : counts of demonstrations at which extraction, with `usual_slots` slots, and latency are measured.
+    """
+
+    name: str
+    slots: tuple[int, ...]
+    demos: tuple[int, ...]
+    usual_slots: int
+    usual_demos: int
+    extractions: int
+    steps: int
+    answers: int
+    new_tokens: int
+
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """Every (slots, demonstrations) that is extracted."""
+        return list(
+            dict.fromkeys(
+                [
+                    *((slots, self.usual_demos) for slots in self.slots),
+                    *((self.usual_slots, demos) for demos in self.demos),
+                ]
+            )
+        )
+
+
+FULL = Plan(
+    "full",
+    slots=(2, 4, 8, 16),
+    demos=(5, 10, 20, 40),
+    usual_slots=8,
+    usual_demos=10,
+    extractions=3,
+    steps=12,
+    answers=7,
+    new_tokens=32,
+)
+QUICK = Plan(
+    "quick",
+    slots=(4, 8),
+    demos=(5, 10),
+    usual_slots=8,
+    usual_demos=10,
+    extractions=1,
+    steps=3,
+    answers=3,
+    new_tokens=8,
+)

@@ -1,0 +1,139 @@
+"""The whole benchmark as a generator of events; its result is what `bench.json` holds (contract: docs/bench.md)."""
+
+import statistics
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from cedkv.bench.latency import measure_latency
+from cedkv.bench.loading import load_seconds
+from cedkv.bench.machine import describe_machine, peak_rss_mb, seconds_of
+from cedkv.bench.plan import FULL, Plan
+from cedkv.bench.step import measure_step
+from cedkv.config import Config
+from cedkv.episodes import Episode, episode_from_config
+from cedkv.errors import ConfigError
+from cedkv.events import Done, Event, Progress
+from cedkv.lm import LanguageModel, load_model, read_demo_kv
+from cedkv.methods import Extraction, extract
+from cedkv.report import library_versions
+from cedkv.state import KVPrefix
+
+Size = tuple[int, int]
+
+
+def iter_bench(config: Config, plan: Plan = FULL) -> Iterator[Event]:
+    """Measure and yield what happens; the last event is `Done` with the figures, ready for JSON.
+
+    Raises
+    ------
+    CedKVError
+        The model cannot be loaded, demonstrations are fixed, or the task has too few pairs for the plan.
+    """
+    if config.episode.demos_file:
+        raise ConfigError(
+            "the benchmark draws several numbers of demonstrations; give a task or task file, no demos file"
+        )
+    yield Progress("loading the model in processes of its own", 0, 1)
+    result: dict[str, Any] = {"plan": plan.name, "model_load_s": load_seconds(config)}
+    runtime = config.phase2.runtime
+    lm = load_model(config.phase2.model.id, runtime.torch_dtype, runtime.device)
+    memory = result["peak_rss_mb_after"] = {"load": peak_rss_mb()}
+    result["model"] = {
+        "id": lm.id,
+        "fingerprint": lm.fingerprint,
+        "dtype": runtime.torch_dtype,
+        "device": str(lm.device),
+    }
+    episodes = {demos: episode_from_config(lm, with_demos(config, demos)) for _, demos in plan.sizes}
+    extractions: dict[Size, Extraction] = {}
+    yield from _extract(lm, episodes, config, plan, result, extractions)
+    memory["extract"] = peak_rss_mb()
+    yield from _compare(lm, episodes, plan, result, extractions)
+    yield from measure_step(lm, episodes[plan.usual_demos], config, plan, result)
+    memory["step"] = peak_rss_mb()
+    result |= {"peak_rss_mb": peak_rss_mb(), "machine": describe_machine(), "versions": library_versions()}
+    yield Done(result)
+
+
+def with_demos(config: Config, demos: int) -> Config:
+    """The config with as many demonstrations, and only the few evaluation queries that latency needs."""
+    judged = config.phase2.eval.model_copy(update={"on_samples": 4})
+    return config.model_copy(
+        update={
+            "episode": config.episode.model_copy(update={"demos": demos}),
+            "phase2": config.phase2.model_copy(update={"eval": judged}),
+        }
+    )
+
+
+def _extract(
+    lm: LanguageModel,
+    episodes: dict[int, Episode],
+    config: Config,
+    plan: Plan,
+    result: dict[str, Any],
+    extractions: dict[Size, Extraction],
+) -> Iterator[Event]:
+    """Fill in `extract`, with the default preset of CED-KV; the last extraction of every size is kept."""
+    times: dict[Size, list[float]] = {size: [] for size in plan.sizes}
+    short = config.phase3.optim.model_copy(update={"steps": 1})
+    warm_up = config.model_copy(update={"phase3": config.phase3.model_copy(update={"optim": short})})
+    extract(lm, episodes[plan.usual_demos], "ced", plan.usual_slots, warm_up)
+    for turn in range(plan.extractions):
+        for number, (slots, demos) in enumerate(plan.sizes):
+            yield Progress("timing extraction", turn * len(times) + number, plan.extractions * len(times))
+
+            def work(slots: int = slots, demos: int = demos) -> None:
+                extractions[slots, demos] = extract(lm, episodes[demos], "ced", slots, config)
+
+            times[slots, demos].append(seconds_of(work))
+    result["extract"] = [
+        {
+            "slots": slots,
+            "demos": demos,
+            "tokens": len(episodes[demos].tokens),
+            "steps": len(extractions[slots, demos].training["steps"]),
+            "seconds": statistics.median(times[slots, demos]),
+        }
+        for slots, demos in plan.sizes
+    ]
+
+
+def _compare(
+    lm: LanguageModel,
+    episodes: dict[int, Episode],
+    plan: Plan,
+    result: dict[str, Any],
+    extractions: dict[Size, Extraction],
+) -> Iterator[Event]:
+    """Fill in latency and memory of teacher and student, per number of demonstrations."""
+    result |= {"ttft_ms": [], "tokens_per_second": [], "growth": []}
+    for number, demos in enumerate(plan.demos):
+        yield Progress("timing answers", number, len(plan.demos))
+        episode, student = episodes[demos], extractions[plan.usual_slots, demos].prefix
+        teacher = read_demo_kv(lm, episode.tokens).as_prefix()
+        ttft, rate = measure_latency(lm, episode, teacher, student, plan)
+        result["ttft_ms"].append(ttft)
+        result["tokens_per_second"].append(rate)
+        sizes = {
+            "teacher_kv_bytes": kv_bytes(lm, teacher),
+            "student_kv_bytes": kv_bytes(lm, student),
+            "state_file_bytes": _file_bytes(student),
+        }
+        result["growth"].append({"demos": demos, "tokens": len(episode.tokens), **sizes})
+        if demos == plan.usual_demos:
+            result["kv_bytes"] = {"teacher": sizes["teacher_kv_bytes"], "student": sizes["student_kv_bytes"]}
+
+
+def kv_bytes(lm: LanguageModel, prefix: KVPrefix) -> int:
+    """Bytes of keys and values as they are injected: in the model's dtype."""
+    return (prefix.keys.numel() + prefix.values.numel()) * lm.dtype.itemsize
+
+
+def _file_bytes(prefix: KVPrefix) -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "state.safetensors"
+        prefix.save(path)
+        return path.stat().st_size

@@ -1,0 +1,99 @@
+"""One training step: its time beside the arithmetic it needs and the rate the machine has for it."""
+
+import statistics
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from cedkv.bench.arithmetic import ModelShape
+from cedkv.bench.machine import DTYPES, gemm_gflops, seconds_of, synchronize
+from cedkv.bench.plan import Plan
+from cedkv.config import Config
+from cedkv.episodes import Episode
+from cedkv.events import Event, Progress
+from cedkv.lm import LanguageModel
+from cedkv.methods import Workbench
+from cedkv.methods.ced import mixture_slots
+from cedkv.methods.training import open_training
+from cedkv.optim.loop import OnTargets, Training, detached, take_step
+
+_WARM_UP = 2
+
+
+class StepTimer:
+    """The default training in one dtype, stopped before its first step, to take the same step again and again."""
+
+    def __init__(self, lm: LanguageModel, episode: Episode, config: Config, dtype: str, slots: int) -> None:
+        optim = config.phase3.optim
+        optim = optim.model_copy(update={"train_dtype": "model" if dtype == "fp32" else "bfloat16"})
+        config = config.model_copy(update={"phase3": config.phase3.model_copy(update={"optim": optim})})
+        bench = Workbench(lm.in_dtype(torch.float32), episode, config)
+        self.training = self._open(bench, slots)
+        self.on = _first(self.training.targets, optim.on_batch)
+        self.adam = torch.optim.Adam(self.training.slots.parameters, lr=self.training.slots.learning_rate)
+        self.times: list[float] = []
+
+    @staticmethod
+    def _open(bench: Workbench, slots: int) -> Training:
+        training = open_training(bench, "ced", mixture_slots(bench, slots))
+        training.pool.refill(
+            detached(training.slots.prefix(training.top_k(0))), bench.config.phase3.off_data.candidates
+        )
+        # The pool is cut down to one batch, so that every step reads the same texts.
+        training.pool.texts = training.pool.sample(bench.config.phase3.optim.off_batch)
+        return training
+
+    @property
+    def lengths(self) -> list[int]:
+        return [*map(len, self.on.ids), *(len(text.ids) for text in self.training.pool.texts)]
+
+    @property
+    def reads(self) -> list[int]:
+        return [*self.on.reads, *([1] * len(self.training.pool.texts))]
+
+    @property
+    def active(self) -> list[int]:
+        return self.training.slots.prefix(self.training.top_k(0)).active.sum(1).tolist()
+
+    def step(self) -> None:
+        take_step(self.training, self.adam, 0, self.on)
+        synchronize(self.training.lm.device)
+
+
+def measure_step(
+    lm: LanguageModel, episode: Episode, config: Config, plan: Plan, result: dict[str, Any]
+) -> Iterator[Event]:
+    """Fill in `gemm_gflops` and `step`. The dtypes take turns, and the rate is measured before and after."""
+    timers = {dtype: StepTimer(lm, episode, config, dtype, plan.usual_slots) for dtype in DTYPES}
+    shape = ModelShape.of(lm)
+    some = timers["fp32"]
+    rates = [gemm_gflops(shape, sum(some.lengths), lm.device)]
+    for number in range(_WARM_UP + plan.steps):
+        yield Progress("timing the training step", number, _WARM_UP + plan.steps)
+        for timer in timers.values():
+            timer.times.append(seconds_of(timer.step))
+    rates.append(gemm_gflops(shape, sum(some.lengths), lm.device))
+    result["gemm_gflops"] = {dtype: max(rate[dtype] for rate in rates) for dtype in DTYPES}
+    result["step"] = [_row(dtype, timer, shape, result["gemm_gflops"][dtype]) for dtype, timer in timers.items()]
+
+
+def _row(dtype: str, timer: StepTimer, shape: ModelShape, rate: float) -> dict[str, Any]:
+    gflop = shape.step_flop(timer.lengths, timer.reads, timer.active) / 1e9
+    seconds = statistics.median(timer.times[_WARM_UP:])
+    return {
+        "dtype": dtype,
+        "texts": len(timer.lengths),
+        "tokens": sum(timer.lengths),
+        "rows_read": sum(timer.reads),
+        "gflop": gflop,
+        "seconds": seconds,
+        "steps_per_second": 1 / seconds,
+        "gflops": gflop / seconds,
+        "utilisation": gflop / seconds / rate,
+    }
+
+
+def _first(targets: OnTargets, count: int) -> OnTargets:
+    return replace(targets, ids=targets.ids[:count], reads=targets.reads[:count], teacher=targets.teacher[:count])

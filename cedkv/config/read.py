@@ -1,0 +1,161 @@
+"""Reading settings: YAML, a named mixture on top, overrides; and what is wrong with them, in one line."""
+
+import difflib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from cedkv.config.schema import Config
+from cedkv.errors import ConfigError
+
+_YAML_ERRORS = (yaml.YAMLError, ValueError, RecursionError)
+MIXTURES = Path(__file__).parents[2] / "configs" / "mixtures"
+
+
+def load_config(
+    path: str | Path | None = None, overrides: Sequence[str] = (), mixture: str | Path | None = None
+) -> Config:
+    """Read a YAML file, lay a mixture over it and apply `a.b=c` overrides; what is not given keeps its default.
+
+    Parameters
+    ----------
+    mixture : a name from `mixture_names()` or the path of a YAML file with only the settings it changes.
+
+    Raises
+    ------
+    ConfigError
+        A file cannot be read, a key is unknown (the nearest valid one is named) or a value is out of range.
+    """
+    tree, lines = ({}, {}) if path is None else _parse(_read(path), str(path))
+    source = "settings" if path is None else str(path)
+    if mixture is not None:
+        file = MIXTURES / f"{mixture}.yaml" if mixture in mixture_names() else mixture
+        overlay, lines = _parse(_read(file), str(file))
+        tree, source = _overlaid(tree, overlay), str(file)
+    return _validated(tree, lines, source, overrides)
+
+
+def parse_config(text: str, source: str, overrides: Sequence[str] = ()) -> Config:
+    """Like `load_config`, from YAML text; `source` names it in errors."""
+    return _validated(*_parse(text, source), source, overrides)
+
+
+def mixture_names() -> list[str]:
+    """The named mixture settings that ship in `configs/mixtures`."""
+    return sorted(file.stem for file in MIXTURES.glob("*.yaml"))
+
+
+def _read(path: str | Path) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config {str(path)!r} cannot be read: {error}") from error
+
+
+def _overlaid(tree: dict, overlay: dict) -> dict:
+    merged = dict(tree)
+    for key, value in overlay.items():
+        both = isinstance(value, dict) and isinstance(tree.get(key), dict)
+        merged[key] = _overlaid(tree[key], value) if both else value
+    return merged
+
+
+def _parse(text: str, source: str) -> tuple[dict, dict[tuple, int]]:
+    """The tree of settings and the line of every key."""
+    try:
+        tree = yaml.safe_load(text) or {}
+        lines = dict(_key_lines(yaml.compose(text)))
+    except _YAML_ERRORS as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}" if mark else ""
+        problem = str(getattr(error, "problem", error)).splitlines()[0]
+        raise ConfigError(f"{source}{where}: not valid YAML: {problem}") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{source}: the top level must be a mapping of settings, not {type(tree).__name__}")
+    return tree, lines
+
+
+def _validated(tree: dict, lines: dict[tuple, int], source: str, overrides: Sequence[str]) -> Config:
+    for override in overrides:
+        _apply(tree, override)
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, source, lines)) from error
+
+
+def dump_config(config: Config) -> str:
+    """The fully resolved settings as YAML; loading it gives an equal config."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def setting(path: str) -> FieldInfo:
+    """The schema's field for a dotted path such as `phase2.select.mode`: description, default, bounds."""
+    block: type[BaseModel] = Config
+    *parents, name = path.split(".")
+    for parent in parents:
+        block = block.model_fields[parent].annotation
+    return block.model_fields[name]
+
+
+def choices(path: str) -> list[str]:
+    """The values a setting can take, for a setting that is one of a few words."""
+    return list(get_args(setting(path).annotation))
+
+
+def _apply(tree: dict, override: str) -> None:
+    path, equals, value = override.partition("=")
+    if not equals:
+        raise ConfigError(f"--set {override!r} has no '='; write a.b=value")
+    *parents, name = path.strip().split(".")
+    for parent in parents:
+        tree = tree.setdefault(parent, {})
+        if not isinstance(tree, dict):
+            raise ConfigError(f"--set {override!r}: {parent!r} is a value, not a block of settings")
+    try:
+        tree[name] = yaml.safe_load(value)
+    except _YAML_ERRORS as error:
+        raise ConfigError(f"--set {override!r}: the value is not valid YAML") from error
+
+
+def _key_lines(node: yaml.Node | None, path: tuple = ()) -> Iterator[tuple[tuple, int]]:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield (*path, key.value), key.start_mark.line + 1
+            yield from _key_lines(value, (*path, key.value))
+
+
+def _explain(error: ValidationError, source: str, lines: dict[tuple, int]) -> str:
+    """One line for the first mistake: where it is, what it is, what would be right."""
+    first = error.errors()[0]
+    path = tuple(part for part in first["loc"] if isinstance(part, str) and _is_key(part, lines, first))
+    where = f"{source} line {lines[path]}" if path in lines else source
+    name = ".".join(path)
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if first["type"] == "extra_forbidden":
+        return f"{where}: {name!r} is not a setting; {_nearest(path)}{more}"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{where}: {name} = {_short(first['input'])}: {message[0].lower()}{message[1:]}{more}"
+
+
+def _is_key(part: str, lines: dict[tuple, int], error: Any) -> bool:
+    # For a union pydantic appends the tried type's name to the location; settings never contain these characters.
+    return not any(character in part for character in "[]()") and part not in ("str", "int")
+
+
+def _nearest(path: tuple) -> str:
+    block: type[BaseModel] = Config
+    for parent in path[:-1]:
+        block = block.model_fields[parent].annotation
+    known = list(block.model_fields)
+    near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
+    return f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,167 @@
+"""Several episodes under one config: a gate for each task, and one table of them all that can be taken up again."""
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cedkv.config import Config, dump_config
+from cedkv.errors import CedKVError, ConfigError, OutputError
+from cedkv.events import Done, Event, Progress, Warned
+from cedkv.gate.phases import PHASES
+from cedkv.gate.run import GateReport, iter_gate
+from cedkv.lm import LanguageModel, load_model
+from cedkv.report import dump_json, library_versions, write_whole
+
+COLUMNS = (
+    "task",
+    "phase",
+    "method",
+    "slots",
+    "accuracy",
+    "exact_match",
+    "kl_to_teacher",
+    "off_delta_mean",
+    "off_delta_p99",
+    "off_delta_max",
+    "passed",
+    "run_id",
+    "config",
+    "error",
+)
+
+
+@dataclass
+class GateTable:
+    """Rows of `COLUMNS`, one per task and method; a task whose gate could not run has one row with its error.
+
+    `off_delta_*` is `Delta` on the stress set, nats. `config` is the hash that `config_hash` gives.
+    """
+
+    folder: Path
+    tasks: tuple[str, ...]
+    phase: int
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def asked(self) -> list[dict[str, Any]]:
+        """The rows of the tasks that were asked for; the table may hold others from before."""
+        return [row for row in self.rows if row["task"] in self.tasks and row["phase"] == self.phase]
+
+    @property
+    def passed(self) -> bool:
+        return all(row["passed"] for row in self.asked)
+
+    def put(self, task: str, rows: list[dict[str, Any]]) -> None:
+        """Take in a task's rows in place of those it had, and write the table."""
+        self.rows = [row for row in self.rows if (row["task"], row["phase"]) != (task, self.phase)] + rows
+        self.rows.sort(key=self._place)
+        write_whole(self.folder / "table.json", dump_json({"columns": COLUMNS, "rows": self.rows}))
+        write_whole(self.folder / "table.csv", _as_csv(self.rows))
+
+    def _place(self, row: dict[str, Any]) -> tuple[int, int]:
+        asked = row["task"] in self.tasks and row["phase"] == self.phase
+        return (0, self.tasks.index(row["task"])) if asked else (1, 0)
+
+
+def iter_table(
+    config: Config,
+    tasks: Sequence[str],
+    phase: int = 2,
+    *,
+    lm: LanguageModel | None = None,
+    out: str | Path = "runs",
+) -> Iterator[Event]:
+    """Run the gate on every task and yield what happens; the last event is `Done(GateTable)`.
+
+    `OUT/table.csv` and `OUT/table.json` grow task by task beside the runs' own folders. A task that the table
+    already holds under the same settings is not run again, so an interrupted table goes on where it stopped. A task
+    that fails with a `CedKVError` becomes a row with that error, is warned of, and is tried again next time.
+
+    Parameters
+    ----------
+    tasks : names of shipped tasks, or paths of task files (ending in `.json`).
+
+    Raises
+    ------
+    CedKVError
+        No task is named, the model cannot be loaded, or the folder cannot be read or written.
+    """
+    if not tasks:
+        raise ConfigError("no task is named; give names of tasks, or 'all'")
+    table = GateTable(Path(out), tuple(dict.fromkeys(tasks)), phase)
+    table.rows = _read_rows(table.folder / "table.json")
+    configs = {task: for_task(config, task) for task in table.tasks}
+    done = {(row["task"], row["config"]) for row in table.rows if not row["error"]}
+    left = [task for task in table.tasks if (task, config_hash(configs[task], phase)) not in done]
+    if left and lm is None:
+        yield Progress("loading the model", 0, 1)
+        lm = load_model(config.phase2.model.id, config.phase2.runtime.torch_dtype, config.phase2.runtime.device)
+    for number, task in enumerate(left):
+        yield Progress(f"task {task}", number, len(left))
+        table.put(task, (yield from _task_rows(configs[task], task, phase, lm, out)))
+    yield Done(table)
+
+
+def for_task(config: Config, task: str) -> Config:
+    """The config with another relation: a shipped task or a task file."""
+    place = {"task_file": task} if task.endswith(".json") else {"task": task}
+    episode = config.episode.model_copy(update={"task": None, "task_file": None, "demos_file": None, **place})
+    return config.model_copy(update={"episode": episode})
+
+
+def config_hash(config: Config, phase: int) -> str:
+    """Names everything a row depends on: the settings with their task, the phase and this program's version."""
+    text = json.dumps([library_versions()["cedkv"], phase, dump_config(config)])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _task_rows(config: Config, task: str, phase: int, lm: LanguageModel, out: str | Path) -> Iterator[Event]:
+    """Run one gate, passing its events on; returns the task's rows."""
+    known = {"task": task, "phase": phase, "slots": PHASES[phase].slots(config), "config": config_hash(config, phase)}
+    try:
+        for event in iter_gate(config, phase, lm=lm, out=out):
+            if not isinstance(event, Done):
+                yield event
+        return [dict.fromkeys(COLUMNS) | known | row for row in _method_rows(event.result)]
+    except CedKVError as error:
+        yield Warned(f"task {task}: {error}")
+        return [dict.fromkeys(COLUMNS) | known | {"passed": False, "error": str(error)}]
+
+
+def _method_rows(report: GateReport) -> Iterator[dict[str, Any]]:
+    for method, on in report.data["on"].items():
+        stress = report.data["off"][method]["stress"]
+        yield {
+            "method": method,
+            "accuracy": on["accuracy"],
+            "exact_match": on.get("exact_match"),
+            "kl_to_teacher": on["kl_to_teacher"],
+            **{f"off_{name}": stress[name] for name in ("delta_mean", "delta_p99", "delta_max")},
+            "passed": report.passed,
+            "run_id": report.data["run_id"],
+        }
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise OutputError(f"table {str(path)!r} cannot be read: {error}; choose another --out") from error
+    if not all(isinstance(row, dict) and row.keys() == set(COLUMNS) for row in rows):
+        raise OutputError(f"table {str(path)!r} has other columns than this version writes; choose another --out")
+    return rows
+
+
+def _as_csv(rows: list[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,107 @@
+"""What a slot is made of, as plain lists for drawing; and the same state with a slot changed."""
+
+from dataclasses import dataclass, replace
+
+from cedkv.errors import CedKVError
+from cedkv.metrics import attribution_overlap, slot_cosine
+from cedkv.state import KVPrefix, Mixture
+
+
+@dataclass(frozen=True)
+class SlotMap:
+    """Weights of every slot on every demonstration token, of one layer or their mean.
+
+    layers : how many layers the mixture has of its own; 1 means that all share it.
+    """
+
+    texts: tuple[str, ...]
+    roles: tuple[str, ...]
+    demo: tuple[int, ...]
+    weights: list[list[float]]
+    active: list[bool]
+    layers: int
+
+    @property
+    def mass(self) -> list[float]:
+        """Weight per token, all slots together."""
+        return [sum(column) for column in zip(*self.weights, strict=True)]
+
+
+def slot_map(prefix: KVPrefix, layer: int | None = None) -> SlotMap:
+    """The mixture behind a state; `layer` None is the mean over layers.
+
+    Raises
+    ------
+    CedKVError
+        The slots are free: no token is behind them.
+    """
+    mixture = prefix.mixture
+    if mixture is None:
+        raise CedKVError("these slots are free vectors; no demonstration token is behind them")
+    count = mixture.weights.shape[0]
+    weights = mixture.weights.float().mean(0) if layer is None else mixture.weights[min(layer, count - 1)].float()
+    active = prefix.active.any(0) if layer is None else prefix.active[min(layer, prefix.active.shape[0] - 1)]
+    tokens = mixture.tokens
+    return SlotMap(tokens.texts, tokens.roles, tokens.demo, weights.tolist(), active.tolist(), count)
+
+
+def similarity(prefix: KVPrefix) -> dict[str, list[list[float]]]:
+    """Slot-to-slot matrices: cosine of keys and of values, and the overlap of attributions where there are any."""
+    found = {"keys": slot_cosine(prefix.keys).tolist(), "values": slot_cosine(prefix.values).tolist()}
+    if prefix.mixture is not None:
+        found["attribution"] = attribution_overlap(prefix.mixture.weights).tolist()
+    return found
+
+
+@dataclass(frozen=True)
+class SlotChange:
+    """What to do with one slot (from 0): multiply its values, 0 switching it off; or take it from another run."""
+
+    slot: int
+    factor: float = 0.0
+    from_run: str = ""
+    from_slot: int = 0
+
+
+def changed(prefix: KVPrefix, change: SlotChange, other: KVPrefix | None) -> KVPrefix:
+    """The state with one slot changed.
+
+    Raises
+    ------
+    CedKVError
+        There is no such slot.
+    """
+    for state, slot in ((prefix, change.slot), (other, change.from_slot)):
+        if state is not None and not 0 <= slot < state.slots:
+            raise CedKVError(f"slot {slot + 1} does not exist; the state has slots 1 to {state.slots}")
+    if other is not None:
+        return with_slot_of(prefix, change.slot, other, change.from_slot)
+    if change.factor == 0:
+        return prefix.without([change.slot])
+    return prefix.scaled(change.slot, change.factor)
+
+
+def with_slot_of(prefix: KVPrefix, slot: int, other: KVPrefix, other_slot: int) -> KVPrefix:
+    """The state with one slot taken from another state of the same model; positions stay.
+
+    Raises
+    ------
+    CedKVError
+        The states were made with different models.
+    """
+    if other.fingerprint != prefix.fingerprint:
+        raise CedKVError("slots can only be swapped between states of the same model")
+    keys, values, active = prefix.keys.clone(), prefix.values.clone(), prefix.active.clone()
+    keys[:, :, slot] = other.keys[:, :, other_slot].to(keys.dtype)
+    values[:, :, slot] = other.values[:, :, other_slot].to(values.dtype)
+    active[:, slot] = other.active[:, other_slot]
+    return replace(prefix, keys=keys, values=values, active=active, mixture=_without_row(prefix.mixture, slot))
+
+
+def _without_row(mixture: Mixture | None, slot: int) -> Mixture | None:
+    """A slot from elsewhere has no weights on these demonstrations."""
+    if mixture is None:
+        return None
+    weights = mixture.weights.clone()
+    weights[:, slot] = 0
+    return replace(mixture, weights=weights, key_weights=None)

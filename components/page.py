@@ -1,0 +1,84 @@
+"""The whole page: one builder per part, put together, with nothing wired yet."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from cedkv.config import Config
+from cedkv.session.limits import Limits
+from components.collapse import CollapseTab, build_collapse
+from components.compare import CompareTab, build_compare
+from components.gate import GateTab, build_gate
+from components.headline import headline_html, top_html
+from components.off_effect import OffTab, build_off
+from components.runs import RunsTab, build_runs
+from components.setup import Setup, build_setup
+from components.slots import SlotsTab, build_slots
+from components.training import TrainingTab, build_training
+
+
+@dataclass(frozen=True)
+class Page:
+    """Every part of the page. `run_id` names the run that is shown."""
+
+    blocks: gr.Blocks
+    config: Config
+    run_id: gr.State
+    tabs: gr.Tabs
+    top: gr.HTML
+    setup: Setup
+    headline: gr.HTML
+    compare: CompareTab
+    slots: SlotsTab
+    collapse: CollapseTab
+    off: OffTab
+    training: TrainingTab
+    gate: GateTab
+    runs: RunsTab
+
+    def shown(self) -> list[gr.components.Component]:
+        """What changes when another run is shown."""
+        return [
+            self.run_id, self.headline, self.compare.views, self.compare.table,
+            self.slots.method, self.slots.slot, self.slots.layer, *self.slots.drawn(), self.slots.swap_run,
+            self.collapse.verdict, self.collapse.values, self.collapse.keys, self.collapse.attribution,
+            self.collapse.roles, self.off.note, self.off.also, self.off.histograms, self.off.worst,
+            self.training.note, self.training.method, self.training.curves, self.gate.table,
+            *self.gate.downloads.values(), self.gate.command, self.gate.python,
+            self.runs.history, self.runs.left, self.runs.right,
+        ]  # fmt: skip
+
+    def compare_inputs(self) -> list[gr.components.Component]:
+        return [self.run_id, self.compare.query, self.compare.plain, self.compare.views]
+
+
+def build_page(limits: Limits, config: Config) -> Page:
+    with gr.Blocks(title="CED-KV inspector", fill_width=True, analytics_enabled=False) as blocks:
+        run_id = gr.State("")
+        top = gr.HTML(top_html("loading", "", "starting the engine"), elem_id="top")
+        with gr.Row(elem_classes="ck-page"):
+            with gr.Column(scale=3, min_width=310, elem_id="rail"):
+                setup = build_setup(limits, config)
+            with gr.Column(scale=9, min_width=320, elem_id="main"):
+                headline = gr.HTML(headline_html(None), elem_id="headline")
+                with gr.Tabs(elem_id="tabs") as tabs:
+                    built = [_tab(name, build) for name, build in _TABS.items()]
+    return Page(blocks, config, run_id, tabs, top, setup, headline, *built)
+
+
+_TABS = {
+    "Compare": build_compare,
+    "Slots": build_slots,
+    "Collapse": build_collapse,
+    "OFF effect": build_off,
+    "Training": build_training,
+    "Gate": build_gate,
+    "Runs": build_runs,
+}
+
+
+def _tab(name: str, build: Callable[[], Any]) -> Any:
+    with gr.Tab(name, id=name):
+        return build()

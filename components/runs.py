@@ -1,0 +1,114 @@
+"""Runs: history, opening files from elsewhere, and two runs side by side with their differences marked."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from cedkv.session.runs import Run
+from components.headline import empty_html
+from components.settings import leaf_settings, shown, value_of
+from components.text import esc, number
+from components.theme import view_name
+
+HEADERS = ["run", "task", "method", "slots", "accuracy", "KL to teacher", "OFF p99", "verdict"]
+_METRICS = {
+    "accuracy": ("on", "accuracy"),
+    "KL to teacher, nats": ("on", "kl_to_teacher"),
+    "answer log-prob gain": ("on", "answer_logprob_gain"),
+    "Delta ON mean, nats": ("on", "delta_on_mean"),
+    "OFF p99 stress, nats": ("off", "stress", "delta_p99"),
+    "OFF p99 typical, nats": ("off", "typical", "delta_p99"),
+}
+
+
+@dataclass(frozen=True)
+class RunsTab:
+    history: gr.Dataframe
+    upload: gr.UploadButton
+    left: gr.Dropdown
+    right: gr.Dropdown
+    pinned: gr.HTML
+    maps: list[gr.Plot]
+    offs: list[gr.Plot]
+    link: gr.Textbox
+    share: gr.Button
+
+
+def build_runs() -> RunsTab:
+    history = gr.Dataframe(
+        headers=HEADERS, interactive=False, wrap=True, label="runs of this session; a click shows one", elem_id="history",
+        max_height=260, type="array", datatype=["str", "str", "str", "number", "number", "number", "number", "str"],
+    )  # fmt: skip
+    with gr.Row(equal_height=True):
+        upload = gr.UploadButton(
+            "Open files of a run", file_count="multiple", elem_id="upload", min_width=160, size="sm",
+            file_types=[".safetensors", ".json", ".jsonl", ".yaml", ".yml"],
+        )  # fmt: skip
+        share = gr.Button("Link to these settings", size="sm", elem_id="share", min_width=160)
+    link = gr.Textbox(label="link", buttons=["copy"], interactive=False, visible=False, elem_id="link")
+    with gr.Row():
+        left = gr.Dropdown([], label="pin", elem_id="pin-left", min_width=200)
+        right = gr.Dropdown([], label="beside", elem_id="pin-right", min_width=200)
+    pinned = gr.HTML(empty_html("Nothing pinned", "Choose two runs to see where they differ."), elem_id="pinned")
+    with gr.Row():
+        maps = [gr.Plot(show_label=False, min_width=300, elem_id=f"pin-map-{side}") for side in ("left", "right")]
+    with gr.Row():
+        offs = [gr.Plot(show_label=False, min_width=300, elem_id=f"pin-off-{side}") for side in ("left", "right")]
+    return RunsTab(history, upload, left, right, pinned, maps, offs, link, share)
+
+
+def history_rows(runs: list[Run]) -> list[list[Any]]:
+    return [_history_row(run) for run in runs]
+
+
+def pinned_html(left: Run, right: Run) -> str:
+    """Settings and metrics of two runs; rows that differ carry a mark."""
+    rows = [*_metric_rows(left, right), *_setting_rows(left, right)]
+    body = "".join(
+        f'<tr class="{"differs" if a != b else ""}"><td>{"≠" if a != b else ""}</td><td>{esc(name)}</td>'
+        f"<td>{esc(a)}</td><td>{esc(b)}</td></tr>"
+        for name, a, b in rows
+    )
+    head = f"<tr><th></th><th></th><th>{esc(left.id)}</th><th>{esc(right.id)}</th></tr>"
+    return (
+        f'<div class="ck ck-scroll"><table class="ck-pinned"><thead>{head}</thead><tbody>{body}</tbody></table></div>'
+    )
+
+
+def _history_row(run: Run) -> list[Any]:
+    report, student = run.report, run.student
+    on, off = report.get("on", {}).get(student, {}), report.get("off", {}).get(student, {})
+    if not report.get("gate_b"):
+        verdict = "not judged" if report.get("complete", True) else "cancelled"
+    else:
+        verdict = "passed" if report["passed"] else "failed"
+    return [
+        run.id, report["episode"]["task"], view_name(student), report["slots_budget"], _rounded(on.get("accuracy")),
+        _rounded(on.get("kl_to_teacher")), _rounded(off.get("stress", {}).get("delta_p99")), verdict,
+    ]  # fmt: skip
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
+
+
+def _metric_rows(left: Run, right: Run) -> Iterator[tuple[str, str, str]]:
+    for name, path in _METRICS.items():
+        yield name, number(_metric(left, path)), number(_metric(right, path))
+
+
+def _metric(run: Run, path: tuple[str, ...]) -> float | None:
+    value: Any = run.report.get(path[0], {}).get(run.student)
+    for name in path[1:]:
+        value = value.get(name) if value else None
+    return value
+
+
+def _setting_rows(left: Run, right: Run) -> Iterator[tuple[str, str, str]]:
+    """The settings in which the runs differ."""
+    for path in leaf_settings():
+        a, b = (str(shown(value_of(run.config, path))) for run in (left, right))
+        if a != b:
+            yield path, a, b

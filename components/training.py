@@ -1,0 +1,75 @@
+"""Training: losses, lambda, top-k and the real metrics, live while it runs and from the run's file afterwards."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import gradio as gr
+
+from cedkv.events import StepTrace, Tick
+from cedkv.session.runs import Run
+from components.figures import training_curves
+from components.headline import empty_html, stat
+
+
+@dataclass(frozen=True)
+class TrainingTab:
+    note: gr.HTML
+    method: gr.Radio
+    curves: gr.Plot
+
+
+@dataclass
+class LiveCurves:
+    """The steps and ticks of the training that runs now; a second method starts anew."""
+
+    method: str = ""
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    ticks: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, event: StepTrace | Tick) -> None:
+        if event.method != self.method:
+            self.method, self.steps, self.ticks = event.method, [], []
+        (self.steps if isinstance(event, StepTrace) else self.ticks).append(event.as_dict())
+
+
+def build_training() -> TrainingTab:
+    note = gr.HTML(training_html(None, ""), elem_id="training-note")
+    method = gr.Radio([], label="method", container=False, visible=False, elem_id="trained")
+    curves = gr.Plot(show_label=False, elem_id="training-curves")
+    return TrainingTab(note, method, curves)
+
+
+def trained_methods(run: Run) -> list[str]:
+    """The methods whose training the run's folder records."""
+    files = (run.folder / "artifacts").glob("phase*_training_*.json")
+    return sorted((path.stem.split("_training_")[1] for path in files), key=lambda name: name != run.student)
+
+
+def read_training(run: Run, method: str) -> dict[str, Any] | None:
+    path = next((run.folder / "artifacts").glob(f"phase*_training_{method}.json"), None) if method else None
+    return json.loads(path.read_text(encoding="utf-8")) if path else None
+
+
+def training_html(training: dict[str, Any] | None, bound: str) -> str:
+    if not training or not training["steps"]:
+        return empty_html(
+            "Nothing was trained", "Choose the method ced or free and press Run; the curves move while it trains."
+        )
+    last, ticks = training["steps"][-1], training["ticks"]
+    stats = [
+        stat("steps", str(len(training["steps"])), training.get("stopped") or f"of {last['steps']}"),
+        stat("L_on, nats", f"{last['loss_on']:.3f}", f"from {training['steps'][0]['loss_on']:.3f}"),
+    ]
+    if ticks:
+        stats.append(
+            stat("KL to teacher, nats", f"{ticks[-1]['train_kl']:.3f}", f"first tick {ticks[0]['train_kl']:.3f}")
+        )
+        stats.append(
+            stat("stress p99, nats", f"{ticks[-1]['stress_p99']:.2f}", f"first tick {ticks[0]['stress_p99']:.2f}")
+        )
+    return f'<div class="ck ck-head">{"".join(stats)}</div>'
+
+
+def training_figure(training: dict[str, Any] | None) -> Any:
+    return training_curves(training["steps"], training["ticks"], None) if training and training["steps"] else None

@@ -1,0 +1,46 @@
+"""What every handler shares: user errors become messages, and use of the model goes through one queue."""
+
+from collections.abc import Callable, Iterator
+from functools import wraps
+from typing import Any
+
+import gradio as gr
+
+from cedkv.errors import CedKVError
+from components.text import esc
+
+# Handlers that use the model wait for each other; the page shows their place in the queue.
+MODEL_QUEUE = {"concurrency_id": "model", "concurrency_limit": 1, "api_visibility": "private"}
+# Handlers that only draw run beside everything else.
+DRAWING = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
+
+
+def told(handler: Callable) -> Callable:
+    """A handler whose user errors become messages, never tracebacks."""
+
+    @wraps(handler)
+    def telling(*args: Any) -> Any:
+        try:
+            return handler(*args)
+        except CedKVError as error:
+            raise message_of(error) from error
+
+    return telling
+
+
+def told_stream(handler: Callable) -> Callable:
+    """The same for a generator handler."""
+
+    @wraps(handler)
+    def telling(*args: Any) -> Iterator[Any]:
+        try:
+            yield from handler(*args)
+        except CedKVError as error:
+            raise message_of(error) from error
+
+    return telling
+
+
+def message_of(error: CedKVError) -> gr.Error:
+    # gr.Error renders HTML, and its message may hold what a user typed.
+    return gr.Error(esc(error), title="Not possible", duration=12, print_exception=False)

@@ -1,0 +1,119 @@
+"""Run, Run gate and Cancel: following a run's events onto the page."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gradio as gr
+
+from cedkv.errors import CedKVError
+from cedkv.events import Done, Event, GateCriterion, Progress, StepTrace, Tick, Warned
+from cedkv.session.runs import Run
+from components.desk import Desk
+from components.figures import training_curves
+from components.gate import criteria_html
+from components.headline import top_html
+from components.page import Page
+from components.request import Request, read_request
+from components.setup import status_html
+from components.text import esc
+from components.training import LiveCurves
+from components.wiring.common import DRAWING, MODEL_QUEUE
+from components.wiring.show import show_history, show_run
+from components.wiring.tabs import comparing
+
+# Drawing more often than this would cost more than the steps themselves.
+_DRAW_SECONDS = 0.7
+
+
+def wire_running(page: Page, desk: Desk) -> None:
+    setup = page.setup
+
+    def start_run(session: str, asked: Request) -> Iterator[Event]:
+        config = desk.service.prepare(session, asked.config, asked.demos, asked.own)
+        return desk.service.iter_run(session, config, asked.method)
+
+    def start_gate(session: str, asked: Request) -> Iterator[Event]:
+        config = desk.service.prepare(session, asked.config, asked.demos, asked.own)
+        return desk.service.iter_gate(session, config, desk.service.phase_of(asked.method))
+
+    outputs = [page.top, setup.status, *page.shown()]
+    started = [
+        button.click(
+            _following(page, desk, start), setup.inputs(), outputs, show_progress="minimal",
+            show_progress_on=setup.status, **MODEL_QUEUE,
+        )
+        for button, start in ((setup.run, start_run), (setup.gate, start_gate))
+    ]  # fmt: skip
+    for event in started:
+        event.then(
+            comparing(page, desk, quiet=True),
+            page.compare_inputs(),
+            page.compare.columns,
+            show_progress="hidden",
+            **MODEL_QUEUE,
+        )
+
+    def cancel(request: gr.Request) -> dict:
+        said = desk.service.cancel(request.session_hash)
+        return {setup.status: status_html("cancelled", said), **show_history(page, desk, request.session_hash)}
+
+    listing = [page.runs.history, page.runs.left, page.runs.right, page.slots.swap_run]
+    setup.cancel.click(cancel, None, [setup.status, *listing], cancels=started, **DRAWING)
+
+
+def _following(page: Page, desk: Desk, start: Callable[[str, Request], Iterator[Event]]) -> Callable:
+    """A handler that follows a run's events and shows the run when it is done."""
+    setup = page.setup
+
+    def follow(request: gr.Request, *rail: Any) -> Iterator[dict]:
+        session = request.session_hash
+        yield {setup.status: status_html("busy", "starting")}
+        try:
+            with desk.service.going(session) as stopped:
+                events = start(session, read_request(setup.form, rail))
+                yield from follow_events(page, desk, session, desk.service.until(events, stopped))
+        except CedKVError as error:
+            yield {setup.status: status_html("error", str(error))}
+
+    return follow
+
+
+def follow_events(page: Page, desk: Desk, session: str, events: Iterator[Event]) -> Iterator[dict]:
+    """The page's updates for a run's events, drawn no more often than is of use."""
+    live, drawn, criteria, started = LiveCurves(), 0.0, [], time.monotonic()
+    for event in events:
+        if isinstance(event, Done):
+            run: Run = event.result
+            yield {
+                page.top: top_html(*desk.model_line()),
+                page.setup.status: status_html("done", f"done in {time.monotonic() - started:.0f} s"),
+                **show_run(page, desk, session, run),
+            }
+        elif isinstance(event, GateCriterion):
+            criteria.append(event)
+            yield {page.gate.table: _growing(criteria)}
+        elif isinstance(event, Warned):
+            gr.Warning(esc(event.message))
+        elif isinstance(event, StepTrace | Tick):
+            live.add(event)
+            if isinstance(event, StepTrace) and time.monotonic() - drawn > _DRAW_SECONDS:
+                drawn = time.monotonic()
+                curves = training_curves(live.steps, live.ticks, None)
+                yield {page.setup.status: step_html(event, live), page.training.curves: curves}
+        elif isinstance(event, Progress):
+            share = event.done / max(event.total, 1)
+            yield {page.setup.status: status_html("busy", f"{event.stage} · {event.done} of {event.total}", share)}
+
+
+def step_html(event: StepTrace, live: LiveCurves) -> str:
+    """Where a training is: step, loss, seconds a step, time left."""
+    pace = sum(step["seconds"] for step in live.steps) / len(live.steps)
+    done = event.step + 1
+    text = f"{event.method} step {done}/{event.steps} · L_on {event.loss_on:.3f} · {pace:.1f} s a step · "
+    return status_html("busy", text + f"about {pace * (event.steps - done):.0f} s left", done / event.steps)
+
+
+def _growing(criteria: list[GateCriterion]) -> str:
+    rows = {gate: [c.as_dict() for c in criteria if c.gate == gate] for gate in "AB"}
+    return criteria_html(rows["A"], rows["B"])

@@ -1,0 +1,130 @@
+"""What every part of the page shows of one run."""
+
+from typing import Any
+
+import gradio as gr
+
+from cedkv.session.runs import Run
+from components.collapse import collapse_html
+from components.compare import on_table
+from components.desk import Desk
+from components.figures import role_bars, similarity_matrix, slot_heatmap
+from components.gate import gate_html
+from components.headline import empty_html, headline_html
+from components.off_effect import off_figure, worst_rows
+from components.page import Page
+from components.report_page import report_page
+from components.runs import history_rows
+from components.slots import demo_text_html, layer_options, slot_card_html
+from components.training import read_training, trained_methods, training_figure, training_html
+
+
+def show_run(page: Page, desk: Desk, session: str, run: Run) -> dict:
+    """The updates that put a run on the page; `Page.shown` are its keys."""
+    others = [name for name in run.methods if name != run.student]
+    judged = [view for view in run.report.get("off", {}) if view not in (run.student, "teacher", "base", "random")]
+    training = read_training(run, next(iter(trained_methods(run)), ""))
+    command, python = desk.service.reproduce(run)
+    return {
+        page.run_id: run.id,
+        page.headline: headline_html(run),
+        page.compare.views: gr.CheckboxGroup(others, value=[]),
+        page.compare.table: on_table(run),
+        page.off.note: gr.HTML(visible=not judged_off(run)),
+        page.off.also: gr.CheckboxGroup(judged, value=[]),
+        page.off.histograms: off_figure(run, "stress", []),
+        page.off.worst: worst_rows(run, "stress"),
+        page.training.note: training_html(training, ""),
+        page.training.method: gr.Radio(
+            trained_methods(run), value=next(iter(trained_methods(run)), None), visible=len(trained_methods(run)) > 1
+        ),
+        page.training.curves: training_figure(training),
+        page.gate.table: gate_html(run),
+        page.gate.command: command,
+        page.gate.python: python,
+        **_slots(page, desk, run),
+        **_downloads(page, run),
+        **show_history(page, desk, session),
+    }
+
+
+def show_history(page: Page, desk: Desk, session: str) -> dict:
+    """The list of runs wherever runs can be chosen."""
+    runs = desk.service.store.runs(session)
+    names = [run.id for run in runs]
+    return {
+        page.runs.history: history_rows(runs),
+        page.runs.left: gr.Dropdown(names),
+        page.runs.right: gr.Dropdown(names),
+        page.slots.swap_run: gr.Dropdown([run.id for run in runs if run.methods]),
+    }
+
+
+def draw_slots(desk: Desk, run: Run, method: str, slot: int, layer: int) -> tuple[str, Any, str]:
+    """Demonstration text, heatmap and card for a choice of slot (0: all) and layer (0: mean)."""
+    if not method:
+        return (
+            empty_html("No slots", "This run has no state file: it was cut short, or only its report was opened."),
+            None,
+            "",
+        )
+    if run.prefix(method).mixture is None:
+        return (
+            empty_html("Free slots", "These slots are free vectors: no demonstration token is behind them."),
+            None,
+            "",
+        )
+    slots = desk.service.slot_map(run, method, layer - 1 if layer else None)
+    slot = min(slot, len(slots.weights))
+    cosine = desk.service.similarity(run, method)["values"]
+    heatmap = slot_heatmap(slots.weights, slots.texts, slots.roles, slot - 1 if slot else None)
+    return demo_text_html(slots, slot), heatmap, slot_card_html(slots, slot, cosine)
+
+
+def judged_off(run: Run) -> bool:
+    return run.student in run.report.get("off", {})
+
+
+def _slots(page: Page, desk: Desk, run: Run) -> dict:
+    tab, collapse = page.slots, page.collapse
+    demos, heatmap, card = draw_slots(desk, run, run.student, 0, 0)
+    drawn = {tab.demos: demos, tab.heatmap: heatmap, tab.card: card, collapse.verdict: collapse_html(run)}
+    drawn[tab.method] = gr.Radio(run.methods, value=run.student or None)
+    if not run.student:
+        empty = (collapse.values, collapse.keys, collapse.attribution, collapse.roles)
+        return {**drawn, **dict.fromkeys(empty), tab.slot: gr.Slider(value=0), tab.layer: gr.Slider(value=0)}
+    prefix = run.prefix(run.student)
+    alike = desk.service.similarity(run, run.student)
+    layers = prefix.mixture.weights.shape[0] if prefix.mixture else 1
+    overlap = alike.get("attribution")
+    return {
+        **drawn,
+        tab.slot: gr.Slider(maximum=prefix.slots, value=0),
+        tab.layer: gr.Slider(**layer_options(layers)),
+        collapse.values: similarity_matrix(alike["values"], "cosine of values"),
+        collapse.keys: similarity_matrix(alike["keys"], "cosine of keys"),
+        collapse.attribution: overlap and similarity_matrix(overlap, "overlap of attribution", low=0),
+        collapse.roles: _role_figure(run),
+    }
+
+
+def _role_figure(run: Run) -> Any:
+    roles = run.report.get("role_mass", {}).get("slots")
+    return role_bars(roles, run.config.phase3.mixture.delimiter.cap) if roles else None
+
+
+def _downloads(page: Page, run: Run) -> dict:
+    """Files to take along; the HTML report is written when a run is first shown."""
+    standalone = run.folder / "report.html"
+    if not standalone.is_file():
+        standalone.write_text(report_page(run), encoding="utf-8")
+    files = {
+        "report": next(run.folder.glob("report_*.json"), None),
+        "page": standalone,
+        "state": run.state_file(run.student) if run.student else None,
+        "config": run.folder / "config.yaml",
+    }
+    return {
+        button: gr.DownloadButton(value=str(files[name]) if files[name] else None, interactive=files[name] is not None)
+        for name, button in page.gate.downloads.items()
+    }

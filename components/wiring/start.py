@@ -1,0 +1,112 @@
+"""From an empty page to one that is ready: choices, demonstrations, settings from the address, the example run."""
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from cedkv.config import load_config, parse_config
+from cedkv.errors import CedKVError
+from components.desk import Desk
+from components.headline import top_html
+from components.page import Page
+from components.request import read_table, shown_values
+from components.setup import OWN, preset_files, status_html
+from components.wiring.common import DRAWING, told
+from components.wiring.show import show_run
+
+_POLL_SECONDS = 0.2
+
+
+def wire_start(page: Page, desk: Desk) -> None:
+    setup = page.setup
+
+    def start(request: gr.Request) -> Iterator[dict]:
+        yield {page.top: top_html(*desk.model_line())}
+        service = desk.service
+        yield {
+            setup.task: gr.Dropdown([*service.tasks, OWN]),
+            setup.method: gr.Dropdown(service.methods),
+            setup.demos: [list(pair) for pair in service.task_demos(page.config)],
+        }
+        shared = service.store.runs(request.session_hash)
+        if shared:
+            yield show_run(page, desk, request.session_hash, shared[0])
+        yield from from_address(page, desk, dict(request.query_params))
+        while service.models.status.state == "loading":
+            time.sleep(_POLL_SECONDS)
+        yield {page.top: top_html(*desk.model_line())}
+
+    outputs = [page.top, setup.status, page.compare.query, *setup.inputs(), *page.shown()]
+    page.blocks.load(start, None, outputs, **DRAWING)
+
+    def end(request: gr.Request) -> None:
+        desk.service.cancel(request.session_hash)
+        desk.service.store.drop(request.session_hash)
+
+    page.blocks.unload(end)
+
+
+def from_address(page: Page, desk: Desk, parameters: dict[str, str]) -> Iterator[dict]:
+    """What a link to settings restores. Everything in it is checked like typed settings; a mistake is told."""
+    if not parameters.keys() & {"settings", "method", "query", "demos"}:
+        return
+    setup, service = page.setup, desk.service
+    try:
+        config = parse_config(parameters.get("settings", ""), "the link's settings")
+        method = parameters.get("method", "select")
+        if method not in service.methods:
+            raise CedKVError(f"the link's method {method!r} is unknown; known are {', '.join(service.methods)}")
+        pasted = parameters.get("demos")
+        demos = service.parse_demos(pasted) if pasted else service.task_demos(config)
+    except CedKVError as error:
+        yield {setup.status: status_html("error", str(error))}
+        return
+    yield {
+        **dict(zip(setup.inputs(), shown_values(setup.form, config, demos, method), strict=True)),
+        **({setup.task: OWN} if pasted else {}),
+        page.compare.query: parameters.get("query", "")[: desk.limits.query_chars],
+        setup.status: status_html("idle", "settings restored from the link"),
+    }
+
+
+def demos_as_lines(demos: list[tuple[str, str]]) -> str:
+    return "".join(json.dumps({"input": x, "output": y}, ensure_ascii=False) + "\n" for x, y in demos)
+
+
+def wire_setup(page: Page, desk: Desk) -> None:
+    setup = page.setup
+
+    @told
+    def draw(task: str, count: float, seed: float) -> Any:
+        if task == OWN:
+            return gr.skip()
+        given = [f"episode.task={json.dumps(task)}", f"episode.demos={int(count)}", f"phase2.seed={int(seed)}"]
+        return [list(pair) for pair in desk.service.task_demos(parse_config("", "settings", given))]
+
+    @told
+    def paste(text: str) -> tuple[Any, Any]:
+        return [list(pair) for pair in desk.service.parse_demos(text)], OWN
+
+    @told
+    def apply(method: str, demos: list, text: str) -> list[Any]:
+        return shown_values(setup.form, parse_config(text or "", "settings"), read_table(demos), method)
+
+    @told
+    def choose_preset(method: str, name: str) -> list[Any]:
+        config = load_config(preset_files()[name])
+        return shown_values(setup.form, config, desk.service.task_demos(config), method)
+
+    seed = setup.form.widgets["phase2.seed"]
+    gr.on(
+        [setup.task.input, setup.count.release, seed.blur],
+        draw,
+        [setup.task, setup.count, seed],
+        setup.demos,
+        **DRAWING,
+    )
+    setup.use_pasted.click(paste, setup.paste, [setup.demos, setup.task], **DRAWING)
+    setup.apply.click(apply, [setup.method, setup.demos, setup.yaml], setup.inputs(), **DRAWING)
+    setup.preset.input(choose_preset, [setup.method, setup.preset], setup.inputs(), **DRAWING)

@@ -1,0 +1,32 @@
+"""One small benchmark of a tiny model, shared by the tests that read its figures."""
+
+import pytest
+
+from cedkv.bench import Plan, iter_bench
+from cedkv.config import load_config
+from cedkv.events import Done, Progress
+from tests.tiny import tiny_path
+
+PLAN = Plan(
+    "tiny", slots=(2, 3), demos=(3, 4), usual_slots=3, usual_demos=4, extractions=1, steps=2, answers=2, new_tokens=4
+)
+SHORT = [
+    "episode.on_train=4",
+    "phase3.optim.steps=2",
+    "phase3.optim.on_batch=2",
+    "phase3.optim.off_batch=3",
+    "phase3.optim.matching_iterations=1",
+    "phase3.optim.tick_stress_samples=8",
+    "phase3.off_data.stress_samples=8",
+    "phase3.off_data.pool_size=8",
+    "phase3.off_data.candidates=8",
+]
+
+
+@pytest.fixture(scope="session")
+def figures() -> dict:
+    config = load_config(None, [f"phase2.model.id={tiny_path('llama')}", *SHORT])
+    *progress, done = iter_bench(config, PLAN)
+    assert all(isinstance(event, Progress) for event in progress)
+    assert isinstance(done, Done)
+    return done.result

@@ -1,0 +1,99 @@
+"""The benchmark's contract: every key, in figures that agree with each other."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from cedkv.bench import FULL, QUICK, iter_bench
+from cedkv.bench.arithmetic import ModelShape
+from cedkv.bench.loading import load_seconds
+from cedkv.bench.machine import gemm_gflops, peak_rss_mb
+from cedkv.cli import main
+from cedkv.config import load_config
+from cedkv.errors import ConfigError, ModelError
+from tests.tiny import HEAD_DIM, KV_HEADS, LAYERS, tiny_lm
+
+VIEWS = ("teacher_prompt", "teacher_cached", "student")
+SLOT_BYTES = 2 * LAYERS * KV_HEADS * HEAD_DIM * 4
+
+
+def test_it_has_every_key_of_the_contract(figures):
+    assert figures.keys() >= {
+        "gemm_gflops", "step", "extract", "ttft_ms", "tokens_per_second", "kv_bytes", "model_load_s", "peak_rss_mb",
+        "versions", "plan", "machine", "model",
+    }  # fmt: skip
+    assert figures["gemm_gflops"].keys() == {"fp32", "bf16"}
+    assert figures["model_load_s"].keys() == {"cold", "warm"}
+    json.dumps(figures, allow_nan=False)
+
+
+def test_a_steps_figures_follow_from_each_other(figures):
+    assert [row["dtype"] for row in figures["step"]] == ["fp32", "bf16"]
+    for row in figures["step"]:
+        assert row["gflops"] == pytest.approx(row["gflop"] / row["seconds"])
+        assert row["utilisation"] == pytest.approx(row["gflops"] / figures["gemm_gflops"][row["dtype"]])
+        assert row["steps_per_second"] == pytest.approx(1 / row["seconds"])
+        assert (row["texts"], row["rows_read"]) == (5, 5)
+    assert figures["step"][0]["gflop"] == figures["step"][1]["gflop"], "both dtypes take the same step"
+
+
+def test_a_step_is_about_two_passes_over_the_weights(figures):
+    row, shape = figures["step"][0], ModelShape.of(tiny_lm("llama"))
+    weights = sum(inputs * outputs for layer in shape.layers for inputs, outputs in layer.linears.values())
+    assert 0.6 < row["gflop"] * 1e9 / (2 * 2 * row["tokens"] * weights) < 1.5
+
+
+def test_every_size_is_extracted_once(figures):
+    assert [(row["slots"], row["demos"]) for row in figures["extract"]] == [(2, 4), (3, 4), (3, 3)]
+    assert all(row["seconds"] > 0 and row["steps"] == 2 for row in figures["extract"])
+    tokens = {row["demos"]: row["tokens"] for row in figures["extract"]}
+    assert tokens[4] > tokens[3]
+
+
+def test_every_view_is_timed_at_every_number_of_demonstrations(figures):
+    for name in ("ttft_ms", "tokens_per_second"):
+        assert [row["demos"] for row in figures[name]] == [3, 4]
+        assert all(row[view] > 0 and math.isfinite(row[view]) for row in figures[name] for view in VIEWS)
+
+
+def test_bytes_are_those_of_the_slots_that_are_injected(figures):
+    tokens = next(row["tokens"] for row in figures["extract"] if row["demos"] == 4)
+    assert figures["kv_bytes"] == {"teacher": tokens * SLOT_BYTES, "student": 3 * SLOT_BYTES}
+    few, many = figures["growth"]
+    assert few["student_kv_bytes"] == many["student_kv_bytes"] == 3 * SLOT_BYTES
+    assert few["teacher_kv_bytes"] < many["teacher_kv_bytes"]
+    assert many["state_file_bytes"] > many["student_kv_bytes"]
+
+
+def test_memory_only_grows(figures):
+    after = list(figures["peak_rss_mb_after"].values())
+    assert 0 < after[0] <= after[1] <= after[2] <= figures["peak_rss_mb"] <= peak_rss_mb()
+
+
+def test_the_plans_are_those_of_the_contract():
+    wanted = {(slots, 10) for slots in (2, 4, 8, 16)} | {(8, demos) for demos in (5, 10, 20, 40)}
+    assert set(FULL.sizes) == wanted
+    assert len(FULL.sizes) == len(wanted)
+    assert set(QUICK.sizes) < wanted
+
+
+def test_the_rate_is_work_over_time():
+    rate = gemm_gflops(ModelShape.of(tiny_lm("llama")), tokens=32, device=torch.device("cpu"))
+    assert all(0.01 < value < 1e5 for value in rate.values())
+
+
+def test_a_model_that_cannot_be_loaded_is_named(tmp_path):
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        load_seconds(load_config(None, [f"phase2.model.id={tmp_path}"]))
+
+
+def test_fixed_demonstrations_are_refused():
+    with pytest.raises(ConfigError, match="demos file"):
+        list(iter_bench(load_config(None, ["episode.demos_file=x.txt"])))
+
+
+def test_the_output_is_checked_before_the_work(tmp_path, capsys):
+    assert main(["bench", "--out", str(tmp_path)]) == 2
+    assert "is a folder" in capsys.readouterr().err

@@ -1,0 +1,55 @@
+"""Running the command line in this process, on a tiny model."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pytest
+
+from cedkv.cli import main
+from tests.tiny import PAIRS, tiny_path
+
+
+class Outcome(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def error(self) -> str:
+        """The message of a run that must have ended with one line of error on stderr and exit code 2."""
+        lines = [line for line in self.err.splitlines() if line.startswith("cedkv: ")]
+        assert self.code == 2, self.err
+        assert len(lines) == 1 and self.err.endswith(f"{lines[0]}\n"), self.err
+        assert "Traceback" not in self.err
+        return lines[0].removeprefix("cedkv: error: ")
+
+
+@pytest.fixture
+def cli(capsys) -> Callable[..., Outcome]:
+    def run(*arguments: object) -> Outcome:
+        capsys.readouterr()
+        code = main([str(argument) for argument in arguments])
+        return Outcome(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def model() -> str:
+    return str(tiny_path("llama"))
+
+
+@pytest.fixture
+def demos_file(tmp_path) -> str:
+    path = tmp_path / "past.txt"
+    path.write_text("".join(f"{source} -> {target}\n" for source, target in PAIRS), encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture
+def state(cli, model, demos_file, tmp_path) -> str:
+    """A state made of the demonstrations by copying."""
+    path = str(tmp_path / "state.safetensors")
+    made = cli("extract", "--demos", demos_file, "--model", model, "--method", "select", "--out", path)
+    assert made.code == 0, made.err
+    return path

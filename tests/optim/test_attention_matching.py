@@ -1,0 +1,58 @@
+"""The warm start that matches attention outputs: exact where it can be, and worth having where it cannot."""
+
+import pytest
+import torch
+
+from cedkv.lm import log_probs
+from cedkv.methods.ced import mixture_slots
+from cedkv.methods.training import warm_up
+from cedkv.metrics import kl
+from cedkv.optim.attention_matching import MatchingTarget
+from cedkv.optim.loop import detached
+from tests.optim.trainings import SLOTS, bench_with, ced
+
+WARM = ["phase3.optim.matching_iterations=20", "phase3.optim.matching_off_weight=0", "phase3.optim.topk_schedule=[8]"]
+
+
+class Copies:
+    """Slots that are the teacher's own tokens: nothing is left to match."""
+
+    def __init__(self, prefix) -> None:
+        self.prefix = lambda top_k: prefix
+
+
+def test_the_teachers_own_tokens_match_it_exactly():
+    bench = bench_with()
+    reading = bench.teacher_reading
+    target = MatchingTarget(reading, reading.outputs(reading.prefix_scores, bench.teacher.values))
+    assert target.distance(bench.lm, Copies(bench.teacher), 1).max() < 1e-9
+    half = bench.teacher.without(list(range(bench.teacher.slots // 2)))
+    assert target.distance(bench.lm, Copies(half), 1).min() > 1e-5
+
+
+def test_it_lowers_its_error():
+    bench = bench_with(*WARM)
+    errors = warm_up(bench, mixture_slots(bench, SLOTS))
+    assert len(errors) == 20
+    assert errors[-1] < 0.8 * errors[0]
+
+
+def test_off_texts_pull_the_other_way():
+    bench = bench_with(*WARM)
+    heavy = bench_with(*WARM, "phase3.optim.matching_off_weight=100")
+    fitted = []
+    for some in (bench, heavy):
+        slots = mixture_slots(some, SLOTS)
+        warm_up(some, slots)
+        fitted.append(detached(slots.prefix(8)))
+    texts = [bench.lm.encode(off.text) for off in bench.episode.off_set("pool", 4).texts]
+    base = log_probs(bench.lm, texts)
+    effects = [kl(log_probs(bench.lm, texts, prefix), base).mean() for prefix in fitted]
+    assert not torch.equal(fitted[0].values, fitted[1].values)
+    assert effects[1] < effects[0]
+
+
+@pytest.mark.parametrize("iterations", [0, 3])
+def test_its_errors_are_in_the_training_record(iterations):
+    record = ced(f"phase3.optim.matching_iterations={iterations}", "phase3.optim.steps=1").training
+    assert len(record["attention_matching"]) == iterations

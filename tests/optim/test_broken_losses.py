@@ -1,0 +1,85 @@
+"""A deliberately broken loss is noticed: each check holds for the real one and fails for its broken variant."""
+
+import pytest
+import torch
+
+import cedkv.optim.loop
+import cedkv.optim.mixture
+from cedkv.lm import log_probs
+from cedkv.metrics import kl
+from cedkv.optim.loop import batch_losses, detached, run_training
+from tests.optim.trainings import training_of
+
+real_on, real_off, real_softmax = (
+    cedkv.optim.loop.on_loss,
+    cedkv.optim.loop.off_loss,
+    cedkv.optim.mixture.sparse_softmax,
+)
+LAST_TOP_K = 3
+
+
+def approaches_the_teacher() -> bool:
+    """Training on ON queries alone lowers their KL from the teacher."""
+    training = training_of("phase3.loss.lambda_off=0", "phase3.dual.enabled=false", "phase3.optim.steps=12")
+
+    def distance(prefix) -> float:
+        student = log_probs(training.lm, training.targets.ids, prefix)
+        return kl(torch.cat(training.targets.teacher), student).mean().item()
+
+    before = distance(detached(training.slots.prefix(LAST_TOP_K)))
+    list(run_training(training))
+    return distance(detached(training.slots.prefix(LAST_TOP_K))) < 0.9 * before
+
+
+def spares_other_texts() -> bool:
+    """Weighing the OFF term heavily leaves less effect on OFF texts than weighing it at nothing."""
+    effects = []
+    for weight in (0.0, 50.0):
+        training = training_of(f"phase3.loss.lambda_off={weight}", "phase3.dual.enabled=false", "phase3.optim.steps=12")
+        texts = list(training.pool.texts)
+        list(run_training(training))
+        training.pool.texts = texts
+        effects.append(training.pool.delta(detached(training.slots.prefix(LAST_TOP_K))).mean().item())
+    return effects[1] < 0.9 * effects[0]
+
+
+def trains_sparse_mixtures() -> bool:
+    """The forward mixes, and the gradient reaches, at most `top_k` tokens of each slot."""
+    training = training_of()
+    losses = batch_losses(training.lm, training.slots, training.targets, training.pool.sample(4), LAST_TOP_K, 0.5)
+    losses.on.backward()
+    mixed = (training.slots.prefix(LAST_TOP_K).mixture.weights > 0).sum(-1)
+    reached = (training.slots.logits.grad != 0).sum(-1)
+    return bool((mixed <= LAST_TOP_K).all() and (reached <= LAST_TOP_K).all())
+
+
+CHECKS = (approaches_the_teacher, spares_other_texts, trains_sparse_mixtures)
+
+
+def flipped(monkeypatch) -> None:
+    monkeypatch.setattr(cedkv.optim.loop, "on_loss", lambda *rows: -real_on(*rows))
+
+
+def dropped(monkeypatch) -> None:
+    monkeypatch.setattr(cedkv.optim.loop, "off_loss", lambda *rows: 0 * real_off(*rows))
+
+
+def dense(monkeypatch) -> None:
+    everything = 10**6
+    monkeypatch.setattr(
+        cedkv.optim.mixture, "sparse_softmax", lambda logits, top_k, allowed: real_softmax(logits, everything, allowed)
+    )
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_the_real_loss_passes_every_check(check):
+    assert check()
+
+
+@pytest.mark.parametrize(
+    ("break_it", "noticed_by"),
+    [(flipped, approaches_the_teacher), (dropped, spares_other_texts), (dense, trains_sparse_mixtures)],
+)
+def test_a_broken_loss_fails_the_check_that_watches_for_it(monkeypatch, break_it, noticed_by):
+    break_it(monkeypatch)
+    assert not noticed_by()

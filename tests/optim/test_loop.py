@@ -1,0 +1,230 @@
+"""The training loop: what it lowers, what it tells, when it stops and what it keeps."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from cedkv.events import StepTrace, Tick, Warned
+from cedkv.lm import log_probs
+from cedkv.metrics import cvar, kl, tail_stats
+from cedkv.optim.loop import Training, batch_losses, detached, run_training, take_step
+from tests.optim.trainings import bench_with, ced, events_of, train, training_of
+
+
+def mean_on_kl(training: Training, prefix) -> float:
+    student = log_probs(training.lm, training.targets.ids, prefix, training.targets.reads)
+    return kl(torch.cat(training.targets.teacher), student).mean().item()
+
+
+def tick(training: Training, step: int, train_kl: float, stress_p99: float = 0.0) -> Tick:
+    return Tick("ced", step, train_kl, 0.0, stress_p99, {})
+
+
+def scripted(training: Training, *values: float) -> Training:
+    """The same training with the ticks' KL (and, as pairs, their p99) given."""
+    rows = iter(value if isinstance(value, tuple) else (value, 0.0) for value in values)
+    return replace(training, measure=lambda state, step: tick(training, step, *next(rows)))
+
+
+def test_a_packed_step_equals_separate_passes():
+    training = training_of()
+    off = training.pool.sample(4)
+    losses = batch_losses(training.lm, training.slots, training.targets, off, 8, 0.5)
+
+    prefix = detached(training.slots.prefix(8))
+    on = torch.cat([log_probs(training.lm, [query], prefix) for query in training.targets.ids])
+    effect = torch.stack([kl(log_probs(training.lm, [text.ids], prefix)[0], text.base) for text in off])
+    assert_close(losses.on, kl(torch.cat(training.targets.teacher), on).mean(), atol=1e-5, rtol=1e-4)
+    assert_close(losses.off, cvar(effect, 0.5), atol=1e-5, rtol=1e-4)
+
+
+def test_whole_answers_are_read_at_every_answer_token():
+    training = training_of("phase3.loss.on_tokens=all")
+    targets = training.targets
+    assert max(targets.reads) > 1
+    losses = batch_losses(training.lm, training.slots, targets, training.pool.sample(2), 8, 1.0)
+    prefix = detached(training.slots.prefix(8))
+    rows = [
+        log_probs(training.lm, [ids], prefix, [reads]) for ids, reads in zip(targets.ids, targets.reads, strict=True)
+    ]
+    by_hand = torch.cat([kl(teacher, row) for teacher, row in zip(targets.teacher, rows, strict=True)])
+    assert_close(losses.on, by_hand.mean(), atol=1e-5, rtol=1e-4)
+
+
+def test_only_the_mixture_gets_gradients_and_they_are_clipped():
+    training = training_of("phase3.optim.clip=0.001")
+    adam = torch.optim.Adam(training.slots.parameters, lr=0.1)
+    take_step(training, adam, 0, training.targets)
+    assert training.slots.logits.grad.norm() == pytest.approx(0.001, rel=1e-3)
+    assert all(parameter.grad is None for parameter in training.lm.model.parameters())
+    assert not training.slots.demo_kv.values.requires_grad
+
+
+def test_training_comes_nearer_to_the_teacher():
+    training = training_of("phase3.optim.steps=16", "phase3.loss.lambda_off=0.01")
+    before = mean_on_kl(training, detached(training.slots.prefix(3)))
+    list(run_training(training))
+    assert mean_on_kl(training, training.best) < 0.8 * before
+
+
+def test_each_step_tells_every_term_and_each_tick_the_real_metrics():
+    bench = bench_with()
+    seen = {"eval_accuracy": 0.25, "eval_kl": 2.0}
+    _, events = train(replace(bench, observe=lambda state: seen))
+    steps, ticks = events_of(events, StepTrace), events_of(events, Tick)
+    assert [step.step for step in steps] == list(range(8))
+    assert [step.top_k for step in steps] == [8, 8, 8, 8, 3, 3, 3, 3]
+    for step in steps:
+        assert all(math.isfinite(value) for value in (step.loss_on, step.loss_off, step.loss_str, step.lambda_off))
+    assert [tick.step for tick in ticks] == [3, 7]
+    for tick in ticks:
+        assert (tick.eval_accuracy, tick.eval_kl) == (0.25, 2.0)
+        assert sum(tick.role_mass.values()) == pytest.approx(1, abs=1e-5)
+        assert [len(slots) for slots in tick.slot_role_mass] == [5] * 4
+        assert torch.tensor(tick.slot_role_mass).sum(-1).allclose(torch.ones(4, 5))
+
+
+def test_a_tick_measures_what_it_says():
+    bench = bench_with("phase3.optim.steps=4")
+    extraction, events = train(bench)
+    (measured,) = events_of(events, Tick)
+    state = extraction.prefix
+    student = log_probs(bench.lm, bench.train_ids, state)
+    texts = [bench.lm.encode(off.text) for off in bench.episode.off_set("stress", 12).texts]
+    effect = kl(log_probs(bench.lm, texts, state), log_probs(bench.lm, texts))
+    assert measured.train_kl == pytest.approx(kl(bench.teacher_train_log_probs, student).mean().item(), rel=1e-4)
+    assert measured.stress_p99 == pytest.approx(tail_stats(effect).p99, rel=1e-4)
+
+
+def test_the_same_seed_gives_the_same_prefix_bit_for_bit():
+    first, again, other = ced(), ced(), ced("phase2.seed=1")
+    assert torch.equal(first.prefix.values, again.prefix.values)
+    assert torch.equal(first.prefix.mixture.weights, again.prefix.mixture.weights)
+    assert not torch.equal(first.prefix.values, other.prefix.values)
+
+
+def test_closing_stops_within_a_step_and_keeps_the_best_state():
+    training = training_of()
+    events = run_training(training)
+    told = [next(events) for _ in range(6)]
+    events.close()
+    assert [event.step for event in training.trace] == [0, 1, 2, 3, 4]
+    assert isinstance(told[4], Tick)
+    assert training.best.values.isfinite().all()
+
+
+def test_the_best_tick_is_kept_and_not_the_last():
+    training = scripted(training_of("phase3.optim.topk_schedule=[3]", "phase3.optim.tick_every=2"), 3.0, 1.0, 2.0, 2.5)
+    states = []
+    for event in run_training(training):
+        if isinstance(event, Tick):
+            states.append(detached(training.slots.prefix(3)))
+    assert torch.equal(training.best.values, states[1].values)
+    assert not torch.equal(training.best.values, states[3].values)
+
+
+def test_harm_above_the_bound_counts_against_a_state_and_below_it_does_not():
+    training = training_of("phase3.optim.topk_schedule=[3]", "phase3.optim.tick_every=2")
+    bound = training.dual.bound
+    training = scripted(training, (1.0, bound - 1), (0.9, bound), (0.1, bound + 2), (0.95, 0.0))
+    list(run_training(training))
+    assert training.objectives == pytest.approx([1.0, 0.9, 2.1, 0.95])
+    assert training.best_objective == pytest.approx(0.9)
+
+
+def test_an_early_stop_gives_its_reason():
+    stopping = ["phase3.optim.early_stop=true", "phase3.optim.patience=2", "phase3.optim.tick_every=1"]
+    training = scripted(training_of(*stopping), 5.0, 3.0, 3.0, 2.99, 1.0)
+    list(run_training(training))
+    assert training.stopped == "step 4: 2 ticks without improvement"
+    assert len(training.trace) == 4
+
+
+def test_early_stop_is_off_unless_asked_for():
+    training = scripted(training_of("phase3.optim.tick_every=1"), *[3.0] * 8)
+    list(run_training(training))
+    assert (training.stopped, len(training.trace)) == ("", 8)
+
+
+def poison_targets(training: Training) -> None:
+    for row in training.targets.teacher:
+        row.fill_(math.nan)
+
+
+def poison_pool(training: Training) -> None:
+    for text in training.pool.texts:
+        text.base.fill_(math.nan)
+
+
+def poison_gradient(training: Training) -> None:
+    training.slots.logits.register_hook(lambda gradient: gradient * math.inf)
+
+
+@pytest.mark.parametrize(
+    ("poison", "term"), [(poison_targets, "L_on"), (poison_pool, "L_off"), (poison_gradient, "the gradient")]
+)
+def test_numbers_that_are_not_finite_stop_the_training_and_the_last_good_state_is_kept(poison, term):
+    training = training_of(
+        "phase3.optim.topk_schedule=[3]", "phase3.optim.tick_every=2", "phase3.off_data.refill_every=8"
+    )
+    good = []
+
+    def measure(state, step):
+        good.append(state)
+        poison(training)
+        return tick(training, step, train_kl=1.0)
+
+    training.measure = measure
+    *_, last = run_training(training)
+    assert isinstance(last, Warned)
+    assert f"step 2: {term} is " in last.message
+    assert training.stopped in last.message
+    assert len(training.trace) == 2
+    assert torch.equal(training.best.values, good[0].values)
+    assert training.slots.logits.isfinite().all()
+
+
+def test_a_training_that_stopped_still_gives_its_extraction():
+    extraction = ced("phase3.optim.early_stop=true", "phase3.optim.patience=1", "phase3.optim.tick_every=1",
+                     "phase3.optim.lr=1e-9")  # fmt: skip
+    assert extraction.training["stopped"] == "step 2: 1 ticks without improvement"
+    assert len(extraction.training["steps"]) == 2
+    assert extraction.prefix.values.isfinite().all()
+
+
+@pytest.mark.parametrize("source", ["fixed_stress", "hard_pool"])
+def test_dual_ascent_reads_the_source_it_is_given(source):
+    settings = ["phase3.policy_mode=debug", f"phase3.off_data.dual_metric_source={source}", "phase3.optim.tick_every=4"]
+    training = training_of(*settings, "phase3.optim.steps=4")
+    list(run_training(training))
+    pool = tail_stats(training.pool.delta(detached(training.slots.prefix(3)))).p99
+    stress = training.ticks[0].stress_p99
+    assert pool != pytest.approx(stress, rel=1e-3)
+    assert training.dual.trace[0]["metric"] == pytest.approx(stress if source == "fixed_stress" else pool, rel=1e-5)
+
+
+@pytest.mark.parametrize("source", ["fixed_stress", "hard_pool"])
+def test_the_constraint_is_measured_on_the_source_it_is_given(source):
+    settings = [
+        "phase3.policy_mode=debug",
+        f"phase3.off_data.off_constraint_source={source}",
+        "phase3.dual.target=0.01",
+    ]
+    training = training_of(*settings, "phase3.optim.steps=4")
+    list(run_training(training))
+    pool = tail_stats(training.pool.delta(detached(training.slots.prefix(3)))).p99
+    (measured,) = training.ticks
+    harm = measured.stress_p99 if source == "fixed_stress" else pool
+    assert training.objectives == pytest.approx([measured.train_kl + harm - training.dual.bound], rel=1e-4)
+
+
+def test_lambda_rises_while_the_constraint_is_violated_and_weighs_the_off_term():
+    training = training_of("phase3.dual.target=0.01", "phase3.dual.eta=2.0")
+    list(run_training(training))
+    assert [step.lambda_off for step in training.trace[:4]] == [0.5] * 4
+    raised = training.dual.trace[0]["lambda_off"]
+    assert raised > 0.5
+    assert [step.lambda_off for step in training.trace[4:]] == [raised] * 4

@@ -1,0 +1,95 @@
+"""The phase-3 gate as a whole: the same numbers again, cancelled half way, and failed by a bad student."""
+
+import json
+from contextlib import closing
+
+import pytest
+
+from cedkv.config import Phase3Thresholds, load_config
+from cedkv.events import Opened, StepTrace, Warned
+from cedkv.gate import iter_gate, run_gate
+from cedkv.gate.verdicts import exploration_milestones, phase3_criteria
+from tests.optim.trainings import events_of
+from tests.phase3.conftest import GATE
+from tests.tiny import tiny_lm
+
+GOOD = {
+    "base": {"kl_to_teacher": 8.0, "accuracy": 0.0},
+    "teacher": {"accuracy": 0.9},
+    "select": {"accuracy": 0.3, "kl_to_teacher": 3.0},
+    "few_shot": {"accuracy": 0.5, "kl_to_teacher": 1.0},
+    "free": {"accuracy": 0.9, "kl_to_teacher": 0.05},
+    "ced": {"accuracy": 0.85, "kl_to_teacher": 0.1, "delta_on_mean": 6.0},
+}
+HARM = {view: {"stress": {"delta_p99": p99}} for view, p99 in {"ced": 1.5, "teacher": 2.5, "free": 1.0}.items()}
+LIMITS = Phase3Thresholds(
+    off_delta_p99_stress_max=2.0, acc_vs_teacher_min=0.9, kl_to_teacher_max=0.3, delta_on_min=0.5, overlap_max=0.9
+)
+
+
+def failed(ced: dict | None = None, p99: float = 1.5, overlap: float = 0.2) -> list[str]:
+    on = {**GOOD, "ced": {**GOOD["ced"], **(ced or {})}}
+    off = {**HARM, "ced": {"stress": {"delta_p99": p99}}}
+    return [row.name for row in phase3_criteria(on, off, {"overlap_max": overlap}, LIMITS) if not row.passed]
+
+
+def test_a_good_student_fails_nothing():
+    assert failed() == []
+
+
+@pytest.mark.parametrize(
+    ("ced", "noticed_by"),
+    [
+        ({"accuracy": 0.80}, ["acc_ced_vs_teacher"]),
+        ({"accuracy": 0.29}, ["acc_ced_vs_select", "acc_ced_vs_teacher"]),
+        ({"kl_to_teacher": 0.31}, ["kl_to_teacher_ced"]),
+        ({"kl_to_teacher": 3.1}, ["kl_ced_vs_select", "kl_to_teacher_ced"]),
+        ({"delta_on_mean": 0.4}, ["delta_on_mean"]),
+    ],
+)
+def test_each_on_criterion_notices(ced, noticed_by):
+    assert failed(ced) == noticed_by
+
+
+def test_harm_is_judged_by_the_threshold_and_by_the_demonstrations():
+    assert failed(p99=2.1) == ["off_delta_p99_stress"]
+    assert failed(p99=2.6) == ["off_delta_p99_stress", "off_delta_p99_stress_vs_teacher"]
+
+
+def test_collapsed_slots_are_noticed():
+    assert failed(overlap=0.95) == ["slot_overlap_max"]
+
+
+def test_milestones_do_not_decide():
+    milestones = {row["name"]: row["passed"] for row in exploration_milestones(GOOD, HARM)}
+    assert milestones["acc_vs_few_shot"] and milestones["kl_015"]
+    assert not milestones["acc_95_of_teacher"] and not milestones["kl_vs_free"]
+    assert failed() == []
+
+
+def test_a_second_run_gives_the_same_numbers(config, report, tmp_path):
+    again = run_gate(config, 3, lm=tiny_lm("llama"), out=tmp_path).data
+    for block in ("on", "off", "gate_a", "gate_b", "slots", "lambda_off_trace", "topk_trace", "phase3_loss_on"):
+        assert again[block] == report.data[block], block
+
+
+def test_a_cancelled_run_leaves_an_incomplete_report(config, tmp_path):
+    with closing(iter_gate(config, 3, lm=tiny_lm("llama"), out=tmp_path)) as events:
+        for event in events:
+            if isinstance(event, Opened):
+                folder = event.folder
+            if isinstance(event, StepTrace):
+                break
+    left = json.loads((folder / "report_phase3.json").read_text(encoding="utf-8"))
+    assert left["complete"] is False
+    assert list(left["on"]) == ["base", "teacher", "select", "few_shot"]
+
+
+def test_a_training_that_stops_early_is_reported_with_its_reason(tmp_path):
+    standing = ["phase3.optim.early_stop=true", "phase3.optim.patience=1", "phase3.optim.lr=1e-9"]
+    events = list(iter_gate(load_config(None, [*GATE, *standing]), 3, lm=tiny_lm("llama"), out=tmp_path))
+    data = events[-1].result.data
+    assert data["training"]["ced"]["stopped"] == "step 4: 1 ticks without improvement"
+    assert data["training"]["ced"]["steps"] == len(data["topk_trace"]) == 4
+    assert data["complete"] is True
+    assert events_of(events, Warned) == []
