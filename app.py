@@ -9,6 +9,7 @@ import gradio as gr  # noqa: E402
 
 from cedkv.config import load_config  # noqa: E402
 from cedkv.session.limits import Limits, limits_from_environment  # noqa: E402
+from components.api import add_endpoints  # noqa: E402
 from components.desk import Desk  # noqa: E402
 from components.example import example_runs  # noqa: E402
 from components.page import build_page  # noqa: E402
@@ -23,6 +24,7 @@ def build(limits: Limits, root: Path) -> tuple[gr.Blocks, Desk]:
     desk = Desk(limits, root, example_runs())
     page = build_page(limits, config)
     with page.blocks:
+        add_endpoints(desk)  # first, so that their names are free
         wire(page, desk)
     page.blocks.queue(max_size=limits.queue)
     return page.blocks, desk

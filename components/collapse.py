@@ -21,10 +21,10 @@ class CollapseTab:
 def build_collapse() -> CollapseTab:
     verdict = gr.HTML(collapse_html(None), elem_id="collapse-verdict")
     with gr.Row():
-        values = gr.Plot(show_label=False, elem_id="cosine-values", min_width=280)
-        keys = gr.Plot(show_label=False, elem_id="cosine-keys", min_width=280)
-        attribution = gr.Plot(show_label=False, elem_id="overlap", min_width=280)
-    roles = gr.Plot(show_label=False, elem_id="role-mass")
+        values = gr.Plot(show_label=False, visible=False, elem_id="cosine-values", min_width=280)
+        keys = gr.Plot(show_label=False, visible=False, elem_id="cosine-keys", min_width=280)
+        attribution = gr.Plot(show_label=False, visible=False, elem_id="overlap", min_width=280)
+    roles = gr.Plot(show_label=False, visible=False, elem_id="role-mass")
     return CollapseTab(verdict, values, keys, attribution, roles)
 
 

@@ -25,7 +25,7 @@ class CompareTab:
 
 
 def build_compare() -> CompareTab:
-    with gr.Row(equal_height=True, elem_classes="ck-ask"):
+    with gr.Row(elem_classes="ck-ask"):
         query = gr.Textbox(
             label="query", value="jump", elem_id="query", scale=4, min_width=200, submit_btn=False, max_lines=4
         )

@@ -5,9 +5,13 @@ import shutil
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cedkv.config import parse_config
 from cedkv.session.runs import Run
+
+if TYPE_CHECKING:
+    from cedkv.session.compare import Comparison
 
 FOLDER = Path(__file__).with_name("example_run")
 QUERY = "jump"
@@ -15,11 +19,11 @@ QUERY = "jump"
 SETTINGS = """
 episode: {task: present-past, on_train: 24}
 phase2:
-  eval: {on_samples: 24, off_samples: 45, n_random_trials: 3}
+  eval: {on_samples: 16, off_samples: 36, n_random_trials: 2}
 phase3:
   slots: 8
-  optim: {tick_every: 5, tick_stress_samples: 45}
-  "off": {stress_samples: 90}
+  optim: {steps: 20, tick_every: 4, tick_on_samples: 8, tick_stress_samples: 36}
+  off_data: {stress_samples: 54}
 """
 # Free-KV's and few-shot's states would double the size and add no view that the report does not already have.
 _SHIPPED_STATES = {"ced.safetensors", "select.safetensors"}
@@ -30,10 +34,15 @@ def example_runs() -> list[Run]:
     return [Run(folder, note="example") for folder in sorted(FOLDER.glob("20*"))]
 
 
-def example_comparison() -> dict | None:
+def example_comparison() -> "Comparison | None":
     """The example's answers to `QUERY`, as `iter_compare` gave them."""
+    from cedkv.session.compare import Comparison, View
+
     path = FOLDER / "comparison.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    if not path.is_file():
+        return None
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    return Comparison(stored["query"], tuple(View(**view) for view in stored["views"]), done=True)
 
 
 def make_example() -> Path:

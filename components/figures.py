@@ -107,7 +107,8 @@ def off_histograms(
     columns = 3 if len(buckets) > 3 else max(len(buckets), 1)
     rows = -(-len(buckets) // columns)
     figure = make_subplots(
-        rows, columns, shared_xaxes="all", shared_yaxes="all", subplot_titles=[esc(bucket.replace("_", " ")) for bucket in buckets],
+        rows, columns, shared_xaxes="all", shared_yaxes="all",
+        subplot_titles=[esc(bucket.replace("_", " ")) for bucket in buckets],
         vertical_spacing=0.34 / max(rows, 1), horizontal_spacing=0.03,
     )  # fmt: skip
     top = max((value for views in deltas.values() for values in views.values() for value in values), default=1.0)
@@ -150,7 +151,8 @@ def training_curves(
         col=1,
     )
     figure.add_scatter(
-        x=at, y=[step["top_k"] for step in steps], name="top-k", line={"color": INK, "shape": "hv"}, row=2, col=1, secondary_y=True,
+        x=at, y=[step["top_k"] for step in steps], name="top-k", line={"color": INK, "shape": "hv"},
+        row=2, col=1, secondary_y=True,
     )  # fmt: skip
     ticked = [tick["step"] + 1 for tick in ticks]
     dots = {"mode": "lines+markers", "x": ticked}

@@ -71,8 +71,9 @@ def _row(row: dict[str, Any]) -> str:
     verdict = "pass" if row["passed"] else "fail"
     sign = {">=": "≥", "<=": "≤"}.get(row["op"], esc(row["op"]))
     return (
-        f'<tr data-name="{esc(row["name"])}"><td>{esc(row["about"])}<br><span class="muted mono">{esc(row["name"])}</span>'
-        f'</td><td class="num">{_shown(row["value"])}</td><td>{sign}</td><td class="num">{_shown(row["threshold"])}</td>'
+        f'<tr data-name="{esc(row["name"])}"><td>{esc(row["about"])}<br>'
+        f'<span class="muted mono">{esc(row["name"])}</span></td>'
+        f'<td class="num">{_shown(row["value"])}</td><td>{sign}</td><td class="num">{_shown(row["threshold"])}</td>'
         f'<td><div class="ck-margin" title="{share:+.0%} of the larger of value and threshold">'
         f'<span class="fill" style="left:{left:.1f}%;width:{width:.1f}%;background:{color}"></span>'
         f'<span class="line"></span></div></td><td><span class="ck-verdict {verdict}">{verdict}</span></td></tr>'

@@ -11,8 +11,8 @@ def top_html(state: str, name: str, detail: str) -> str:
     """The page's first line: its name, and how the model is."""
     return (
         '<div class="ck ck-top"><b>CED-KV</b><span class="muted">what does each slot do, and is it safe?</span>'
-        f'<span class="model mono"><i class="ck-dot {esc(state)}"></i>{esc(name)} <span class="muted">{esc(detail)}</span>'
-        "</span></div>"
+        f'<span class="model mono"><i class="ck-dot {esc(state)}"></i>{esc(name)} '
+        f'<span class="muted">{esc(detail)}</span></span></div>'
     )
 
 
@@ -22,10 +22,10 @@ def headline_html(run: Run | None) -> str:
     report, student = run.report, run.student
     what = (
         f"{esc(report['episode']['task'])} · S={report['slots_budget']} · {esc(view_name(student))}"
-        f"<small>{esc(run.note + ' · ' if run.note else '')}{esc(run.id)}</small>"
+        f"<small>{esc(run.note + ' · ' if run.note else '')}{esc(run.id)}</small> "
     )
     stats = "".join(_stats(report, student)) if run.judged else _unjudged(report)
-    return f'<div class="ck ck-head"><div class="what">{what}</div>{_verdicts(report)}{stats}</div>'
+    return f'<div class="ck ck-head"><div class="what run">{what}{_verdicts(report)}</div>{stats}</div>'
 
 
 def empty_html(title: str, advice: str) -> str:
@@ -43,7 +43,7 @@ def _verdicts(report: dict[str, Any]) -> str:
         else:
             failed = sum(not row["passed"] for row in rows)
             parts.append(f'<span class="ck-verdict fail">Gate {gate} failed ({failed} of {len(rows)})</span>')
-    return f'<div class="ck-stat">{" ".join(parts)}</div>'
+    return " ".join(parts)
 
 
 def _stats(report: dict[str, Any], student: str) -> list[str]:

@@ -32,7 +32,7 @@ def build_off() -> OffTab:
         empty_html("Not judged yet", "Press Run gate: it reads texts that have nothing to do with the relation."),
         elem_id="off-note",
     )
-    histograms = gr.Plot(show_label=False, elem_id="off-histograms")
+    histograms = gr.Plot(show_label=False, visible=False, elem_id="off-histograms")
     worst = gr.Dataframe(
         headers=WORST_HEADERS, datatype=["number", "number", "str", "str"], interactive=False, wrap=True,
         label="worst texts; a click opens one in Compare", elem_id="worst", max_height=320, show_search="search",

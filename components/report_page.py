@@ -8,7 +8,8 @@ from components.off_effect import WORST_HEADERS, worst_rows
 from components.text import esc, number, token
 from components.theme import STYLE, view_name
 
-_FRAME = """<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+_FRAME = """<!doctype html><html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
 <title>{title}</title><style>:root {{ --font-mono: ui-monospace, monospace; color-scheme: light; }}
 body {{ font-family: system-ui, sans-serif; max-width: 1000px; margin: 24px auto; padding: 0 16px; }}
 section {{ margin: 28px 0; }} {style}</style></head><body>{body}</body></html>

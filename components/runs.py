@@ -38,8 +38,9 @@ class RunsTab:
 
 def build_runs() -> RunsTab:
     history = gr.Dataframe(
-        headers=HEADERS, interactive=False, wrap=True, label="runs of this session; a click shows one", elem_id="history",
-        max_height=260, type="array", datatype=["str", "str", "str", "number", "number", "number", "number", "str"],
+        headers=HEADERS, interactive=False, wrap=True, label="runs of this session; a click shows one",
+        elem_id="history", max_height=260, type="array",
+        datatype=["str", "str", "str", "number", "number", "number", "number", "str"],
     )  # fmt: skip
     with gr.Row(equal_height=True):
         upload = gr.UploadButton(
@@ -53,9 +54,15 @@ def build_runs() -> RunsTab:
         right = gr.Dropdown([], label="beside", elem_id="pin-right", min_width=200)
     pinned = gr.HTML(empty_html("Nothing pinned", "Choose two runs to see where they differ."), elem_id="pinned")
     with gr.Row():
-        maps = [gr.Plot(show_label=False, min_width=300, elem_id=f"pin-map-{side}") for side in ("left", "right")]
+        maps = [
+            gr.Plot(show_label=False, min_width=300, visible=False, elem_id=f"pin-map-{side}")
+            for side in ("left", "right")
+        ]
     with gr.Row():
-        offs = [gr.Plot(show_label=False, min_width=300, elem_id=f"pin-off-{side}") for side in ("left", "right")]
+        offs = [
+            gr.Plot(show_label=False, min_width=300, visible=False, elem_id=f"pin-off-{side}")
+            for side in ("left", "right")
+        ]
     return RunsTab(history, upload, left, right, pinned, maps, offs, link, share)
 
 

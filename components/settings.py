@@ -1,5 +1,6 @@
 """Widgets for settings, made from the config schema: type, bounds, choices and help come from there alone."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
@@ -75,7 +76,7 @@ def setting_widget(path: str, **options: Any) -> gr.components.Component:
 def overrides(paths: list[str], values: list[Any]) -> list[str]:
     """`a.b=value` for what the widgets hold, as `parse_config` takes it. An emptied widget keeps the default."""
     return [
-        f"{path}={yaml.safe_dump(_plain(path, value), default_flow_style=True, allow_unicode=True, width=10**6).strip()}"
+        f"{path}={json.dumps(_plain(path, value), ensure_ascii=False)}"
         for path, value in zip(paths, values, strict=True)
         if value is not None
     ]

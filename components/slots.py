@@ -71,10 +71,10 @@ def build_slots() -> SlotsTab:
             )  # fmt: skip
         with gr.Column(scale=3, min_width=280):
             card = gr.HTML("", elem_id="slot-card")
-    heatmap = gr.Plot(show_label=False, elem_id="slot-heatmap")
+    heatmap = gr.Plot(show_label=False, visible=False, elem_id="slot-heatmap")
     clicks = gr.HTML("", js_on_load=_HEATMAP_CLICKS, elem_id="heatmap-clicks")
     with gr.Accordion("change the slot and ask Compare’s query again", open=True):
-        with gr.Row(equal_height=True):
+        with gr.Row():
             ablate = gr.Button("Switch off", elem_id="ablate", min_width=100)
             factor = gr.Slider(0, 3, value=2, step=0.1, label="scale its values by", elem_id="factor", min_width=180)
             scale = gr.Button("Scale", elem_id="scale", min_width=80)
@@ -96,7 +96,8 @@ def demo_text_html(slots: "SlotMap", slot: int) -> str:
     name = ALL_SLOTS if slot == 0 else f"slot {slot}"
     parts = [_token(slots, index, weight, weight / top) for index, weight in enumerate(mass)]
     return (
-        f'<div class="ck"><h3>the demonstrations, coloured by {esc(name)}</h3><div class="ck-demos">{"".join(parts)}</div>'
+        f'<div class="ck"><h3>the demonstrations, coloured by {esc(name)}</h3>'
+        f'<div class="ck-demos">{"".join(parts)}</div>'
         '<div class="ck-legend"><span><i style="background:var(--ck-student)"></i>most weight</span>'
         '<span><i class="input"></i>input</span><span><i class="output"></i>output</span>'
         "<span>no line: delimiter · a click chooses the token’s slot</span></div></div>"
@@ -128,8 +129,8 @@ def slot_card_html(slots: "SlotMap", slot: int, values_cosine: list[list[float]]
         "" if slots.active[slot - 1] else '<div class="ck-note">switched off here: it is masked, nothing sees it</div>'
     )
     return (
-        f'<div class="ck"><h3>slot {slot}</h3>{state}<table><thead><tr><th>token</th><th class="num">weight</th><th>role</th>'
-        f'<th></th></tr></thead><tbody>{tokens}</tbody></table><p class="muted">{near}</p></div>'
+        f'<div class="ck"><h3>slot {slot}</h3>{state}<table><thead><tr><th>token</th><th class="num">weight</th>'
+        f'<th>role</th><th></th></tr></thead><tbody>{tokens}</tbody></table><p class="muted">{near}</p></div>'
     )
 
 

@@ -36,7 +36,7 @@ class LiveCurves:
 def build_training() -> TrainingTab:
     note = gr.HTML(training_html(None, ""), elem_id="training-note")
     method = gr.Radio([], label="method", container=False, visible=False, elem_id="trained")
-    curves = gr.Plot(show_label=False, elem_id="training-curves")
+    curves = gr.Plot(show_label=False, visible=False, elem_id="training-curves")
     return TrainingTab(note, method, curves)
 
 

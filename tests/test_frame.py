@@ -221,7 +221,7 @@ def test_make_names_every_target():
 def test_make_refuses_an_old_python(tmp_path):
     shutil.copy(ROOT / "Makefile", tmp_path)
     old = tmp_path / "python3.10"
-    old.write_text(f"#!/bin/sh\nexec {sys.executable} -c \"import sys; sys.version_info = (3, 10); $2\"\n")
+    old.write_text(f'#!/bin/sh\nexec {sys.executable} -c "import sys; sys.version_info = (3, 10); $2"\n')
     old.chmod(0o755)
     run = subprocess.run(["make", "app", f"PYTHON={old}"], cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 2

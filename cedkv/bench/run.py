@@ -1,4 +1,4 @@
-"""The whole benchmark as a generator of events; its result is what `bench.json` holds (contract: docs/bench.md)."""
+"""The whole benchmark as a generator of events; its result is what `bench.json` holds."""
 
 import statistics
 import tempfile
@@ -36,7 +36,8 @@ def iter_bench(config: Config, plan: Plan = FULL) -> Iterator[Event]:
             "the benchmark draws several numbers of demonstrations; give a task or task file, no demos file"
         )
     yield Progress("loading the model in processes of its own", 0, 1)
-    result: dict[str, Any] = {"plan": plan.name, "model_load_s": load_seconds(config)}
+    usual = {"slots": plan.usual_slots, "demos": plan.usual_demos}
+    result: dict[str, Any] = {"plan": plan.name, "usual": usual, "model_load_s": load_seconds(config)}
     runtime = config.phase2.runtime
     lm = load_model(config.phase2.model.id, runtime.torch_dtype, runtime.device)
     memory = result["peak_rss_mb_after"] = {"load": peak_rss_mb()}

@@ -69,6 +69,8 @@ def measure_step(
     timers = {dtype: StepTimer(lm, episode, config, dtype, plan.usual_slots) for dtype in DTYPES}
     shape = ModelShape.of(lm)
     some = timers["fp32"]
+    for timer in timers.values():  # each mined its own pool, and rounding decides what is hardest
+        timer.training.pool.texts = some.training.pool.texts
     rates = [gemm_gflops(shape, sum(some.lengths), lm.device)]
     for number in range(_WARM_UP + plan.steps):
         yield Progress("timing the training step", number, _WARM_UP + plan.steps)

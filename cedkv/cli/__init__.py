@@ -11,7 +11,7 @@ from typing import NoReturn, Protocol
 
 import torch
 
-from cedkv.cli import app, bench, extract, gate, inspect, query
+from cedkv.cli import app, bench, cache, extract, gate, inspect, query
 from cedkv.errors import CedKVError, ConfigError
 
 
@@ -31,6 +31,7 @@ COMMANDS: dict[str, Command] = {
     "extract": extract,
     "query": query,
     "inspect": inspect,
+    "cache": cache,
     "bench": bench,
     "app": app,
 }

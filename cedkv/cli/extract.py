@@ -10,6 +10,8 @@ from cedkv.episodes import episode_from_config
 from cedkv.events import Progress
 from cedkv.lm import load_model
 from cedkv.methods import METHODS, Extraction, iter_extract
+from cedkv.methods.cached import extraction_cache, iter_cached_extract
+from cedkv.state import PRECISIONS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,6 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--method", choices=METHODS, default="ced", help="how slots are made (default: ced)")
     parser.add_argument("--slots", type=positive, default=8, metavar="S", help="slots of the prefix (default: 8)")
     parser.add_argument("--out", required=True, metavar="FILE", help="the state file, such as state.safetensors")
+    parser.add_argument("--precision", choices=PRECISIONS, help="of the file (default: the precision the state has)")
+    parser.add_argument("--no-cache", action="store_true", help="make the state anew and keep no copy of it")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -27,8 +31,10 @@ def run(args: argparse.Namespace) -> int:
     lm = load_model(config.phase2.model.id, config.phase2.runtime.torch_dtype, config.phase2.runtime.device)
     progress.show(Progress("preparing the episode", 0, 1))
     episode = episode_from_config(lm, config)
-    extraction = drain(iter_extract(lm, episode, args.method, args.slots, config), progress)
-    extraction.prefix.save(args.out)
+    wanted = (lm, episode, args.method, args.slots, config)
+    events = iter_extract(*wanted) if args.no_cache else iter_cached_extract(extraction_cache(), *wanted)
+    extraction = drain(events, progress)
+    extraction.prefix.save(args.out, args.precision)
     print(summary(extraction, tokens=len(episode.tokens)))
     print(args.out)
     return 0

@@ -1,17 +1,20 @@
 """Judge a relation's KV prefix with Gate A and Gate B and write the report."""
 
 import argparse
+import json
 from typing import Any
 
 from cedkv.cli.options import add_config_options, add_setting, config_from
 from cedkv.cli.show import ProgressLine, drain, table
-from cedkv.config import choices
+from cedkv.config import Config, choices
 from cedkv.episodes import task_names
+from cedkv.errors import ConfigError
 from cedkv.events import Done, Opened
 from cedkv.gate import GateReport, iter_gate
 from cedkv.gate.phases import PHASES
 from cedkv.gate.tables import iter_table
 from cedkv.lm.load import DTYPES
+from cedkv.state import PRECISIONS, KVPrefix
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="A,B,C",
         help="several tasks, by name or as task files (.json), or 'all': a table in --out that can be taken up again",
     )
+    parser.add_argument(
+        "--state", metavar="FILE", help="judge this state file in place of the phase's student; nothing is trained"
+    )
+    parser.add_argument("--precision", choices=PRECISIONS, help="with --state: as if it were stored in this precision")
     legacy = parser.add_argument_group("flags of the original plans")
     add_setting(legacy, "--phase2-model-id", "phase2.model.id", metavar="ID")
     add_setting(legacy, "--phase2-device", "phase2.runtime.device", choices=choices("phase2.runtime.device"))
@@ -69,9 +76,22 @@ def _run_one(args: argparse.Namespace) -> int:
     return 0 if report.passed else 1
 
 
+def _config(args: argparse.Namespace) -> Config:
+    """The user's settings; for a saved state, those it was made with take the place of the defaults."""
+    if args.precision and not args.state:
+        raise ConfigError("--precision is for a saved state; give it with --state FILE")
+    if not args.state or args.config:
+        return config_from(args)
+    settings = KVPrefix.load(args.state).meta.get("settings", {})
+    kept = {f"episode.{name}": value for name, value in settings.get("episode", {}).items()}
+    for block in ("model", "runtime"):
+        kept |= {f"phase2.{block}.{name}": value for name, value in settings.get("phase2", {}).get(block, {}).items()}
+    return config_from(args, *(f"{path}={json.dumps(value)}" for path, value in kept.items()))
+
+
 def _judge(args: argparse.Namespace) -> GateReport:
     progress, folder = ProgressLine(), None
-    events = iter_gate(config_from(args), args.phase, out=args.out)
+    events = iter_gate(_config(args), args.phase, out=args.out, state=args.state, precision=args.precision)
     try:
         for event in events:
             if isinstance(event, Opened):

@@ -55,7 +55,6 @@ class Episode:
     def sha256(self) -> str:
         """Checksum of all that an extraction reads of the episode; evaluation queries are not part of it."""
         content = [
-            self.task,
             self.template.text,
             [[demo.input, demo.output] for demo in self.demos],
             list(self.tokens.ids),

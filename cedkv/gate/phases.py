@@ -1,12 +1,15 @@
 """What differs between the phases of the gate: which methods run, on how many slots, judged by which criteria."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cedkv.config import Config
 from cedkv.events import GateCriterion
 from cedkv.gate.verdicts import exploration_milestones, phase2_criteria, phase3_criteria
+
+# The name of a view whose state comes from a file.
+SAVED = "state"
 
 
 @dataclass(frozen=True)
@@ -92,3 +95,36 @@ PHASES = {
         summary=_phase3_summary,
     ),
 }
+
+
+def saved_state_phase(number: int, slots: int) -> Phase:
+    """A phase whose student comes from a file: it stands where the phase's own student would, nothing is trained."""
+    phase = PHASES[number]
+    untrained = [name for name in ("select", "few_shot") if name != phase.student]
+
+    def criteria(report: dict[str, Any], config: Config) -> Iterator[GateCriterion]:
+        blocks = {name: {**report[name], phase.student: report[name][SAVED]} for name in ("on", "off")}
+        # Slots without a mixture overlap in no token.
+        collapse = {"overlap_max": 0.0, **report["collapse"]}
+        for criterion in phase.criteria({**report, **blocks, "collapse": collapse}, config):
+            yield replace(criterion, name=criterion.name.replace(phase.student, SAVED))
+
+    return replace(
+        phase,
+        student=SAVED,
+        methods=(*untrained, SAVED),
+        slots=lambda config: slots,
+        criteria=criteria,
+        run_record=_saved_record,
+        summary=lambda report: {},
+    )
+
+
+def _saved_record(report: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "state_on_acc": report["on"][SAVED]["accuracy"],
+        "state_kl_to_teacher": report["on"][SAVED]["kl_to_teacher"],
+        "state_off_delta_p99_stress": report["off"][SAVED]["stress"]["delta_p99"],
+        "state_gateA_pass": all(row["passed"] for row in report["gate_a"]),
+        "state_gateB_pass": all(row["passed"] for row in report["gate_b"]),
+    }

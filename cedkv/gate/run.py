@@ -9,7 +9,7 @@ from cedkv.config import Config, dump_config
 from cedkv.episodes import episode_from_config
 from cedkv.evaluation import Judge, OnView
 from cedkv.events import Done, Event, GateCriterion, Opened, Progress, Sample
-from cedkv.gate.phases import PHASES, Phase
+from cedkv.gate.phases import PHASES, SAVED, Phase, saved_state_phase
 from cedkv.gate.plumbing import check_plumbing, repeat_criterion
 from cedkv.gate.slots import describe_collapse, describe_roles, describe_slots
 from cedkv.gate.spans import score_spans
@@ -19,7 +19,7 @@ from cedkv.methods import Extraction, Workbench, run_method
 from cedkv.methods.few_shot import few_shot_trial
 from cedkv.methods.select import random_trial
 from cedkv.report import RunFolder, dump_json, library_versions, new_run_id, timed
-from cedkv.state import KVPrefix
+from cedkv.state import KVPrefix, with_precision
 
 # Temperature of whole answers when `eval.decoding` is `sample`.
 _SAMPLING_TEMPERATURE = 0.7
@@ -39,13 +39,14 @@ class GateReport:
 
 @dataclass
 class GateRun:
-    """What the stages of one run share."""
+    """What the stages of one run share. `state` is the saved state that is judged, where one is."""
 
     phase: Phase
     bench: Workbench
     judge: Judge
     folder: RunFolder
     report: GateReport
+    state: KVPrefix | None = None
     extractions: dict[str, Extraction] = field(default_factory=dict)
     views: dict[str, OnView] = field(default_factory=dict)
 
@@ -68,7 +69,13 @@ class GateRun:
 
 
 def iter_gate(
-    config: Config, phase: int = 2, *, lm: LanguageModel | None = None, out: str | Path = "runs"
+    config: Config,
+    phase: int = 2,
+    *,
+    lm: LanguageModel | None = None,
+    out: str | Path = "runs",
+    state: str | Path | None = None,
+    precision: str | None = None,
 ) -> Iterator[Event]:
     """Run the gate of one phase and yield what happens; the last event is `Done(GateReport)`.
 
@@ -78,6 +85,8 @@ def iter_gate(
     ----------
     lm : a loaded model to use; by default the one the config names is loaded.
     out : the run's folder `OUT/{run_id}` appears there.
+    state : a state file to judge in the place of the phase's student; nothing is then trained.
+    precision : one of `cedkv.state.PRECISIONS`, to judge the saved state as it would be if stored that way.
 
     Raises
     ------
@@ -85,13 +94,19 @@ def iter_gate(
         Anything in the config, the files it names or the output folder that cannot be used.
     """
     timing: dict[str, float] = {}
+    saved = KVPrefix.load(state) if state else None
     if lm is None:
         yield Progress("loading the model", 0, 1)
         with timed(timing, "model_load"):
             lm = load_model(config.phase2.model.id, config.phase2.runtime.torch_dtype, config.phase2.runtime.device)
     yield Progress("preparing the episode", 0, 1)
     with timed(timing, "episode"):
-        run = _open(config, PHASES[phase], lm, out, timing)
+        if saved is None:
+            run = _open(config, PHASES[phase], lm, out, timing)
+        else:
+            saved = saved_state(state, lm, precision)
+            run = _open(config, saved_state_phase(phase, saved.slots), lm, out, timing, saved)
+            run.data["state"] = {"file": str(state), "method": saved.meta.get("method"), "precision": precision}
         run.save(complete=False)
     yield Opened(run.folder.path)
     yield from _judge_view(run, "base", None)
@@ -113,7 +128,20 @@ def run_gate(config: Config, phase: int = 2, **options: Any) -> GateReport:
     return done.result
 
 
-def _open(config: Config, phase: Phase, lm: LanguageModel, out: str | Path, timing: dict[str, float]) -> GateRun:
+def saved_state(path: str | Path, lm: LanguageModel, precision: str | None) -> KVPrefix:
+    """A state from a file, as it is or as another precision would leave it."""
+    prefix = KVPrefix.load(path, lm.fingerprint)
+    return with_precision(prefix, precision) if precision else prefix
+
+
+def _open(
+    config: Config,
+    phase: Phase,
+    lm: LanguageModel,
+    out: str | Path,
+    timing: dict[str, float],
+    state: KVPrefix | None = None,
+) -> GateRun:
     episode = episode_from_config(lm, config)
     bench = Workbench(lm, episode, config)
     off = {split: episode.off_set(split, size) for split, size in phase.off_sizes(config).items()}
@@ -149,7 +177,7 @@ def _open(config: Config, phase: Phase, lm: LanguageModel, out: str | Path, timi
         "versions": library_versions(),
     }
     judge = Judge(lm, episode, bench.teacher, off)
-    return GateRun(phase, replace(bench, observe=judge.observe), judge, folder, GateReport(folder.path, data))
+    return GateRun(phase, replace(bench, observe=judge.observe), judge, folder, GateReport(folder.path, data), state)
 
 
 def _runtime_meta(lm: LanguageModel) -> dict[str, Any]:
@@ -164,9 +192,17 @@ def _runtime_meta(lm: LanguageModel) -> dict[str, Any]:
     }
 
 
+def _run_method(run: GateRun, method: str, bench: Workbench) -> Iterator[Event]:
+    """An extraction; a saved state is one that is there already."""
+    if method == SAVED:
+        yield Done(Extraction(SAVED, run.state))
+    else:
+        yield from run_method(method, bench, run.phase.slots(run.config))
+
+
 def _extract(run: GateRun, method: str) -> Iterator[Event]:
     with run.part(f"extract_{method}"):
-        for event in run_method(method, run.bench, run.phase.slots(run.config)):
+        for event in _run_method(run, method, run.bench):
             if isinstance(event, Done):
                 run.extractions[method] = event.result
             else:
@@ -307,6 +343,6 @@ def _repeat(run: GateRun) -> list[float]:
     repeats = [first]
     for _ in range(run.config.phase2.eval.repro_runs - 1):
         bench = Workbench(run.bench.lm, run.bench.episode, run.config)
-        *_, done = run_method(run.phase.student, bench, run.phase.slots(run.config))
+        *_, done = _run_method(run, run.phase.student, bench)
         repeats.append(run.judge.on_view(done.result.prefix).accuracy)
     return repeats

@@ -3,6 +3,7 @@
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from transformers import PreTrainedModel
 from transformers.models.llama.modeling_llama import rotate_half
 
 from cedkv.lm.load import LanguageModel
@@ -13,17 +14,29 @@ def rotate_keys(
     keys: Float[Tensor, "layers kv_heads tokens head_dim"],
     positions: Int[Tensor, " tokens"],
 ) -> Float[Tensor, "layers kv_heads tokens head_dim"]:
-    """Apply the rotary embedding (Su et al. 2021) of `positions` to pre-RoPE keys, in the keys' own dtype.
+    """Apply the rotary embedding (Su et al. 2021) of `positions` to pre-RoPE keys, in the keys' own dtype."""
+    cos, sin = rotary_angles(lm.model, keys, positions)
+    return keys * cos + rotate_half(keys) * sin
 
-    Frequencies come from the model's rotary module, one call per layer type where it has several.
-    """
-    rotary = lm.model.model.rotary_emb
-    position_ids = positions[None].to(lm.device)
+
+def unrotate_keys(
+    model: PreTrainedModel,
+    keys: Float[Tensor, "layers kv_heads tokens head_dim"],
+    positions: Int[Tensor, " tokens"],
+) -> Float[Tensor, "layers kv_heads tokens head_dim"]:
+    """Take the rotary embedding off again. Scalings that lengthen keys (yarn) are divided out."""
+    cos, sin = rotary_angles(model, keys, positions)
+    return (keys * cos - rotate_half(keys) * sin) / (cos.square() + sin.square())
+
+
+def rotary_angles(
+    model: PreTrainedModel, keys: Float[Tensor, "layers kv_heads tokens head_dim"], positions: Int[Tensor, " tokens"]
+) -> tuple[Float[Tensor, "layers_or_1 1 tokens head_dim"], Float[Tensor, "layers_or_1 1 tokens head_dim"]]:
+    """Cosines and sines of the model's own rotary module, one call per layer type where it has several."""
+    rotary, position_ids = model.model.rotary_emb, positions[None].to(model.device)
     if not hasattr(rotary, "layer_types"):
         cos, sin = rotary(keys, position_ids)
-        return keys * cos + rotate_half(keys) * sin
+        return cos[:, None], sin[:, None]
     angles = {name: rotary(keys, position_ids, name) for name in rotary.layer_types}
-    per_layer = [angles[name] for name in lm.model.config.layer_types]
-    cos = torch.stack([cos for cos, _ in per_layer])
-    sin = torch.stack([sin for _, sin in per_layer])
-    return keys * cos + rotate_half(keys) * sin
+    per_layer = [angles[name] for name in model.config.layer_types]
+    return torch.stack([cos for cos, _ in per_layer]), torch.stack([sin for _, sin in per_layer])

@@ -17,9 +17,10 @@ def ced_kv(bench: Workbench, slots: int) -> Iterator[Event]:
 def mixture_slots(bench: Workbench, slots: int) -> MixtureSlots:
     """The slots as they are before training."""
     phase3 = bench.config.phase3
+    closed = "input_and_delimiter_only" in (phase3.mixture.key_candidates, phase3.mixture.value_candidates)
     return MixtureSlots.warm_start(
         bench.demo_kv,
-        warm_prefix(bench, slots, phase3.mixture.key_candidates),
+        warm_prefix(bench, slots, outputs_allowed=not closed),
         attention_by_kv_head(bench),
         phase3.mixture,
         bench.layers(phase3.layer_scope.mixture),

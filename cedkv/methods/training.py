@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cedkv.errors import NonFiniteError
 from cedkv.events import Done, Event, Tick, Warned
 from cedkv.lm import LanguageModel, generate, log_probs, read_attention
 from cedkv.methods.base import Extraction, Workbench
@@ -24,14 +25,15 @@ from cedkv.state import ROLES, KVPrefix
 _ANSWER_TOKENS = 4
 
 
-def warm_prefix(bench: Workbench, slots: int, candidates: str = "all") -> KVPrefix:
+def warm_prefix(bench: Workbench, slots: int, outputs_allowed: bool = True) -> KVPrefix:
     """The tokens Select-KV would copy, as the slots that training starts from, in the injection layers.
 
-    With `candidates: input_and_delimiter_only` the nearest tokens that may be used stand in for output tokens.
+    Where output tokens may not be used, the nearest others stand in for them, the later ones first: what follows an
+    answer has seen it.
     """
     *_, done = select_kv(bench, slots)
     chosen = done.result.artifacts["selection"]["tokens"]
-    if candidates == "input_and_delimiter_only":
+    if not outputs_allowed:
         chosen = _without_outputs(bench.episode.tokens.roles, chosen)
     prefix = token_prefix(bench, chosen)
     return prefix.with_injection_layers(bench.layers(bench.config.phase3.layer_scope.injection))
@@ -41,26 +43,8 @@ def _without_outputs(roles: Sequence[str], chosen: list[int]) -> list[int]:
     kept = [token for token in chosen if roles[token] != "output"]
     for token in (token for token in chosen if roles[token] == "output"):
         free = [other for other, role in enumerate(roles) if role != "output" and other not in kept]
-        kept += sorted(free, key=lambda other, place=token: abs(other - place))[:1]
+        kept += sorted(free, key=lambda other, place=token: (abs(other - place), -other))[:1]
     return sorted(kept)
-
-
-def anchor_tokens(bench: Workbench, slots: int) -> list[int]:
-    """The tokens Select-KV would take, passing over those that a slot's value could not keep.
-
-    Select-KV is asked for more and more tokens until enough of them may stay; a slot whose key is an output token's
-    and whose value may not be would start as nothing in particular.
-    """
-    tokens = bench.episode.tokens
-    closed = bench.config.phase3.mixture.value_candidates == "input_and_delimiter_only"
-    kept: list[int] = []
-    for budget in range(slots, len(tokens) + 1):
-        *_, done = select_kv(bench, budget)
-        chosen = done.result.artifacts["selection"]["tokens"]
-        kept = [token for token in chosen if not (closed and tokens.roles[token] == "output")]
-        if len(kept) >= slots:
-            break
-    return kept[:slots]
 
 
 def attention_by_kv_head(bench: Workbench) -> Float[Tensor, "layers kv_heads tokens"]:
@@ -159,8 +143,11 @@ class StressEval:
         self.base = log_probs(trunk, self.ids)
 
     def p99(self, prefix: KVPrefix) -> float:
-        """p99 of `Delta`, nats."""
-        return tail_stats(kl(log_probs(self.lm, self.ids, prefix), self.base)).p99
+        """p99 of `Delta`, nats. Raises `NonFiniteError` where the model's answers are no numbers any more."""
+        delta = kl(log_probs(self.lm, self.ids, prefix), self.base)
+        if not delta.isfinite().all():
+            raise NonFiniteError("Delta on the stress eval is not finite; lower phase3.optim.lr or use float32")
+        return tail_stats(delta).p99
 
 
 def measure_tick(

@@ -79,17 +79,17 @@ def run_training(training: Training) -> Iterator[Event]:
             )
         try:
             losses = take_step(training, adam, step, _sample(training.targets, optim.on_batch, draw))
+            schedule.step()
+            yield _record(training, step, losses, time.perf_counter() - started)
+            if (step + 1) % optim.tick_every == 0 or step + 1 == optim.steps:
+                yield _tick(training, step)
         except NonFiniteError as error:
             training.stopped = str(error)
             yield Warned(f"{training.method}: training stopped, {error}; the last good state is kept")
             return
-        schedule.step()
-        yield _record(training, step, losses, time.perf_counter() - started)
-        if (step + 1) % optim.tick_every == 0 or step + 1 == optim.steps:
-            yield _tick(training, step)
-            if optim.early_stop and _stalled(training):
-                training.stopped = f"step {step + 1}: {optim.patience} ticks without improvement"
-                return
+        if optim.early_stop and _stalled(training):
+            training.stopped = f"step {step + 1}: {optim.patience} ticks without improvement"
+            return
 
 
 def take_step(training: Training, adam: torch.optim.Optimizer, step: int, on: OnTargets) -> Losses:
@@ -159,7 +159,10 @@ def _record(training: Training, step: int, losses: Losses, seconds: float) -> St
 
 def _tick(training: Training, step: int) -> Tick:
     state = detached(training.slots.prefix(training.settings.optim.topk_schedule[-1]))
-    tick = training.measure(state, step)
+    try:
+        tick = training.measure(state, step)
+    except NonFiniteError as error:
+        raise NonFiniteError(f"step {step}: {error}") from error
     training.ticks.append(tick)
     training.dual.update(step, _off_p99(training, training.settings.off_data.dual_metric_source, state, tick))
     # Above the bound a nat of p99 costs as much as a nat of ON KL; below it OFF effect does not count.

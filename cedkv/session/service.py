@@ -18,7 +18,7 @@ from cedkv.episodes import (
     parse_demos,
     task_names,
 )
-from cedkv.errors import CedKVError
+from cedkv.errors import CedKVError, ConfigError
 from cedkv.events import Done, Event, Opened, Progress
 from cedkv.gate import iter_gate
 from cedkv.gate.phases import PHASES
@@ -67,8 +67,17 @@ class Service:
         return [(demo.input, demo.output) for demo in demos]
 
     def phase_of(self, method: str) -> int:
-        """The first phase of the gate that runs a method."""
-        return next(number for number, phase in PHASES.items() if method in phase.methods)
+        """The first phase of the gate that runs a method.
+
+        Raises
+        ------
+        ConfigError
+            No phase runs it.
+        """
+        for number, phase in PHASES.items():
+            if method in phase.methods:
+                return number
+        raise ConfigError(f"method {method!r} is unknown; known are {', '.join(METHODS)}")
 
     def slot_map(self, run: Run, method: str, layer: int | None = None) -> SlotMap:
         return slot_map(run.prefix(method), layer)
@@ -215,8 +224,10 @@ class Service:
         prefixes: dict[str, KVPrefix | None] = {"base": None, "teacher": self.teacher(run, lm)}
         prefixes |= {name: run.prefix(name) for name in dict.fromkeys([run.student, *views])}
         if change is not None:
-            other = change.from_run and self.store.get(session, change.from_run)
-            prefixes["changed"] = changed(run.prefix(run.student), change, other and other.prefix(other.student))
+            other = self.store.get(session, change.from_run) if change.from_run else None
+            prefixes["changed"] = changed(
+                run.prefix(run.student), change, other.prefix(other.student) if other else None
+            )
         text = query if plain else make_query(lm, template, query).text
         yield from iter_compare(lm, text, prefixes, stop=None if plain else template.stop)
 

@@ -3,9 +3,11 @@
 Both are plain data. They know nothing of transformers; `cedkv.lm` rotates keys and injects them.
 """
 
+import importlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -111,6 +113,11 @@ class KVPrefix:
         from cedkv.state.file import load_prefix
 
         return load_prefix(path, fingerprint)
+
+    def to_cache(self, model: Any, batch: int = 1) -> Any:
+        """A transformers cache of the state for a plain model; see `cedkv.lm.export.to_cache`."""
+        # By name, because the state's floor knows nothing of transformers until a user of transformers asks.
+        return importlib.import_module("cedkv.lm.export").to_cache(self, model, batch)
 
     @property
     def slots(self) -> int:

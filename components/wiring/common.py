@@ -44,3 +44,8 @@ def told_stream(handler: Callable) -> Callable:
 def message_of(error: CedKVError) -> gr.Error:
     # gr.Error renders HTML, and its message may hold what a user typed.
     return gr.Error(esc(error), title="Not possible", duration=12, print_exception=False)
+
+
+def drawn(figure: Any) -> Any:
+    """A figure as an update; without one the plot takes no room."""
+    return gr.Plot(value=figure, visible=figure is not None)

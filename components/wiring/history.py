@@ -14,7 +14,7 @@ from components.page import Page
 from components.request import read_request
 from components.runs import pinned_html
 from components.settings import compact_yaml
-from components.wiring.common import DRAWING, MODEL_QUEUE, told
+from components.wiring.common import DRAWING, MODEL_QUEUE, drawn, told
 from components.wiring.show import show_run
 from components.wiring.start import demos_as_lines
 
@@ -36,7 +36,7 @@ def wire_runs(page: Page, desk: Desk) -> None:
     @told
     def pin(left: str, right: str, request: gr.Request) -> list[Any]:
         if not (left and right):
-            return [empty_html("One more", "Choose a second run to see where they differ."), None, None, None, None]
+            return [empty_html("One more", "Choose a second run to see where they differ."), *[drawn(None)] * 4]
         runs = [desk.service.store.get(request.session_hash, name) for name in (left, right)]
         return [
             pinned_html(*runs),

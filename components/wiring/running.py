@@ -18,7 +18,7 @@ from components.request import Request, read_request
 from components.setup import status_html
 from components.text import esc
 from components.training import LiveCurves
-from components.wiring.common import DRAWING, MODEL_QUEUE
+from components.wiring.common import DRAWING, MODEL_QUEUE, drawn
 from components.wiring.show import show_history, show_run
 from components.wiring.tabs import comparing
 
@@ -81,7 +81,7 @@ def _following(page: Page, desk: Desk, start: Callable[[str, Request], Iterator[
 
 def follow_events(page: Page, desk: Desk, session: str, events: Iterator[Event]) -> Iterator[dict]:
     """The page's updates for a run's events, drawn no more often than is of use."""
-    live, drawn, criteria, started = LiveCurves(), 0.0, [], time.monotonic()
+    live, last_drawn, criteria, started = LiveCurves(), 0.0, [], time.monotonic()
     for event in events:
         if isinstance(event, Done):
             run: Run = event.result
@@ -97,10 +97,10 @@ def follow_events(page: Page, desk: Desk, session: str, events: Iterator[Event])
             gr.Warning(esc(event.message))
         elif isinstance(event, StepTrace | Tick):
             live.add(event)
-            if isinstance(event, StepTrace) and time.monotonic() - drawn > _DRAW_SECONDS:
-                drawn = time.monotonic()
+            if isinstance(event, StepTrace) and time.monotonic() - last_drawn > _DRAW_SECONDS:
+                last_drawn = time.monotonic()
                 curves = training_curves(live.steps, live.ticks, None)
-                yield {page.setup.status: step_html(event, live), page.training.curves: curves}
+                yield {page.setup.status: step_html(event, live), page.training.curves: drawn(curves)}
         elif isinstance(event, Progress):
             share = event.done / max(event.total, 1)
             yield {page.setup.status: status_html("busy", f"{event.stage} · {event.done} of {event.total}", share)}

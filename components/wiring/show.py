@@ -17,6 +17,7 @@ from components.report_page import report_page
 from components.runs import history_rows
 from components.slots import demo_text_html, layer_options, slot_card_html
 from components.training import read_training, trained_methods, training_figure, training_html
+from components.wiring.common import drawn
 
 
 def show_run(page: Page, desk: Desk, session: str, run: Run) -> dict:
@@ -32,13 +33,13 @@ def show_run(page: Page, desk: Desk, session: str, run: Run) -> dict:
         page.compare.table: on_table(run),
         page.off.note: gr.HTML(visible=not judged_off(run)),
         page.off.also: gr.CheckboxGroup(judged, value=[]),
-        page.off.histograms: off_figure(run, "stress", []),
+        page.off.histograms: drawn(off_figure(run, "stress", [])),
         page.off.worst: worst_rows(run, "stress"),
         page.training.note: training_html(training, ""),
         page.training.method: gr.Radio(
             trained_methods(run), value=next(iter(trained_methods(run)), None), visible=len(trained_methods(run)) > 1
         ),
-        page.training.curves: training_figure(training),
+        page.training.curves: drawn(training_figure(training)),
         page.gate.table: gate_html(run),
         page.gate.command: command,
         page.gate.python: python,
@@ -88,23 +89,23 @@ def judged_off(run: Run) -> bool:
 def _slots(page: Page, desk: Desk, run: Run) -> dict:
     tab, collapse = page.slots, page.collapse
     demos, heatmap, card = draw_slots(desk, run, run.student, 0, 0)
-    drawn = {tab.demos: demos, tab.heatmap: heatmap, tab.card: card, collapse.verdict: collapse_html(run)}
-    drawn[tab.method] = gr.Radio(run.methods, value=run.student or None)
+    parts = {tab.demos: demos, tab.heatmap: drawn(heatmap), tab.card: card, collapse.verdict: collapse_html(run)}
+    parts[tab.method] = gr.Radio(run.methods, value=run.student or None)
     if not run.student:
-        empty = (collapse.values, collapse.keys, collapse.attribution, collapse.roles)
-        return {**drawn, **dict.fromkeys(empty), tab.slot: gr.Slider(value=0), tab.layer: gr.Slider(value=0)}
+        empty = {plot: drawn(None) for plot in (collapse.values, collapse.keys, collapse.attribution, collapse.roles)}
+        return {**parts, **empty, tab.slot: gr.Slider(value=0), tab.layer: gr.Slider(value=0)}
     prefix = run.prefix(run.student)
     alike = desk.service.similarity(run, run.student)
     layers = prefix.mixture.weights.shape[0] if prefix.mixture else 1
     overlap = alike.get("attribution")
     return {
-        **drawn,
+        **parts,
         tab.slot: gr.Slider(maximum=prefix.slots, value=0),
         tab.layer: gr.Slider(**layer_options(layers)),
-        collapse.values: similarity_matrix(alike["values"], "cosine of values"),
-        collapse.keys: similarity_matrix(alike["keys"], "cosine of keys"),
-        collapse.attribution: overlap and similarity_matrix(overlap, "overlap of attribution", low=0),
-        collapse.roles: _role_figure(run),
+        collapse.values: drawn(similarity_matrix(alike["values"], "cosine of values")),
+        collapse.keys: drawn(similarity_matrix(alike["keys"], "cosine of keys")),
+        collapse.attribution: drawn(overlap and similarity_matrix(overlap, "overlap of attribution", low=0)),
+        collapse.roles: drawn(_role_figure(run)),
     }
 
 

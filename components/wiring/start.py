@@ -9,7 +9,9 @@ import gradio as gr
 
 from cedkv.config import load_config, parse_config
 from cedkv.errors import CedKVError
+from components.compare import comparison_html
 from components.desk import Desk
+from components.example import example_comparison
 from components.headline import top_html
 from components.page import Page
 from components.request import read_table, shown_values
@@ -31,16 +33,22 @@ def wire_start(page: Page, desk: Desk) -> None:
             setup.method: gr.Dropdown(service.methods),
             setup.demos: [list(pair) for pair in service.task_demos(page.config)],
         }
-        shared = service.store.runs(request.session_hash)
-        if shared:
-            yield show_run(page, desk, request.session_hash, shared[0])
         yield from from_address(page, desk, dict(request.query_params))
         while service.models.status.state == "loading":
             time.sleep(_POLL_SECONDS)
         yield {page.top: top_html(*desk.model_line())}
 
-    outputs = [page.top, setup.status, page.compare.query, *setup.inputs(), *page.shown()]
-    page.blocks.load(start, None, outputs, **DRAWING)
+    def show_example(request: gr.Request) -> dict:
+        shared = desk.service.store.runs(request.session_hash)
+        if not shared:
+            return {page.run_id: gr.skip()}
+        comparison = example_comparison()
+        columns = {page.compare.columns: comparison_html(comparison, shared[0].student)} if comparison else {}
+        return {**show_run(page, desk, request.session_hash, shared[0]), **columns}
+
+    page.blocks.load(start, None, [page.top, setup.status, page.compare.query, *setup.inputs()], **DRAWING)
+    # An event of its own: parts of tabs that were never opened keep only what an event ends with.
+    page.blocks.load(show_example, None, [*page.shown(), page.compare.columns], **DRAWING)
 
     def end(request: gr.Request) -> None:
         desk.service.cancel(request.session_hash)

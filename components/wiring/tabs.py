@@ -13,7 +13,7 @@ from components.off_effect import off_figure, worst_rows, worst_text
 from components.page import Page
 from components.slots import slot_of_token
 from components.training import read_training, training_figure, training_html
-from components.wiring.common import DRAWING, MODEL_QUEUE, told, told_stream
+from components.wiring.common import DRAWING, MODEL_QUEUE, drawn, told, told_stream
 from components.wiring.show import draw_slots
 
 
@@ -64,7 +64,8 @@ def wire_slots(page: Page, desk: Desk) -> None:
 
     @told
     def draw(run_id: str, method: str, slot: float, layer: float, request: gr.Request) -> tuple[Any, ...]:
-        return draw_slots(desk, run_of(desk, request, run_id), method, int(slot), int(layer))
+        demos, heatmap, card = draw_slots(desk, run_of(desk, request, run_id), method, int(slot), int(layer))
+        return demos, drawn(heatmap), card
 
     @told
     def choose_token(run_id: str, method: str, layer: float, request: gr.Request, event: gr.EventData) -> int:
@@ -127,7 +128,7 @@ def wire_off(page: Page, desk: Desk) -> None:
     @told
     def draw(run_id: str, split: str, also: list[str], request: gr.Request) -> tuple[Any, Any]:
         run = run_of(desk, request, run_id)
-        return off_figure(run, split, also), worst_rows(run, split)
+        return drawn(off_figure(run, split, also)), worst_rows(run, split)
 
     @told
     def open_row(run_id: str, split: str, request: gr.Request, chosen: gr.SelectData) -> tuple[Any, ...]:
@@ -152,6 +153,6 @@ def wire_training(page: Page, desk: Desk) -> None:
     @told
     def draw(run_id: str, method: str, request: gr.Request) -> tuple[Any, Any]:
         training = read_training(run_of(desk, request, run_id), method)
-        return training_html(training, ""), training_figure(training)
+        return training_html(training, ""), drawn(training_figure(training))
 
     tab.method.input(draw, [page.run_id, tab.method], [tab.note, tab.curves], **DRAWING)

@@ -72,4 +72,4 @@ def open_page(browser, address: str, **context_options) -> Iterator:
 
 
 def local(url: str, address: str) -> bool:
-    return url.startswith((address, "data:", "blob:"))
+    return url.startswith((address.partition("/?")[0], "data:", "blob:"))

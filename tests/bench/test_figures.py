@@ -11,6 +11,7 @@ from cedkv.bench.arithmetic import ModelShape
 from cedkv.bench.loading import load_seconds
 from cedkv.bench.machine import gemm_gflops, peak_rss_mb
 from cedkv.cli import main
+from cedkv.cli.bench import extract_table, facts_table, latency_table, steps_table
 from cedkv.config import load_config
 from cedkv.errors import ConfigError, ModelError
 from tests.tiny import HEAD_DIM, KV_HEADS, LAYERS, tiny_lm
@@ -37,6 +38,7 @@ def test_a_steps_figures_follow_from_each_other(figures):
         assert row["steps_per_second"] == pytest.approx(1 / row["seconds"])
         assert (row["texts"], row["rows_read"]) == (5, 5)
     assert figures["step"][0]["gflop"] == figures["step"][1]["gflop"], "both dtypes take the same step"
+    assert figures["step"][0]["tokens"] == figures["step"][1]["tokens"]
 
 
 def test_a_step_is_about_two_passes_over_the_weights(figures):
@@ -92,6 +94,14 @@ def test_a_model_that_cannot_be_loaded_is_named(tmp_path):
 def test_fixed_demonstrations_are_refused():
     with pytest.raises(ConfigError, match="demos file"):
         list(iter_bench(load_config(None, ["episode.demos_file=x.txt"])))
+
+
+def test_the_command_shows_every_row(figures):
+    steps, extractions = steps_table(figures), extract_table(figures)
+    assert [len(shown.splitlines()) for shown in (steps, extractions)] == [3, 4]
+    assert f"{figures['step'][0]['utilisation']:.0%} of" in steps
+    assert len(latency_table(figures).splitlines()) == 3
+    assert f"{figures['peak_rss_mb']:.0f} MiB" in facts_table(figures)
 
 
 def test_the_output_is_checked_before_the_work(tmp_path, capsys):

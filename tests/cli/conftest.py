@@ -1,6 +1,7 @@
 """Running the command line in this process, on a tiny model."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -22,6 +23,14 @@ class Outcome(NamedTuple):
         assert len(lines) == 1 and self.err.endswith(f"{lines[0]}\n"), self.err
         assert "Traceback" not in self.err
         return lines[0].removeprefix("cedkv: error: ")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch, tmp_path_factory) -> Path:
+    """A cache of extractions for each test, and never the user's."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setattr("cedkv.methods.cached.cache_root", lambda: folder)
+    return folder / "states"
 
 
 @pytest.fixture

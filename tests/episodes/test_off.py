@@ -62,8 +62,7 @@ def test_choice_of_buckets_leaves_the_texts_of_a_bucket_alone():
 
 def test_splits_are_disjoint_for_different_seeds():
     texts = {
-        split: {text.text for seed in (0, 1, 2) for text in sample_off(split, 2000, seed, QA).texts}
-        for split in SPLITS
+        split: {text.text for seed in (0, 1, 2) for text in sample_off(split, 2000, seed, QA).texts} for split in SPLITS
     }
     assert not texts["typical"] & texts["stress"]
     assert not texts["typical"] & texts["pool"]

@@ -44,9 +44,7 @@ def test_slot_cosine_weighs_every_head_alike_whatever_its_scale():
     rescaled = x * torch.tensor([1.0, 100.0])[None, :, None, None]
     flat = rescaled.movedim(2, 0).flatten(1)
     torch.testing.assert_close(slot_cosine(rescaled), slot_cosine(x))
-    assert not torch.allclose(
-        slot_cosine(x), F.cosine_similarity(flat[:, None], flat[None], dim=-1), atol=1e-2
-    )
+    assert not torch.allclose(slot_cosine(x), F.cosine_similarity(flat[:, None], flat[None], dim=-1), atol=1e-2)
 
 
 def test_slot_cosine_of_a_zero_slot_is_zero():

@@ -187,6 +187,23 @@ def test_numbers_that_are_not_finite_stop_the_training_and_the_last_good_state_i
     assert training.slots.logits.isfinite().all()
 
 
+def test_a_state_whose_answers_are_no_numbers_is_never_the_best():
+    training = training_of("phase3.optim.topk_schedule=[3]", "phase3.optim.tick_every=2")
+    stress, good = training.measure, []
+
+    def measure(state, step):
+        good.append(state)
+        broken = state.values if step < 3 else state.values + math.inf
+        return stress(state.with_tensors(state.keys, broken), step)
+
+    training.measure = measure
+    *_, last = run_training(training)
+    assert isinstance(last, Warned)
+    assert training.stopped == "step 3: Delta on the stress eval is not finite; lower phase3.optim.lr or use float32"
+    assert torch.equal(training.best.values, good[0].values)
+    assert len(training.ticks) == 1
+
+
 def test_a_training_that_stopped_still_gives_its_extraction():
     extraction = ced("phase3.optim.early_stop=true", "phase3.optim.patience=1", "phase3.optim.tick_every=1",
                      "phase3.optim.lr=1e-9")  # fmt: skip

@@ -1,0 +1,232 @@
+"""How good the slots are: accuracy, distance to the teacher and harm of every method, task by task.
+
+    python benchmarks/quality_table.py --out runs/quality.json
+
+judges every shipped task, and those in ../shared/data/function_vectors where that folder is there, whose teacher
+reaches 0.7. The JSON file grows row by row and the same command goes on where it was interrupted. The Markdown table
+of means, and of accuracies per task, is printed and written beside it.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from cedkv.config import Config, load_config
+from cedkv.episodes import Episode, episode_from_config, task_names
+from cedkv.errors import CedKVError
+from cedkv.evaluation import Judge
+from cedkv.gate.tables import config_hash, for_task
+from cedkv.lm import LanguageModel, load_model
+from cedkv.methods import Workbench, extract
+from cedkv.methods.select import random_trial
+from cedkv.report import dump_json, library_versions, write_whole
+from cedkv.state import KVPrefix
+
+FUNCTION_VECTORS = Path(__file__).resolve().parents[2] / "shared" / "data" / "function_vectors"
+# What is judged at every number of slots: the method, and what it changes in the settings.
+STUDENTS: dict[str, tuple[str, list[str]]] = {
+    "ced": ("ced", []),
+    "ced, no outputs": ("ced", ["phase3.mixture.value_candidates=input_and_delimiter_only"]),
+    "ced, bare demos": ("ced", ["episode.on_source=generated"]),
+    "free": ("free", []),
+    "few_shot": ("few_shot", []),
+    "select": ("select", []),
+    "random": ("random", []),
+}
+REFERENCES = ("base", "teacher")
+TEACHER_MIN = 0.7
+FIGURES = ("accuracy", "kl_to_teacher", "off_p99", "off_mean")
+Row = dict[str, Any]
+
+
+class Table:
+    """Rows that are on the disk as soon as they are known. A row is found again by all it depends on."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: list[Row] = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
+
+    def find(self, key: Row) -> Row | None:
+        return next((row for row in self.rows if row.items() >= key.items()), None)
+
+    def add(self, key: Row, figures: Row) -> Row:
+        """Take in a row in place of the one that other settings gave."""
+        place = {name: key[name] for name in ("task", "seed", "slots", "view")}
+        self.rows = [row for row in self.rows if not row.items() >= place.items()] + [{**key, **figures}]
+        written = {"rows": self.rows, "means": means(self.rows), "versions": library_versions()}
+        write_whole(self.path, dump_json(written))
+        return self.rows[-1]
+
+
+class TaskBench:
+    """One task and seed; everything is read when it is first asked for."""
+
+    def __init__(self, lm: LanguageModel, config: Config) -> None:
+        self.lm, self.config = lm, config
+
+    @cached_property
+    def episode(self) -> Episode:
+        return episode_from_config(self.lm, self.config)
+
+    @cached_property
+    def workbench(self) -> Workbench:
+        return Workbench(self.lm, self.episode, self.config)
+
+    @cached_property
+    def judge(self) -> Judge:
+        stress = self.episode.off_set("stress", self.config.phase3.off_data.stress_samples)
+        return Judge(self.lm, self.episode, self.workbench.teacher, {"stress": stress})
+
+    def figures(self, prefixes: Sequence[KVPrefix | None]) -> Row:
+        """Means over the prefixes; harm is that of the first, as in the gate."""
+        scores = [self.judge.on_scores(self.judge.on_view(prefix)) for prefix in prefixes]
+        stress = self.judge.off_scores(self.judge.delta_off(prefixes[0], "stress"), "stress")
+        means_of = {name: sum(row[name] for row in scores) / len(scores) for name in ("accuracy", "kl_to_teacher")}
+        return {**means_of, "off_p99": stress["delta_p99"], "off_mean": stress["delta_mean"]}
+
+    def row(self, method: str, slots: int, config: Config) -> Row:
+        """The figures of a method, or of a reference, with the seconds its prefix took."""
+        started = time.perf_counter()
+        prefixes = self._prefixes(method, slots, config)
+        return {"seconds": time.perf_counter() - started, **self.figures(prefixes)}
+
+    def _prefixes(self, method: str, slots: int, config: Config) -> list[KVPrefix | None]:
+        if method in REFERENCES:
+            return [self.workbench.teacher if method == "teacher" else None]
+        if method == "random":
+            return [random_trial(self.workbench, slots, trial) for trial in range(config.phase2.eval.n_random_trials)]
+        # Only the training queries differ between episodes: the evaluation queries are drawn first.
+        own = config.episode.on_source == self.config.episode.on_source
+        episode = self.episode if own else episode_from_config(self.lm, config)
+        return [extract(self.lm, episode, method, slots, config).prefix]
+
+
+def measure(lm: LanguageModel, table: Table, task: str, seed: int, args: argparse.Namespace) -> Iterator[Row]:
+    """The missing rows of one task and seed: references first, and students only of a capable teacher."""
+
+    def config_with(*more: str) -> Config:
+        overrides = [*args.set, f"phase2.seed={seed}", *more]
+        return for_task(load_config(args.config, overrides, args.mixture), task)
+
+    bench = TaskBench(lm, config_with())
+    references = [(view, 0, (view, [])) for view in REFERENCES]
+    students = [(view, slots, STUDENTS[view]) for slots in args.slots for view in args.views]
+    for view, slots, (method, more) in [*references, *students]:
+        config = config_with(*more)
+        key = {"task": task, "seed": seed, "slots": slots, "view": view, "config": config_hash(config, 3)}
+        row = table.find(key)
+        if row is None:
+            row = table.add(key, bench.row(method, slots, config))
+            yield row
+        if view == "teacher" and row["accuracy"] < args.teacher_min:
+            return
+
+
+def capable(rows: Sequence[Row], teacher_min: float = TEACHER_MIN) -> list[Row]:
+    """The rows of tasks whose teacher is worth compressing."""
+    able = {(row["task"], row["seed"]) for row in rows if row["view"] == "teacher" and row["accuracy"] >= teacher_min}
+    return [row for row in rows if (row["task"], row["seed"]) in able]
+
+
+def means(rows: Sequence[Row]) -> list[Row]:
+    """Per number of slots and view the means over tasks and seeds, beside the teacher's on the same ones."""
+    rows = capable(rows)
+    teachers = {(row["task"], row["seed"]): row for row in rows if row["view"] == "teacher"}
+    groups: dict[tuple[int, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row["slots"], row["view"]), []).append(row)
+    found = []
+    for (slots, view), group in sorted(groups.items(), key=lambda item: item[0][0]):
+        beside = [teachers[row["task"], row["seed"]] for row in group]
+        own = {name: sum(row[name] for row in group) / len(group) for name in FIGURES}
+        teacher = {name: sum(row[name] for row in beside) / len(beside) for name in ("accuracy", "off_p99")}
+        found.append(
+            {
+                "slots": slots,
+                "view": view,
+                "episodes": len(group),
+                **own,
+                "teacher_share": own["accuracy"] / teacher["accuracy"],
+                "teacher_off_p99": teacher["off_p99"],
+            }
+        )
+    return found
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """The means, then every task's accuracies."""
+    lines = [
+        "| slots | view | accuracy | of the teacher's | KL to teacher | stress p99 (teacher's) | episodes |",
+        "| ---: | --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for row in means(rows):
+        harm = f"{row['off_p99']:.2f} ({row['teacher_off_p99']:.2f})"
+        lines.append(
+            f"| {row['slots'] or ''} | {row['view']} | {row['accuracy']:.3f} | {row['teacher_share']:.3f} | "
+            f"{row['kl_to_teacher']:.3f} | {harm} | {row['episodes']} |"
+        )
+    return "\n".join([*lines, "", *_task_lines(capable(rows))])
+
+
+def _task_lines(rows: Sequence[Row]) -> Iterator[str]:
+    columns = list(dict.fromkeys((row["view"], row["slots"]) for row in rows if row["view"] != "base"))
+    titles = [view if not slots else f"{view} S={slots}" for view, slots in columns]
+    yield "| task | " + " | ".join(titles) + " |"
+    yield "| --- |" + " ---: |" * len(columns)
+    for task in dict.fromkeys(row["task"] for row in rows):
+        cells = []
+        for view, slots in columns:
+            mine = [row["accuracy"] for row in rows if (row["task"], row["view"], row["slots"]) == (task, view, slots)]
+            cells.append(f"{sum(mine) / len(mine):.2f}" if mine else "")
+        name = f"{Path(task).stem} (function-vectors)" if task.endswith(".json") else task
+        yield f"| {name} | " + " | ".join(cells) + " |"
+
+
+def parse_arguments() -> argparse.Namespace:
+    files = [str(file) for file in sorted(FUNCTION_VECTORS.glob("*.json"))]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tasks", nargs="+", default=[*task_names(), *files], metavar="NAME", help="or a .json file")
+    parser.add_argument("--slots", nargs="+", type=int, default=[2, 4, 8, 16], metavar="S")
+    parser.add_argument("--views", nargs="+", choices=STUDENTS, default=list(STUDENTS), metavar="VIEW")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="N")
+    parser.add_argument("--teacher-min", type=float, default=TEACHER_MIN, metavar="SHARE")
+    parser.add_argument("--config", metavar="FILE")
+    parser.add_argument("--mixture", metavar="NAME")
+    parser.add_argument("--set", action="append", default=[], metavar="A.B=C")
+    parser.add_argument("--out", type=Path, default=Path("runs/quality.json"), metavar="FILE")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_arguments()
+    config = load_config(args.config, args.set, args.mixture)
+    runtime = config.phase2.runtime
+    lm = load_model(config.phase2.model.id, runtime.torch_dtype, runtime.device)
+    table, failed = Table(args.out), []
+    for task in args.tasks:
+        try:
+            for row in (row for seed in args.seeds for row in measure(lm, table, task, seed, args)):
+                told = f"{row['accuracy']:.2f}  KL {row['kl_to_teacher']:.3f}  p99 {row['off_p99']:.2f}"
+                print(f"{task} {row['view']} S={row['slots']} seed {row['seed']}: {told}", file=sys.stderr)
+        except CedKVError as error:
+            failed.append(f"{task}: {error}")
+            print(f"quality_table: {failed[-1]}", file=sys.stderr)
+    shown = markdown([row for row in table.rows if row["task"] in args.tasks])
+    write_whole(args.out.with_suffix(".md"), shown + "\n")
+    print(shown)
+    if failed:
+        sys.exit(f"quality_table: {len(failed)} of {len(args.tasks)} tasks could not be judged")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except CedKVError as error:
+        sys.exit(f"quality_table: {error}")

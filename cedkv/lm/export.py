@@ -1,0 +1,213 @@
+"""The state for users of plain transformers and of PEFT. See docs/use-elsewhere.md."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+from transformers.models.llama.modeling_llama import rotate_half
+
+from cedkv.errors import OutputError, StateError
+from cedkv.lm.rope import rotary_angles, unrotate_keys
+from cedkv.state import KVPrefix
+
+_ADAPTER_CONFIG, _ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_ADAPTER_TENSOR = "prompt_embeddings"
+
+
+def to_cache(prefix: KVPrefix, model: PreTrainedModel, batch: int = 1) -> DynamicCache:
+    """A fresh cache that holds the state, for one forward or one `generate` of a plain model.
+
+    A forward appends to the cache, so each use needs a new one. The cache is built without the model's config,
+    because with it sliding layers would drop slots.
+
+    Raises
+    ------
+    StateError
+        The state does not fit the model's layers and heads, or switches slots off in some layers only.
+    """
+    slots = visible_slots(prefix)
+    _check_shape(prefix, model)
+    _check_sliding(prefix, slots, model)
+    keys = prefix.keys[:, :, slots].to(model.device)
+    values = prefix.values[:, :, slots].to(model.device, model.dtype)
+    cos, sin = rotary_angles(model, keys, prefix.positions[slots])
+    keys = (keys * cos + rotate_half(keys) * sin).to(model.dtype)
+    rows = [
+        (key.expand(batch, -1, -1, -1), value.expand(batch, -1, -1, -1))
+        for key, value in zip(keys, values, strict=True)
+    ]
+    return DynamicCache(ddp_cache_data=rows)
+
+
+def generate_inputs(
+    prefix: KVPrefix, model: PreTrainedModel, queries: Sequence[Sequence[int]], pad_token_id: int = 0
+) -> dict[str, Any]:
+    """What `model.generate(**inputs)` or `model(**inputs)` needs to read queries behind the state.
+
+    Returns `input_ids` and `position_ids` `[queries, tokens]`, `attention_mask` `[queries, slots + tokens]` and
+    `past_key_values`. Without the mask and the positions transformers would drop or misplace the first tokens of a
+    query. Shorter queries are padded on the left. Queries come without a beginning-of-text token: the state has it.
+
+    Raises
+    ------
+    StateError
+        As `to_cache`.
+    """
+    longest = max(len(query) for query in queries)
+    ids = torch.tensor([[pad_token_id] * (longest - len(query)) + list(query) for query in queries])
+    real = torch.tensor([[0] * (longest - len(query)) + [1] * len(query) for query in queries])
+    cache = to_cache(prefix, model, len(queries))
+    seen = torch.ones(len(queries), cache.get_seq_length(), dtype=torch.long)
+    positions = (real.cumsum(-1) - 1).clamp(min=0) + prefix.query_start
+    return {
+        "input_ids": ids.to(model.device),
+        "attention_mask": torch.cat([seen, real], dim=1).to(model.device),
+        "position_ids": positions.to(model.device),
+        "past_key_values": cache,
+    }
+
+
+def visible_slots(prefix: KVPrefix) -> Int[Tensor, " visible"]:
+    """Indices of the slots that are switched on, which must be so in every layer.
+
+    Raises
+    ------
+    StateError
+        A slot is switched on in some layers only; a plain cache has one mask for all layers.
+    """
+    some, every = prefix.active.any(0), prefix.active.all(0)
+    if (some != every).any():
+        slot = int((some != every).nonzero()[0, 0])
+        raise StateError(
+            f"slot {slot} is switched on in some layers only, which a plain cache cannot say; "
+            "use cedkv's own generate, or extract with injection in all layers"
+        )
+    return every.nonzero()[:, 0]
+
+
+def save_peft(prefix: KVPrefix, folder: str | Path, model: PreTrainedModel, base_model: str = "") -> None:
+    """Write the state as a prefix-tuning adapter that `peft.PeftModel.from_pretrained(model, folder)` loads.
+
+    PEFT puts its prefix at positions 0..S-1 with keys that are already rotated, and the query at S. So only states
+    in compact positions can be written, and where their slots come from is lost.
+
+    Parameters
+    ----------
+    base_model : the name by which others find the model.
+
+    Raises
+    ------
+    StateError
+        The state is not compact or switches slots off in some layers only, or does not fit the model.
+    OutputError
+        The folder cannot be written.
+    """
+    slots = visible_slots(prefix)
+    count = len(slots)
+    if prefix.positions[slots].tolist() != list(range(count)) or prefix.query_start != count:
+        raise StateError(
+            f"slots at positions {prefix.positions[slots].tolist()} with the query at {prefix.query_start} cannot be "
+            f"a PEFT prefix, which is at 0 to S-1 with the query at S; extract with positioning_mode: compact"
+        )
+    cache = to_cache(prefix, model)
+    parts = [part[0].float().cpu() for layer in cache.layers for part in (layer.keys, layer.values)]
+    # PEFT keeps [slots, layers * 2 * heads * head_dim], keys and values of a layer one after the other.
+    flat = torch.stack(parts).permute(2, 0, 1, 3).reshape(count, -1).contiguous()
+    layers, kv_heads, _, head_dim = prefix.keys.shape
+    config = {
+        "peft_type": "PREFIX_TUNING",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base_model,
+        "inference_mode": True,
+        "num_virtual_tokens": count,
+        "num_transformer_submodules": 1,
+        "num_layers": layers,
+        "num_attention_heads": kv_heads,
+        "token_dim": kv_heads * head_dim,
+        "encoder_hidden_size": kv_heads * head_dim,
+        "prefix_projection": False,
+    }
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / _ADAPTER_CONFIG).write_text(json.dumps(config, indent=1), encoding="utf-8")
+        save_file({_ADAPTER_TENSOR: flat}, folder / _ADAPTER_WEIGHTS, {"format": "pt"})
+    except (OSError, SafetensorError) as error:
+        raise OutputError(f"adapter folder {str(folder)!r} cannot be written: {error}") from error
+
+
+def load_peft(folder: str | Path, model: PreTrainedModel, fingerprint: str) -> KVPrefix:
+    """Read a prefix-tuning adapter (without projection) as a state of unconstrained slots.
+
+    Parameters
+    ----------
+    fingerprint : of the model the adapter was trained with, which the adapter itself does not record.
+
+    Raises
+    ------
+    StateError
+        The folder holds no such adapter, or the adapter does not fit the model.
+    """
+    folder = Path(folder)
+    try:
+        config = json.loads((folder / _ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        kind, projected = config["peft_type"], config["prefix_projection"]
+        flat = load_file(folder / _ADAPTER_WEIGHTS).get(_ADAPTER_TENSOR)
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise StateError(f"adapter folder {str(folder)!r} cannot be read: {error}") from error
+    if kind != "PREFIX_TUNING" or projected:
+        raise StateError(f"adapter folder {str(folder)!r} is {kind!r}, not PREFIX_TUNING without a projection")
+    layers, kv_heads, head_dim = _dimensions(model)
+    if flat is None or flat.ndim != 2 or flat.shape[1] != layers * 2 * kv_heads * head_dim:
+        shape = None if flat is None else tuple(flat.shape)
+        raise StateError(
+            f"adapter folder {str(folder)!r}: {_ADAPTER_TENSOR!r} has shape {shape}, "
+            f"the model needs [slots, {layers * 2 * kv_heads * head_dim}]"
+        )
+    if not flat.isfinite().all():
+        raise StateError(f"adapter folder {str(folder)!r}: {_ADAPTER_TENSOR!r} is not made of finite numbers")
+    count = flat.shape[0]
+    # [layers, keys and values, heads, slots, head_dim]
+    parts = flat.float().view(count, layers, 2, kv_heads, head_dim).permute(1, 2, 3, 0, 4).to(model.device)
+    positions = torch.arange(count, device=model.device)
+    return KVPrefix(
+        keys=unrotate_keys(model, parts[:, 0], positions),
+        values=parts[:, 1].contiguous(),
+        positions=positions,
+        query_start=count,
+        active=torch.ones(layers, count, dtype=torch.bool, device=model.device),
+        fingerprint=fingerprint,
+        meta={"method": "peft"},
+    )
+
+
+def _dimensions(model: PreTrainedModel) -> tuple[int, int, int]:
+    config = model.config
+    return config.num_hidden_layers, config.num_key_value_heads, model.model.layers[0].self_attn.head_dim
+
+
+def _check_shape(prefix: KVPrefix, model: PreTrainedModel) -> None:
+    layers, kv_heads, _, head_dim = prefix.keys.shape
+    if (layers, kv_heads, head_dim) != _dimensions(model):
+        raise StateError(
+            f"the state has {layers} layers, {kv_heads} key/value heads of {head_dim}, the model "
+            "{} layers, {} heads of {}; use the model it was made for".format(*_dimensions(model))
+        )
+
+
+def _check_sliding(prefix: KVPrefix, slots: Int[Tensor, " visible"], model: PreTrainedModel) -> None:
+    """Plain sliding layers count distance in the cache, so slots must follow one another up to the query."""
+    positions = prefix.positions[slots].tolist()
+    follows = positions == list(range(prefix.query_start - len(positions), prefix.query_start))
+    if not follows and getattr(model.config, "sliding_window", None):
+        raise StateError(
+            f"slots at positions {positions} with the query at {prefix.query_start} leave gaps, which the sliding "
+            "layers of a plain model do not see; use cedkv's own generate"
+        )

@@ -1,0 +1,60 @@
+"""Extraction through the cache on disk: what was made once of the same content is read instead of made again."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from cedkv.config import Config
+from cedkv.episodes import Episode
+from cedkv.events import Done, Event
+from cedkv.lm import LanguageModel, cache_root
+from cedkv.methods import Extraction, Workbench, describe_source, iter_extract
+from cedkv.state.cache import StateCache, content_key
+
+# Settings that judge or show a state but have no part in making it. The episode goes in by its content.
+_NO_PART = {
+    "episode": True,
+    "phase2": {"model", "eval", "thresholds", "reporting"},
+    "phase3": {"thresholds"},
+}
+
+
+def extraction_cache() -> StateCache:
+    """The user's cache of extraction results; see `cedkv.lm.cache_root`."""
+    return StateCache(cache_root() / "states")
+
+
+def extraction_key(lm: LanguageModel, episode: Episode, method: str, slots: int, config: Config) -> str:
+    """The content an extraction is made of: episode, method, settings, model and its precision, format version."""
+    return content_key(
+        episode=episode.sha256,
+        method=method,
+        slots=slots,
+        settings=config.model_dump(mode="json", exclude=_NO_PART),
+        model=lm.fingerprint,
+        dtype=str(lm.dtype),
+    )
+
+
+def iter_cached_extract(
+    cache: StateCache, lm: LanguageModel, episode: Episode, method: str, slots: int, config: Config
+) -> Iterator[Event]:
+    """`iter_extract`, unless the cache has its state. A state from the cache comes without traces and artifacts.
+
+    Raises
+    ------
+    ConfigError
+        As `iter_extract`.
+    OutputError
+        The cache's folder cannot be written.
+    """
+    key = extraction_key(lm, episode, method, slots, config)
+    prefix = cache.get(key, lm.fingerprint)
+    if prefix is not None:
+        # The name of the task and the settings that only judge may be others than when it was made.
+        source = describe_source(method, Workbench(lm, episode, config))
+        yield Done(Extraction(method, replace(prefix, meta={**prefix.meta, **source})))
+        return
+    for event in iter_extract(lm, episode, method, slots, config):
+        if isinstance(event, Done):
+            cache.put(key, event.result.prefix)
+        yield event

@@ -1,0 +1,143 @@
+"""Every action as an endpoint with a plain signature, for `gradio_client` and scripts.
+
+A client's session is its own: it sees the runs it made, and the example.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+import gradio as gr
+
+from cedkv.config import parse_config
+from cedkv.errors import CedKVError
+from cedkv.events import Done, Progress, StepTrace
+from components.desk import Desk
+from components.off_effect import worst_rows
+from components.wiring.common import message_of
+
+
+def add_endpoints(desk: Desk) -> None:
+    """Register the endpoints on the Blocks that are being built."""
+    for name, make in _ENDPOINTS.items():
+        model = name in _USES_MODEL
+        limits = {"concurrency_id": "model", "concurrency_limit": 1} if model else {"concurrency_limit": None}
+        gr.api(make(desk), api_name=name, **limits)
+
+
+def _started(desk: Desk, session: str, task: str, demos: str, settings: str) -> Any:
+    """The checked config of a run; `demos` may be pasted in any format, and then stand alone without a task."""
+    given = [f"episode.task={task!r}"] if task else []
+    config = parse_config(settings, "settings", given)
+    pairs = desk.service.parse_demos(demos) if demos.strip() else desk.service.task_demos(config)
+    return desk.service.prepare(session, config, pairs, own=bool(demos.strip()) and not task)
+
+
+def _followed(desk: Desk, session: str, events: Iterator[Any]) -> Iterator[dict]:
+    with desk.service.going(session) as stopped:
+        for event in desk.service.until(events, stopped):
+            if isinstance(event, Done):
+                yield {"state": "done", "run_id": event.result.id, "report": event.result.report}
+            elif isinstance(event, Progress):
+                yield {"state": "running", "stage": event.stage, "done": event.done, "total": event.total}
+            elif isinstance(event, StepTrace):
+                yield {"state": "training", **event.as_dict()}
+
+
+def _run(desk: Desk) -> Any:
+    def run(task: str, demos: str, method: str, settings: str, request: gr.Request) -> Iterator[dict]:
+        """Extract a state. `task` or `demos` names the relation, `settings` is YAML; both may be empty."""
+        try:
+            config = _started(desk, request.session_hash, task, demos, settings)
+            yield from _followed(
+                desk, request.session_hash, desk.service.iter_run(request.session_hash, config, method)
+            )
+        except CedKVError as error:
+            raise message_of(error) from error
+
+    return run
+
+
+def _gate(desk: Desk) -> Any:
+    def gate(task: str, demos: str, phase: int, settings: str, request: gr.Request) -> Iterator[dict]:
+        """Run the gate of a phase; the last value holds the report."""
+        try:
+            config = _started(desk, request.session_hash, task, demos, settings)
+            yield from _followed(
+                desk, request.session_hash, desk.service.iter_gate(request.session_hash, config, phase)
+            )
+        except CedKVError as error:
+            raise message_of(error) from error
+
+    return gate
+
+
+def _compare(desk: Desk) -> Any:
+    def compare(run_id: str, query: str, views: list[str], plain: bool, request: gr.Request) -> dict:
+        """Base, teacher, student and further `views` on a query: next tokens, texts and divergences."""
+        return _asked(desk, request, run_id, query, views, plain, None)
+
+    return compare
+
+
+def _ablate(desk: Desk) -> Any:
+    def ablate(run_id: str, query: str, slot: int, factor: float, request: gr.Request) -> dict:
+        """The comparison with one slot (from 1) switched off (factor 0) or its values scaled, as view `changed`."""
+        return _asked(desk, request, run_id, query, [], False, desk.service.slot_change(slot, factor))
+
+    return ablate
+
+
+def _asked(desk: Desk, request: gr.Request, run_id: str, query: str, views: list, plain: bool, change: Any) -> dict:
+    try:
+        *_, last = desk.service.iter_compare(request.session_hash, run_id, query, views, plain, change)
+    except CedKVError as error:
+        raise message_of(error) from error
+    return asdict(last)
+
+
+def _of_run(read: Any) -> Any:
+    """An endpoint that reads something off one of the session's runs."""
+
+    def make(desk: Desk) -> Any:
+        def answer(run_id: str, request: gr.Request) -> dict:
+            try:
+                return read(desk, desk.service.store.get(request.session_hash, run_id))
+            except CedKVError as error:
+                raise message_of(error) from error
+
+        return answer
+
+    return make
+
+
+def _runs(desk: Desk) -> Any:
+    def runs(request: gr.Request) -> list[str]:
+        """The runs this session can name, newest first."""
+        return [run.id for run in desk.service.store.runs(request.session_hash)]
+
+    return runs
+
+
+def _cancel(desk: Desk) -> Any:
+    def cancel(request: gr.Request) -> str:
+        """Stop this session's run within a step; what was measured stays in /runs."""
+        return desk.service.cancel(request.session_hash)
+
+    return cancel
+
+
+_ENDPOINTS = {
+    "run": _run,
+    "gate": _gate,
+    "compare": _compare,
+    "ablate": _ablate,
+    "slots": _of_run(lambda desk, run: asdict(desk.service.slot_map(run, run.student))),
+    "collapse": _of_run(lambda desk, run: {**run.report["collapse"], **desk.service.similarity(run, run.student)}),
+    "off": _of_run(lambda desk, run: {"scores": run.report.get("off", {}), "worst": worst_rows(run, "stress")}),
+    "report": _of_run(lambda desk, run: run.report),
+    "reproduce": _of_run(lambda desk, run: dict(zip(("command", "python"), desk.service.reproduce(run), strict=True))),
+    "runs": _runs,
+    "cancel": _cancel,
+}
+_USES_MODEL = {"run", "gate", "compare", "ablate"}

@@ -1,0 +1,89 @@
+"""Every action as an endpoint, through gradio_client; and the same run by three ways gives the same numbers."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from gradio_client import Client
+from gradio_client.exceptions import AppError
+
+from tests.app.conftest import ROOT
+
+SETTINGS = "episode: {on_train: 4}\nphase2: {eval: {on_samples: 3, off_samples: 9, n_random_trials: 1}}\n"
+
+
+@pytest.fixture(scope="module")
+def client(server) -> Client:
+    return Client(server, verbose=False)
+
+
+@pytest.fixture(scope="module")
+def judged(client) -> dict:
+    return client.predict("present-past", "", 2, SETTINGS, api_name="/gate")
+
+
+def test_every_action_is_an_endpoint(client):
+    named = client.view_api(return_format="dict")["named_endpoints"]
+    actions = "run gate compare ablate slots collapse off report reproduce runs cancel open"
+    assert {f"/{name}" for name in actions.split()} == named.keys()
+
+
+def test_the_gate_returns_the_report_and_its_parts(client, judged):
+    assert judged["state"] == "done" and len(judged["report"]["gate_b"]) == 5
+    slots = client.predict(judged["run_id"], api_name="/slots")
+    assert len(slots["weights"]) == judged["report"]["slots_budget"]
+    assert client.predict(judged["run_id"], api_name="/collapse")["verdict"] == judged["report"]["collapse"]["verdict"]
+    off = client.predict(judged["run_id"], api_name="/off")
+    assert off["worst"][0][0] == round(judged["report"]["off"]["select"]["stress"]["delta_max"], 2)
+    assert client.predict(judged["run_id"], api_name="/report") == judged["report"]
+
+
+def test_compare_and_ablate_answer_with_numbers(client, judged):
+    views = client.predict(judged["run_id"], "jump", [], False, api_name="/compare")["views"]
+    assert [view["name"] for view in views] == ["base", "teacher", "select"]
+    assert views[1]["kl_to_teacher"] == 0 and views[2]["kl_to_teacher"] > 0
+    changed = client.predict(judged["run_id"], "jump", 1, 0, api_name="/ablate")["views"]
+    assert changed[3]["name"] == "changed" and changed[3]["delta"] != changed[2]["delta"]
+
+
+def test_another_session_sees_nothing_of_it(server, judged):
+    stranger = Client(server, verbose=False)
+    assert judged["run_id"] not in stranger.predict(api_name="/runs")
+    with pytest.raises(AppError, match="is not kept in this session"):
+        stranger.predict(judged["run_id"], api_name="/report")
+
+
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        (("present-past", "", "select", "phase2: {prefix_len: 99}"), "99 slots"),
+        (("present-past", "", "select", "phase2: {model: {id: /etc/passwd}}"), "not offered here"),
+        (("present-past", "", "selct", ""), "selct"),
+        (("", "only one side", "select", ""), "only one side"),
+        (("present-past", "", "select", "phase2: {seeed: 1}"), "did you mean"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_name(client, call, named):
+    with pytest.raises(AppError, match=named):
+        client.predict(*call, api_name="/run")
+
+
+def test_the_copied_command_line_and_python_give_the_same_numbers(client, judged, tmp_path):
+    copied = client.predict(judged["run_id"], api_name="/reproduce")
+    (tmp_path / "copied.py").write_text(copied["python"] + "import json\nprint(json.dumps(report.data))\n")
+    shell = copied["command"].replace("python -m", f"{sys.executable} -m")
+    commands = [["bash", "-c", shell], [sys.executable, "copied.py"]]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    made = [subprocess.Popen(command, cwd=tmp_path, env=environment) for command in commands]
+    assert {process.wait(250) for process in made} <= {0, 1}
+    reports = sorted((tmp_path / "runs").glob("*/report_phase2.json"))
+    assert len(reports) == 2
+    for path in reports:
+        assert numbers(path) == {block: judged["report"][block] for block in ("on", "off", "gate_a", "gate_b", "slots")}
+
+
+def numbers(path) -> dict:
+    report = json.loads(path.read_text())
+    return {block: report[block] for block in ("on", "off", "gate_a", "gate_b", "slots")}

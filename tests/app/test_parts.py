@@ -1,0 +1,115 @@
+"""The page's parts from plain data: numbers stand with their yardstick, and foreign text stays text."""
+
+import pytest
+
+from cedkv.config import Config, parse_config
+from cedkv.errors import ConfigError
+from cedkv.session.compare import Comparison, View
+from cedkv.session.limits import PUBLIC, LimitError, Limits
+from cedkv.session.runs import Run, RunError
+from cedkv.session.slots import SlotMap
+from cedkv.session.store import SessionStore
+from components.compare import comparison_html
+from components.gate import criteria_html, margin
+from components.settings import advanced_groups, compact_yaml, leaf_settings, overrides, value_of
+from components.slots import demo_text_html, slot_card_html, slot_of_token
+
+HOSTILE = '<img src=x onerror="alert(1)">'
+SLOTS = SlotMap(
+    ("Q", HOSTILE, "b"), ("delimiter", "input", "output"), (0, 0, 1), [[0.2, 0.8, 0], [0, 0, 1]], [True, True], 1
+)
+ROW = {"name": "on_gain", "value": 0.5, "op": ">=", "threshold": 0.3, "passed": True, "about": HOSTILE}
+
+
+@pytest.mark.parametrize(
+    ("value", "op", "threshold", "share"),
+    [(0.5, ">=", 0.25, 0.5), (0.25, ">=", 0.5, -0.5), (1, "<=", 4, 0.75), (0, "<=", 0, 0), (-9, ">=", 1, -1)],
+)
+def test_the_margin_is_positive_on_the_right_side_and_a_share_of_the_larger(value, op, threshold, share):
+    assert margin(value, op, threshold) == pytest.approx(share)
+
+
+def test_a_criterion_shows_value_threshold_and_verdict():
+    shown = criteria_html([], [ROW])
+    assert "0.50" in shown and "0.30" in shown and ">pass<" in shown and "≥" in shown
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        criteria_html([ROW], []),
+        demo_text_html(SLOTS, 0),
+        slot_card_html(SLOTS, 1, [[1, 0.5], [0.5, 1]]),
+        comparison_html(Comparison(HOSTILE, (View(HOSTILE, (HOSTILE,), (0.5,), (0.5,), 0.1, 0.2, HOSTILE),)), "ced"),
+    ],
+)
+def test_hostile_text_never_becomes_a_tag(shown):
+    assert "<img" not in shown and "&lt;img" in shown
+
+
+def test_a_token_leads_to_the_slot_that_takes_most_of_it():
+    assert [slot_of_token(SLOTS, token) for token in range(3)] == [1, 1, 2]
+
+
+def test_every_setting_of_the_schema_can_be_reached():
+    shown = {path for paths in advanced_groups().values() for path in paths}
+    hidden = set(leaf_settings()) - shown
+    assert {"phase2.select.mode", "phase3.mixture.mix_mode"} <= shown
+    assert "episode.task" in hidden and len(hidden) == 12
+
+
+def test_widget_values_become_the_same_config():
+    config = parse_config("phase2: {select: {span_len: 2}, layer_scope: {selection: [1, 2]}}", "test")
+    paths = [path for paths in advanced_groups().values() for path in paths]
+    from components.settings import shown
+
+    again = parse_config("", "test", overrides(paths, [shown(value_of(config, path)) for path in paths]))
+    assert again == config
+    assert parse_config(compact_yaml(config), "test") == config
+
+
+def test_a_mistake_in_the_yaml_is_told_with_its_line():
+    with pytest.raises(ConfigError, match="settings line 3: .*did you mean 'span_len'"):
+        parse_config("phase2:\n  select:\n    span_length: 2\n", "settings")
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ("phase2: {prefix_len: 33}", "33 slots"),
+        ("phase2: {eval: {on_samples: 65}}", "phase2.eval.on_samples"),
+        ("phase2: {model: {id: /etc}}", "'/etc' is not offered"),
+        ("episode: {task_file: /etc/passwd}", "opens no paths"),
+        ("phase3: {optim: {steps: 201}}", "phase3.optim.steps"),
+    ],
+)
+def test_a_public_deployment_refuses_by_name(settings, named):
+    config = parse_config(settings, "test")
+    Limits().check_config(config)
+    with pytest.raises(LimitError, match=named):
+        PUBLIC.check_config(config)
+
+
+def test_the_defaults_are_within_the_public_limits():
+    PUBLIC.check_config(Config())
+
+
+def test_sessions_cannot_name_each_others_runs(tmp_path):
+    store = SessionStore(tmp_path, PUBLIC, [])
+    run = Run(store.folder("me") / "my-run")
+    store.add("me", run)
+    assert store.get("me", "my-run") is run
+    with pytest.raises(RunError, match="'my-run' is not kept in this session"):
+        store.get("you", "my-run")
+
+
+def test_a_session_name_cannot_leave_the_folder(tmp_path):
+    store = SessionStore(tmp_path, PUBLIC, [])
+    assert store.folder("../../etc").parent == tmp_path
+
+
+def test_the_least_recent_session_makes_room_and_leaves_nothing(tmp_path):
+    store = SessionStore(tmp_path, Limits(sessions=1, keep_runs=False), [])
+    first = store.folder("first")
+    store.folder("second")
+    assert not first.exists()

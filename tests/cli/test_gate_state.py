@@ -1,0 +1,71 @@
+"""`gate --state`: a saved state is judged by the phase's own criteria, as it is or in another precision."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.gate.reports import SMALL
+
+SMALL_OPTIONS = [word for setting in SMALL if not setting.startswith("episode.") for word in ("--set", setting)]
+
+
+@pytest.fixture
+def task_state(cli, model, tmp_path) -> str:
+    path = str(tmp_path / "state.safetensors")
+    made = cli("extract", "--task", "capitalize", "--model", model, "--method", "select", "--out", path)
+    assert made.code == 0, made.err
+    return path
+
+
+def judged(cli, tmp_path, *arguments) -> dict:
+    outcome = cli("gate", "--out", tmp_path / "runs", *SMALL_OPTIONS, *arguments)
+    assert outcome.code in (0, 1), outcome.err
+    folder = Path(outcome.out.splitlines()[-1])
+    (report,) = folder.glob("report_phase*.json")
+    return json.loads(report.read_text(encoding="utf-8"))
+
+
+def test_a_saved_state_is_judged_with_the_relation_and_model_it_was_made_of(cli, task_state, tmp_path):
+    report = judged(cli, tmp_path, "--state", task_state)
+    assert report["complete"]
+    assert report["state"] == {"file": task_state, "method": "select", "precision": None}
+    assert (report["episode"]["task"], report["model"]["id"]) == ("capitalize", "llama")
+    assert list(report["on"]) == ["base", "teacher", "few_shot", "state", "random", "few_shot_random"]
+    assert [row["name"] for row in report["gate_b"]] == [
+        "on_gain",
+        "off_delta_p99_state",
+        "delta_on_mean_state",
+        "rel_kl_to_teacher_state",
+        "acc_state_vs_random",
+    ]
+    assert report["slots"]
+
+
+def test_precision_changes_what_is_judged_and_little_else(cli, task_state, tmp_path):
+    whole, coarse = (
+        judged(cli, tmp_path, "--state", task_state, "--precision", precision) for precision in ("fp32", "int4")
+    )
+    assert coarse["state"]["precision"] == "int4"
+    assert whole["on"]["teacher"] == coarse["on"]["teacher"]
+    assert whole["on"]["state"]["kl_to_teacher"] != coarse["on"]["state"]["kl_to_teacher"]
+    assert whole["on"]["state"]["kl_to_teacher"] == pytest.approx(coarse["on"]["state"]["kl_to_teacher"], rel=0.5)
+
+
+def test_phase_3_trains_nothing_for_a_saved_state(cli, task_state, tmp_path):
+    report = judged(cli, tmp_path, "--state", task_state, "--phase", "3")
+    assert list(report["on"]) == ["base", "teacher", "select", "few_shot", "state", "random", "few_shot_random"]
+    assert "training" not in report
+    assert {"off_delta_p99_stress", "acc_state_vs_select"} <= {row["name"] for row in report["gate_b"]}
+
+
+def test_precision_needs_a_state(cli):
+    assert "--precision is for a saved state" in cli("gate", "--precision", "int8").error
+
+
+def test_a_state_of_another_model_is_refused(cli, task_state, tmp_path):
+    from tests.tiny import tiny_path
+
+    outcome = cli("gate", "--state", task_state, "--model", tiny_path("qwen2"), "--out", tmp_path / "runs")
+    assert "'fingerprint'" in outcome.error
+    assert not (tmp_path / "runs").exists()
