@@ -9,7 +9,7 @@ import pytest
 
 from tests.gate.reports import records, samples
 
-VIEWS = ["base", "teacher", "select", "few_shot", "random"]
+VIEWS = ["base", "teacher", "select", "few_shot", "random", "few_shot_random"]
 DOCS = Path(__file__).parents[2] / "docs" / "report.md"
 
 
