@@ -21,7 +21,7 @@ from components.wiring import wire  # noqa: E402
 def build(limits: Limits, root: Path) -> tuple[gr.Blocks, Desk]:
     """The page and the engine behind it, not yet started."""
     config = load_config(CONFIGS / "smoke.yaml")
-    desk = Desk(limits, root, example_runs())
+    desk = Desk(limits, root, example_runs(root))
     page = build_page(limits, config)
     with page.blocks:
         add_endpoints(desk)  # first, so that their names are free
@@ -37,7 +37,7 @@ def serve(port: int | None = None, root: Path = Path("runs/app"), block: bool = 
     _, address, _ = blocks.launch(
         server_port=port, theme=theme(), css_paths=[STYLE], footer_links=["api"], run_history=False,
         max_file_size=limits.upload_mb * 1_000_000, prevent_thread_lock=True, ssr_mode=False,
-        enable_monitoring=False, pwa=False,
+        enable_monitoring=False, pwa=False, allowed_paths=[str(root)],
     )  # fmt: skip
     desk.warm(load_config(CONFIGS / "smoke.yaml"))
     if block:

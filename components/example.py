@@ -29,9 +29,14 @@ phase3:
 _SHIPPED_STATES = {"ced.safetensors", "select.safetensors"}
 
 
-def example_runs() -> list[Run]:
-    """The shipped example, or none where it was left out."""
-    return [Run(folder, note="example") for folder in sorted(FOLDER.glob("20*"))]
+def example_runs(root: Path) -> list[Run]:
+    """The shipped example, or none where it was left out.
+
+    A copy below `root`: the page offers its files and writes a report beside them, and the package stays as it is.
+    """
+    shipped = sorted(FOLDER.glob("20*"))
+    copies = [shutil.copytree(folder, root / "example" / folder.name, dirs_exist_ok=True) for folder in shipped]
+    return [Run(copy, note="example") for copy in copies]
 
 
 def example_comparison() -> "Comparison | None":
@@ -58,7 +63,7 @@ def make_example() -> Path:
                 state.unlink()
         shutil.rmtree(FOLDER, ignore_errors=True)
         shutil.copytree(made, FOLDER / made.name)
-        service = open_service(Limits(), Path(scratch), example_runs())
+        service = open_service(Limits(), Path(scratch), example_runs(Path(scratch)))
         *_, comparison = service.iter_compare("example", made.name, QUERY)
     (FOLDER / "comparison.json").write_text(json.dumps(asdict(comparison), indent=1) + "\n", encoding="utf-8")
     return FOLDER

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cedkv.config import Config, parse_config
+from cedkv.episodes.episode import DEFAULT_TASK
 from components.settings import SettingsForm, compact_yaml, overrides
 from components.setup import OWN
 
@@ -58,7 +59,7 @@ def shown_values(form: SettingsForm, config: Config, demos: Sequence[tuple[str, 
     """The rail's values for a config: the inverse of `read_request`."""
     episode = config.episode
     return [
-        episode.task, [list(pair) for pair in demos], episode.demos, episode.template, episode.on_source,
-        "\n".join(episode.pasted_inputs), method, config.phase2.prefix_len, config.phase2.model.id,
+        episode.task or DEFAULT_TASK, [list(pair) for pair in demos], episode.demos, episode.template,
+        episode.on_source, "\n".join(episode.pasted_inputs), method, config.phase2.prefix_len, config.phase2.model.id,
         compact_yaml(config), *form.values(config),
     ]  # fmt: skip

@@ -41,6 +41,7 @@ def build_runs() -> RunsTab:
         headers=HEADERS, interactive=False, wrap=True, label="runs of this session; a click shows one",
         elem_id="history", max_height=260, type="array",
         datatype=["str", "str", "str", "number", "number", "number", "number", "str"],
+        column_widths=["30%", "12%", "12%", "7%", "10%", "11%", "9%", "9%"],
     )  # fmt: skip
     with gr.Row(equal_height=True):
         upload = gr.UploadButton(

@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from cedkv.config import Config, choices, setting
+from cedkv.episodes.episode import DEFAULT_TASK
 from cedkv.session.limits import Limits
 from components.settings import SettingsForm, advanced_groups, label, setting_widget
 from components.text import esc
@@ -50,7 +51,8 @@ class Setup:
 def build_setup(limits: Limits, config: Config) -> Setup:
     """The rail, showing a config's settings."""
     with gr.Group(elem_classes="ck-rail"):
-        task = gr.Dropdown([config.episode.task], value=config.episode.task, label="task", elem_id="task")
+        named = config.episode.task or DEFAULT_TASK
+        task = gr.Dropdown([named], value=named, label="task", elem_id="task")
         demos = gr.Dataframe(
             headers=["input", "output"], datatype="str", type="array", label="demonstrations", elem_id="demos",
             interactive=True, column_count=2, max_height=236, wrap=True,

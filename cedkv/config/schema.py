@@ -172,7 +172,7 @@ class MixtureScopeSettings(Settings):
 
 class LossSettings(Settings):
     lambda_on: float = Field(1.0, ge=0, description="Weight of L_on, the KL to the teacher on ON queries.")
-    lambda_off: float = Field(0.3, ge=0, description="Weight of L_off at the start; dual ascent raises it.")
+    lambda_off: float = Field(0.5, ge=0, description="Weight of L_off at the start; dual ascent raises it.")
     lambda_str: float = Field(0.02, ge=0, description="Weight of L_str: entropy and overlap of the mixtures.")
     tail_fraction: float = Field(
         0.7, gt=0, le=1, description="Share of the OFF batch whose mean Delta is L_off (CVaR)."
@@ -217,7 +217,7 @@ class OptimSettings(Settings):
 class DualSettings(Settings):
     enabled: bool = Field(True, description="Raise lambda_off while the OFF constraint is violated.")
     target: float = Field(
-        0.7, gt=0, description="The constraint: stress p99 of Delta, as a share of the teacher's own."
+        0.5, gt=0, description="The constraint: stress p99 of Delta, as a share of the teacher's own."
     )
     eta: float = Field(1.0, gt=0, description="Step size of the ascent.")
     ema_beta: float = Field(0.5, ge=0, lt=1, description="Smoothing of the measured p99.")

@@ -16,9 +16,8 @@ def minimal_yaml(config: Config, own: bool, demos_file: str | None) -> str:
     own : there are only demonstrations, no task with held-out pairs; the task must then not be named.
     """
     tree = config.model_dump(mode="json", exclude_defaults=True)
-    episode = {name: value for name, value in tree.pop("episode", {}).items() if name not in ("task", "demos_file")}
-    if not own:
-        episode = {"task": config.episode.task, **episode}
+    left_out = {"demos_file", "task"} if own else {"demos_file"}
+    episode = {name: value for name, value in tree.pop("episode", {}).items() if name not in left_out}
     if demos_file:
         episode["demos_file"] = demos_file
     return yaml.safe_dump({"episode": episode, **tree}, sort_keys=False, allow_unicode=True, width=100)

@@ -18,6 +18,7 @@ from cedkv.episodes import (
     parse_demos,
     task_names,
 )
+from cedkv.episodes.episode import DEFAULT_TASK
 from cedkv.errors import CedKVError, ConfigError
 from cedkv.events import Done, Event, Opened, Progress
 from cedkv.gate import iter_gate
@@ -191,14 +192,18 @@ class Service:
         """
         yield Progress("loading the model", 0, 1)
         lm = self.models.get(config)
-        folder = None
+        folder, kept = None, False
         try:
             for event in iter_gate(config, phase, lm=lm, out=self.store.folder(session)):
                 if isinstance(event, Opened):
                     folder = event.folder
-                yield Done(Run(folder)) if isinstance(event, Done) else event
+                if isinstance(event, Done):
+                    run, kept = self.store.add(session, Run(folder)), True
+                    yield Done(run)
+                else:
+                    yield event
         finally:
-            if folder is not None:
+            if folder is not None and not kept:
                 self.store.add(session, Run(folder))
 
     def iter_compare(

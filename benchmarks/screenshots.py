@@ -1,0 +1,156 @@
+"""The pictures in docs/screenshots, taken from the running app in headless Chromium.
+
+`python benchmarks/screenshots.py` starts the app on a free port, opens the shipped example, and writes PNGs that are
+1280 pixels wide.
+"""
+
+import argparse
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+ROOT = Path(__file__).resolve().parents[1]
+WIDTH, HEIGHT = 1280, 900
+PHONE = {"width": 390, "height": 844}
+CHROMIUM_ARGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage"]
+# Plots grow to the width they find and fonts settle within this time, seconds.
+_SETTLE = 1.5
+
+
+@contextmanager
+def running_app() -> Iterator[str]:
+    """The address of the app, started as a user does and ended afterwards."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {**os.environ, "GRADIO_SERVER_PORT": str(port), "HF_HUB_OFFLINE": "1"}
+        process = subprocess.Popen(
+            [sys.executable, ROOT / "app.py"], cwd=folder, env=environment, stdout=subprocess.DEVNULL
+        )
+        try:
+            address = f"http://127.0.0.1:{port}"
+            wait_until_listening(address, process)
+            yield address
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+def wait_until_listening(address: str, process: subprocess.Popen, seconds: float = 90) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            with urllib.request.urlopen(address, timeout=5):
+                return
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            time.sleep(0.2)
+    raise SystemExit(f"the app does not answer at {address}; start `python app.py` to see why")
+
+
+@contextmanager
+def opened(browser: Browser, address: str, scheme: str = "light", **options: Any) -> Iterator[Page]:
+    """The page with the example shown and the model loaded."""
+    context = browser.new_context(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme=scheme, **options)
+    page = context.new_page()
+    page.goto(f"{address}/?__theme={scheme}")
+    page.locator("#top .ck-dot.ready").wait_for(timeout=120_000)
+    page.locator("#headline .ck-verdict").first.wait_for()
+    yield page
+    context.close()
+
+
+def open_tab(page: Page, name: str, ready: str) -> None:
+    page.get_by_role("tab", name=name).click()
+    page.locator(ready).first.wait_for()
+
+
+def save(page: Page, path: Path) -> None:
+    time.sleep(_SETTLE)
+    page.screenshot(path=path)
+
+
+def take(browser: Browser, address: str, folder: Path) -> None:
+    """Write every picture."""
+    with opened(browser, address) as page:
+        save(page, folder / "compare.png")
+        open_tab(page, "Slots", "#slot-heatmap .heatmaplayer image")
+        page.locator("#demo-text .output[style*=rgb]").first.click()
+        page.locator("#slot-card h3").wait_for()
+        save(page, folder / "slots.png")
+        open_tab(page, "Gate", "#gate-table tr[data-name]")
+        save(page, folder / "gate.png")
+    with opened(browser, address, "dark") as page:
+        open_tab(page, "Collapse", "#cosine-values .heatmaplayer image")
+        save(page, folder / "dark.png")
+    take_phone(browser, address, folder / "phone.png")
+
+
+def take_phone(browser: Browser, address: str, path: Path) -> None:
+    """Three screens of a phone side by side: the rail, the answers below it, and the slots."""
+    screens = []
+    with tempfile.TemporaryDirectory() as scratch, opened(browser, address) as page:
+        page.set_viewport_size(PHONE)
+        screens.append(Path(scratch, "rail.png"))
+        save(page, screens[-1])
+        for tab, ready in (("Compare", "#columns .ck-col"), ("Slots", "#demo-text [data-token]")):
+            page.locator("#headline").scroll_into_view_if_needed()
+            open_phone_tab(page, tab, ready)
+            page.locator("#headline").evaluate("e => e.scrollIntoView()")
+            screens.append(Path(scratch, f"{tab}.png"))
+            save(page, screens[-1])
+        join(browser, screens, path)
+
+
+def open_phone_tab(page: Page, name: str, ready: str) -> None:
+    """Open a tab by its visible button: on a narrow page gradio also keeps an invisible row of them to measure."""
+    page.get_by_role("tab", name=name).locator("visible=true").first.click()
+    page.locator(ready).first.wait_for()
+
+
+def join(browser: Browser, screens: list[Path], path: Path) -> None:
+    """The screens in one row, as wide as the other pictures."""
+    page = browser.new_page(viewport={"width": WIDTH, "height": PHONE["height"] + 32})
+    images = "".join(
+        f'<img width={PHONE["width"]} src="data:image/png;base64,{b64encode(s.read_bytes()).decode()}">'
+        for s in screens
+    )
+    page.set_content(
+        '<body style="margin:0;padding:16px 0;display:flex;justify-content:space-evenly;background:#d8dde3">'
+        f"{images}</body>"
+    )
+    page.screenshot(path=path)
+    page.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "screenshots", help="folder for the pictures")
+    folder = parser.parse_args().out
+    folder.mkdir(parents=True, exist_ok=True)
+    executable = shutil.which("chromium")
+    if executable is None:
+        raise SystemExit("there is no 'chromium' on the PATH: apt-get install chromium fonts-dejavu")
+    with running_app() as address, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_ARGS)
+        take(browser, address, folder)
+        browser.close()
+    for picture in sorted(folder.glob("*.png")):
+        print(f"{picture} {picture.stat().st_size / 1000:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()
