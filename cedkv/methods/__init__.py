@@ -1,6 +1,6 @@
 """Extraction methods, one file each. A new method is a file and a line here."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any
@@ -10,7 +10,7 @@ from cedkv.episodes import Episode
 from cedkv.errors import ConfigError
 from cedkv.events import Done, Event
 from cedkv.lm import LanguageModel, log_probs
-from cedkv.methods.base import Extraction, Method, Workbench
+from cedkv.methods.base import Extraction, Method, Workbench, never
 from cedkv.methods.ced import ced_kv
 from cedkv.methods.few_shot import few_shot
 from cedkv.methods.free import free_kv
@@ -27,9 +27,18 @@ METHODS: dict[str, Method] = {
 
 
 def iter_extract(
-    lm: LanguageModel, episode: Episode, method: str = "select", slots: int = 8, config: Config | None = None
+    lm: LanguageModel,
+    episode: Episode,
+    method: str = "select",
+    slots: int = 8,
+    config: Config | None = None,
+    stop: Callable[[], bool] = never,
 ) -> Iterator[Event]:
     """Extract a relation state and yield what happens; the last event is `Done(Extraction)`.
+
+    Parameters
+    ----------
+    stop : asked after every training step; once it says yes, the extraction ends with the best state so far.
 
     Raises
     ------
@@ -41,7 +50,7 @@ def iter_extract(
         raise ConfigError(f"method {method!r} is unknown; did you mean {near!r}? Known are {', '.join(METHODS)}")
     if slots < 1:
         raise ConfigError(f"slots = {slots}: a prefix needs at least 1 slot")
-    return run_method(method, Workbench(lm, episode, config or Config()), slots)
+    return run_method(method, Workbench(lm, episode, config or Config(), stop=stop), slots)
 
 
 def run_method(method: str, bench: Workbench, slots: int) -> Iterator[Event]:

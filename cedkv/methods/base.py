@@ -21,17 +21,23 @@ _READ_QUERIES = 16
 Observer = Callable[[KVPrefix], dict[str, float]]
 
 
+def never() -> bool:
+    return False
+
+
 @dataclass(frozen=True)
 class Workbench:
     """A model and an episode, with what several methods read from them computed once.
 
     observe : measures a state on evaluation queries at training ticks. For the record only: nothing is chosen by it.
+    stop : asked after every training step; once it says yes, the training ends there and leaves its best state.
     """
 
     lm: LanguageModel
     episode: Episode
     config: Config
     observe: Observer | None = None
+    stop: Callable[[], bool] = never
 
     @cached_property
     def demo_kv(self) -> DemoKV:

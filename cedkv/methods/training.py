@@ -83,6 +83,7 @@ def open_training(bench: Workbench, method: str, slots: TrainableSlots) -> Train
         measure=lambda state, step: measure_tick(bench, trunk, stress, method, state, step),
         settings=phase3,
         seed=bench.config.phase2.seed,
+        stop=bench.stop,
     )
 
 

@@ -50,6 +50,7 @@ class Training:
     measure: Callable[[KVPrefix, int], Tick]
     settings: Phase3Settings
     seed: int
+    stop: Callable[[], bool]
     trace: list[StepTrace] = field(default_factory=list)
     ticks: list[Tick] = field(default_factory=list)
     stopped: str = ""
@@ -64,7 +65,7 @@ class Training:
 def run_training(training: Training) -> Iterator[Event]:
     """Train the slots; the best state and all traces are left in `training`.
 
-    Closing the generator stops within a step and keeps the best state so far. A non-finite term stops the
+    Asked to stop, it does so after the step in hand and keeps the best state so far. A non-finite term stops the
     training with a warning that names the step and the term, keeping the last good state.
     """
     optim, draw = training.settings.optim, random.Random(training.seed)
@@ -86,6 +87,9 @@ def run_training(training: Training) -> Iterator[Event]:
         except NonFiniteError as error:
             training.stopped = str(error)
             yield Warned(f"{training.method}: training stopped, {error}; the last good state is kept")
+            return
+        if training.stop():
+            training.stopped = f"step {step + 1}: cancelled"
             return
         if optim.early_stop and _stalled(training):
             training.stopped = f"step {step + 1}: {optim.patience} ticks without improvement"
@@ -169,7 +173,7 @@ def _tick(training: Training, step: int) -> Tick:
     constrained = _off_p99(training, training.settings.off_data.off_constraint_source, state, tick)
     objective = tick.train_kl + max(constrained - training.dual.bound, 0.0)
     training.objectives.append(objective)
-    if training.top_k(step) == training.settings.optim.topk_schedule[-1] and objective < training.best_objective:
+    if objective < training.best_objective:
         training.best, training.best_objective = state, objective
     return tick
 

@@ -9,6 +9,7 @@ from torch.testing import assert_close
 
 from cedkv.events import StepTrace, Tick, Warned
 from cedkv.lm import log_probs
+from cedkv.methods import METHODS
 from cedkv.metrics import cvar, kl, tail_stats
 from cedkv.optim.loop import Training, batch_losses, detached, run_training, take_step
 from tests.optim.trainings import bench_with, ced, events_of, train, training_of
@@ -106,14 +107,18 @@ def test_the_same_seed_gives_the_same_prefix_bit_for_bit():
     assert not torch.equal(first.prefix.values, other.prefix.values)
 
 
-def test_closing_stops_within_a_step_and_keeps_the_best_state():
-    training = training_of()
-    events = run_training(training)
-    told = [next(events) for _ in range(6)]
-    events.close()
-    assert [event.step for event in training.trace] == [0, 1, 2, 3, 4]
-    assert isinstance(told[4], Tick)
-    assert training.best.values.isfinite().all()
+def test_a_training_that_is_asked_to_stop_does_so_after_the_step_and_keeps_the_best_state():
+    """An extraction that is cancelled in its sixth step ends with the state of the tick before."""
+    told = []
+    stopping = replace(bench_with(), stop=lambda: len(events_of(told, StepTrace)) == 6)
+    for event in METHODS["ced"](stopping, 5):
+        told.append(event)
+    extraction = told[-1].result
+    assert [step.step for step in events_of(told, StepTrace)] == [0, 1, 2, 3, 4, 5]
+    assert extraction.training["stopped"] == "step 6: cancelled"
+    (measured,) = events_of(told, Tick)
+    student = log_probs(stopping.lm, stopping.train_ids, extraction.prefix)
+    assert measured.train_kl == pytest.approx(kl(stopping.teacher_train_log_probs, student).mean().item(), rel=1e-4)
 
 
 def test_the_best_tick_is_kept_and_not_the_last():
