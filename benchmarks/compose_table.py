@@ -5,19 +5,18 @@
 composes every pair of the tasks in both orders, prints a Markdown table and writes the numbers as JSON.
 """
 
-import argparse
 import itertools
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.tables import add_student_options, markdown_table, options, run
 from cedkv.config import load_config
 from cedkv.episodes import episode_from_config
-from cedkv.errors import CedKVError
 from cedkv.evaluation import Judge
 from cedkv.lm import load_model
-from cedkv.methods import METHODS, Workbench, extract
+from cedkv.methods import Workbench, extract
 from cedkv.report import dump_json, library_versions, write_whole
 from cedkv.state.compose import compose
 
@@ -25,13 +24,8 @@ TASKS = ("present-past", "capitalize", "singular-plural")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tasks", nargs="+", default=TASKS, metavar="NAME")
-    parser.add_argument("--method", choices=METHODS, default="ced")
-    parser.add_argument("--slots", type=int, default=8, metavar="S")
-    parser.add_argument("--model", default="embedded", metavar="ID")
-    parser.add_argument("--set", action="append", default=[], metavar="A.B=C", help="any other setting")
-    parser.add_argument("--out", type=Path, default=Path("runs/compose_table.json"), metavar="FILE")
+    parser = options(__doc__, TASKS, "runs/compose_table.json")
+    add_student_options(parser)
     args = parser.parse_args()
     lm = load_model(args.model)
     judges, states = {}, {}
@@ -52,14 +46,9 @@ def main() -> None:
             rows.append({**row, "kl_composed": composed["kl_to_teacher"]})
     write_whole(args.out, dump_json({"settings": args.set, "rows": rows, "versions": library_versions()}))
     names = ("first", "second", "judged", "base", "teacher", "alone", "composed", "kl_alone", "kl_composed")
-    print("| " + " | ".join(names) + " |", "| --- " * len(names) + "|", sep="\n")
-    for row in rows:
-        cells = [f"{row[name]:.3f}" if isinstance(row[name], float) else row[name] for name in names]
-        print("| " + " | ".join(cells) + " |")
+    cells = [[*(row[name] for name in names[:3]), *(f"{row[name]:.3f}" for name in names[3:])] for row in rows]
+    print(markdown_table(names, cells, words=3))
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except CedKVError as error:
-        sys.exit(f"compose_table: {error}")
+    run(main)

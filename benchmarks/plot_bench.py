@@ -1,8 +1,8 @@
 """A plot (SVG) and tables (Markdown) from the figures of `python -m cedkv bench`.
 
-    python benchmarks/plot_bench.py runs/bench.json --out docs/bench
+    python benchmarks/plot_bench.py runs/bench.json --out docs/bench.svg
 
-writes docs/bench.svg and docs/bench.md and prints the tables.
+writes the plot and prints the tables.
 """
 
 import argparse
@@ -16,59 +16,72 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.tables import markdown_table
 from cedkv.report import write_whole
 
-WIDTH, HEIGHT, MARGIN = 420, 260, 52
+WIDTH, HEIGHT = 500, 260
+LEFT, RIGHT, TOP, BOTTOM = 52, 340, 40, 216
+LABEL_SPACING = 15
 # Readable on light and on dark pages.
 TEXT, GRID = "#7d8590", "#7d859055"
-COLOURS = ("#4c78a8", "#e4812e", "#3f9e6b")
-VIEWS = {"teacher_prompt": "demos in the prompt", "teacher_cached": "demos cached", "student": "slots"}
+VIEWS = {"teacher_prompt": "demos in prompt", "teacher_cached": "demos cached", "student": "slots"}
+# Colours that the colour-blind tell apart (Okabe & Ito 2008, the blue lighter for dark pages), and dashes beside them.
+STYLES = {
+    "demos in prompt": ("#d55e00", "7 3"),
+    "demos cached": ("#cc79a7", "2 3"),
+    "slots": ("#2b8bcb", "none"),
+    "state file": ("#009e73", "9 3 2 3"),
+}
 Figures = dict[str, Any]
+Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One plot: values of every line at the same places of x."""
+    """One plot; a line's points where there is a value."""
 
     title: str
     x_label: str
-    x: Sequence[float]
-    lines: dict[str, Sequence[float]]
+    lines: dict[str, list[Point]]
+
+    @property
+    def x(self) -> list[float]:
+        return sorted({x for points in self.lines.values() for x, _ in points})
+
+    @property
+    def highest(self) -> float:
+        return nice_ceiling(max(y for points in self.lines.values() for _, y in points))
+
+    def place(self, point: Point) -> Point:
+        """Where a point is drawn."""
+        low, high = self.x[0], self.x[-1]
+        share = (point[0] - low) / (high - low or 1)
+        return LEFT + (RIGHT - LEFT) * share, BOTTOM - (BOTTOM - TOP) * point[1] / self.highest
 
 
 def panels(figures: Figures) -> list[Panel]:
     by_slots, by_demos = sizes(figures)
-    latency, growth = figures["ttft_ms"], figures["growth"]
+    growth, demos = figures["growth"], "demonstrations"
+    kib = {"demos cached": "teacher_kv_bytes", "slots": "student_kv_bytes", "state file": "state_file_bytes"}
+    seconds = {"slots": "seconds"}
+    ready = {"demos cached": "demo_prefill_ms", "state file": "state_load_ms"}
+    views = {label: view for view, label in VIEWS.items()}
+    usual = figures["usual"]
     return [
-        Panel(
-            f"Seconds to extract ({by_slots[0]['demos']} demos)",
-            "slots",
-            [row["slots"] for row in by_slots],
-            {"ced": [row["seconds"] for row in by_slots]},
-        ),
-        Panel(
-            f"Seconds to extract ({by_demos[0]['slots']} slots)",
-            "demonstrations",
-            [row["demos"] for row in by_demos],
-            {"ced": [row["seconds"] for row in by_demos]},
-        ),
-        Panel(
-            "Time to first token, ms",
-            "demonstrations",
-            [row["demos"] for row in latency],
-            {label: [row[view] for row in latency] for view, label in VIEWS.items()},
-        ),
-        Panel(
-            "Keys and values, KiB",
-            "demonstrations",
-            [row["demos"] for row in growth],
-            {
-                "demos": [row["teacher_kv_bytes"] / 1024 for row in growth],
-                "slots": [row["student_kv_bytes"] / 1024 for row in growth],
-                "state file": [row["state_file_bytes"] / 1024 for row in growth],
-            },
-        ),
+        _panel_of("Time to first token, ms", demos, figures["ttft_ms"], views),
+        _panel_of("Tokens per second after it", demos, figures["tokens_per_second"], views),
+        _panel_of("Keys and values, and the state file, KiB", demos, growth, kib, unit=1024),
+        _panel_of("Time to read the file, or the demos, ms", demos, growth, ready),
+        _panel_of(f"Extraction of {usual['demos']} demonstrations, s", "slots", by_slots, seconds, x="slots"),
+        _panel_of(f"Extraction into {usual['slots']} slots, s", demos, by_demos, seconds),
     ]
+
+
+def _panel_of(
+    title: str, x_label: str, rows: Sequence[Figures], lines: dict[str, str], x: str = "demos", unit: float = 1
+) -> Panel:
+    points = {name: [(row[x], row[key] / unit) for row in rows if row[key] is not None] for name, key in lines.items()}
+    return Panel(title, x_label, {name: line for name, line in points.items() if line})
 
 
 def sizes(figures: Figures) -> tuple[list[Figures], list[Figures]]:
@@ -83,10 +96,11 @@ def sizes(figures: Figures) -> tuple[list[Figures], list[Figures]]:
 
 def svg(figures: Figures) -> str:
     """All panels, two in a row."""
-    drawn = panels(figures)
+    drawn = [panel for panel in panels(figures) if panel.lines]
     rows = (len(drawn) + 1) // 2
     body = "\n".join(
-        f'<g transform="translate({index % 2 * WIDTH},{index // 2 * HEIGHT})">\n{"".join(_panel(panel))}</g>'
+        f'<g transform="translate({index % 2 * WIDTH},{index // 2 * HEIGHT})">\n'
+        f"{''.join([*_axes(panel), *_lines(panel)])}</g>"
         for index, panel in enumerate(drawn)
     )
     size = f'width="{2 * WIDTH}" height="{rows * HEIGHT}" viewBox="0 0 {2 * WIDTH} {rows * HEIGHT}"'
@@ -94,36 +108,50 @@ def svg(figures: Figures) -> str:
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size} {font}>\n{body}\n</svg>\n'
 
 
-def _panel(panel: Panel) -> Iterator[str]:
-    left, right, top, bottom = MARGIN, WIDTH - 16, MARGIN, HEIGHT - 40
-    highest = nice_ceiling(max(value for line in panel.lines.values() for value in line))
-    low, high = min(panel.x), max(panel.x)
-
-    def place(x: float, y: float) -> tuple[float, float]:
-        return left + (right - left) * (x - low) / (high - low or 1), bottom - (bottom - top) * y / highest
-
-    yield _text(left, 18, panel.title, weight="bold")
+def _axes(panel: Panel) -> Iterator[str]:
+    yield _text(LEFT, 20, panel.title, weight="bold")
     for part in range(5):
-        value = highest * part / 4
-        _, y = place(low, value)
-        yield f'<line x1="{left}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}" stroke="{GRID}"/>\n'
-        yield _text(left - 6, y + 4, f"{value:g}", anchor="end")
+        value = panel.highest * part / 4
+        _, y = panel.place((panel.x[0], value))
+        yield f'<line x1="{LEFT}" y1="{y:.1f}" x2="{RIGHT}" y2="{y:.1f}" stroke="{GRID}"/>\n'
+        yield _text(LEFT - 6, y + 4, f"{value:,g}", anchor="end")
     for x in panel.x:
-        yield _text(place(x, 0)[0], bottom + 16, f"{x:g}", anchor="middle")
-    yield _text((left + right) / 2, bottom + 32, panel.x_label, anchor="middle")
-    for number, (name, values) in enumerate(panel.lines.items()):
-        points = [place(x, y) for x, y in zip(panel.x, values, strict=True)]
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-        colour = COLOURS[number]
-        yield f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>\n'
-        yield from (f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>\n' for x, y in points)
-        if len(panel.lines) > 1:
-            yield _text(left + number * 122, 38, f"● {name}", fill=colour)
+        yield _text(panel.place((x, 0))[0], BOTTOM + 16, f"{x:g}", anchor="middle")
+    yield _text((LEFT + RIGHT) / 2, BOTTOM + 32, panel.x_label, anchor="middle")
+
+
+def _lines(panel: Panel) -> Iterator[str]:
+    """Every line with its last value at its end, and its name where there are several."""
+    ends = {name: panel.place(points[-1])[1] for name, points in panel.lines.items()}
+    labels = dict(zip(ends, spread(list(ends.values()), LABEL_SPACING), strict=True))
+    for name, points in panel.lines.items():
+        colour, dashes = STYLES[name]
+        places = [panel.place(point) for point in points]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+        style = f'fill="none" stroke="{colour}" stroke-width="2" stroke-dasharray="{dashes}"'
+        yield f'<polyline points="{path}" {style}/>\n'
+        yield from (f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>\n' for x, y in places)
+        label = f"{name} {short(points[-1][1])}" if len(panel.lines) > 1 else short(points[-1][1])
+        yield _text(RIGHT + 8, labels[name] + 4, label, fill=colour, weight="bold")
 
 
 def _text(x: float, y: float, content: str, anchor: str = "start", fill: str = TEXT, weight: str = "normal") -> str:
     style = f'text-anchor="{anchor}" fill="{fill}" font-weight="{weight}"'
     return f'<text x="{x:.1f}" y="{y:.1f}" {style}>{escape(content)}</text>\n'
+
+
+def spread(heights: Sequence[float], spacing: float) -> list[float]:
+    """The heights moved apart, upwards from the lowest on the page, until none is closer than `spacing`."""
+    moved = list(heights)
+    lowest = float("inf")
+    for index in sorted(range(len(heights)), key=lambda i: heights[i], reverse=True):
+        moved[index] = lowest = min(heights[index], lowest - spacing)
+    return moved
+
+
+def short(value: float) -> str:
+    """Three figures, or as many as it has before the point."""
+    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
 
 
 def nice_ceiling(value: float) -> float:
@@ -137,48 +165,73 @@ def nice_ceiling(value: float) -> float:
 
 
 def markdown(figures: Figures) -> str:
-    machine, load, size = figures["machine"], figures["model_load_s"], figures["kv_bytes"]
-    lines = [
-        f"{machine['processor']}, {machine['cores']} cores, {figures['model']['id']} in {figures['model']['dtype']}.",
-        "",
-        "| training step | GFLOP | seconds | steps/s | GFLOP/s | matrix multiply, GFLOP/s | share |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    for row in figures["step"]:
-        cells = [
-            f"{row['gflop']:.1f}",
-            f"{row['seconds']:.3f}",
-            f"{row['steps_per_second']:.2f}",
-            f"{row['gflops']:.0f}",
-        ]
-        rate = figures["gemm_gflops"][row["dtype"]]
-        lines.append(f"| {row['dtype']} | " + " | ".join(cells) + f" | {rate:.0f} | {row['utilisation']:.2f} |")
-    lines += ["", "| slots | demos | tokens | steps | seconds to extract |", "| ---: | ---: | ---: | ---: | ---: |"]
-    for row in figures["extract"]:
-        lines.append(f"| {row['slots']} | {row['demos']} | {row['tokens']} | {row['steps']} | {row['seconds']:.1f} |")
-    titles = " | ".join(f"{label}: first token, ms (tokens/s)" for label in VIEWS.values())
-    lines += ["", f"| demos | tokens | {titles} |", "| ---: | ---: |" + " ---: |" * len(VIEWS)]
+    """All tables, with what they were measured on and what they show at the most demonstrations."""
+    machine, model = figures["machine"], figures["model"]
+    measured_on = f"{machine['processor']}, {machine['cores']} cores, {model['id']} in {model['dtype']}."
+    tables = (latency_table, growth_table, extract_table, step_table, facts_table)
+    return "\n\n".join([measured_on, *(make(figures) for make in tables)])
+
+
+def latency_table(figures: Figures) -> str:
+    columns = [f"{label}: first token, ms (tokens/s)" for label in VIEWS.values()]
+    rows = []
     for first, rate in zip(figures["ttft_ms"], figures["tokens_per_second"], strict=True):
         cells = [f"{first[view]:.0f}" + (f" ({rate[view]:.0f})" if rate[view] else "") for view in VIEWS]
-        lines.append(f"| {first['demos']} | {first['tokens']} | " + " | ".join(cells) + " |")
-    lines += [
-        "",
-        "| model load, cold | warm | KV of the demonstrations | of the slots | peak memory |",
-        "| ---: | ---: | ---: | ---: | ---: |",
-        f"| {load['cold']:.1f} s | {load['warm']:.1f} s | {size['teacher'] / 1024:.0f} KiB | "
-        f"{size['student'] / 1024:.0f} KiB | {figures['peak_rss_mb']:.0f} MiB |",
+        rows.append([first["demos"], first["tokens"], *cells])
+    last = figures["ttft_ms"][-1]
+    prompt, cached = (f"{last['student'] / last[view]:.2f}" for view in ("teacher_prompt", "teacher_cached"))
+    shown = f"At {last['demos']} demonstrations the slots' first token takes {prompt} of the prompt's time"
+    return markdown_table(["demos", "tokens", *columns], rows) + f"\n\n{shown} and {cached} of the cached one's."
+
+
+def growth_table(figures: Figures) -> str:
+    columns = ["demos", "KV of the demos, KiB", "of the slots, KiB", "state file, KiB", "read it, ms", "read demos, ms"]
+    rows = [
+        [
+            row["demos"],
+            *(f"{row[name] / 1024:,.0f}" for name in ("teacher_kv_bytes", "student_kv_bytes", "state_file_bytes")),
+            *(f"{row[name]:.1f}" for name in ("state_load_ms", "demo_prefill_ms")),
+        ]
+        for row in figures["growth"]
     ]
-    return "\n".join(lines)
+    return markdown_table(columns, rows)
+
+
+def extract_table(figures: Figures) -> str:
+    names = ("slots", "demos", "tokens", "steps")
+    rows = [[*(row[name] for name in names), f"{row['seconds']:.1f}"] for row in figures["extract"]]
+    return markdown_table([*names, "seconds to extract"], rows)
+
+
+def step_table(figures: Figures) -> str:
+    rows = [
+        [
+            row["dtype"],
+            f"{row['gflop']:.1f}",
+            f"{row['seconds']:.3f}",
+            f"{row['gflops']:.0f}",
+            f"{figures['gemm_gflops'][row['dtype']]:.0f}",
+            f"{row['utilisation']:.2f}",
+        ]
+        for row in figures["step"]
+    ]
+    columns = ["training step", "GFLOP", "seconds", "GFLOP/s", "matrix multiply, GFLOP/s", "share"]
+    return markdown_table(columns, rows)
+
+
+def facts_table(figures: Figures) -> str:
+    load, memory = figures["model_load_s"], figures["peak_rss_mb"]
+    cells = [f"{load['cold']:.1f} s", f"{load['warm']:.1f} s", f"{memory:.0f} MiB"]
+    return markdown_table(["model load, cold", "warm", "peak memory"], [cells])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("figures", type=Path, metavar="BENCH.JSON")
-    parser.add_argument("--out", type=Path, default=Path("runs/bench"), metavar="PATH", help="without its suffix")
+    parser.add_argument("--out", type=Path, default=Path("runs/bench.svg"), metavar="FILE", help="the plot")
     args = parser.parse_args()
     figures = json.loads(args.figures.read_text(encoding="utf-8"))
-    write_whole(args.out.with_suffix(".svg"), svg(figures))
-    write_whole(args.out.with_suffix(".md"), markdown(figures) + "\n")
+    write_whole(args.out, svg(figures))
     print(markdown(figures))
 
 

@@ -12,6 +12,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,17 +31,28 @@ from cedkv.report import dump_json, library_versions, write_whole
 from cedkv.state import KVPrefix
 
 FUNCTION_VECTORS = Path(__file__).resolve().parents[2] / "shared" / "data" / "function_vectors"
-# What is judged at every number of slots: the method, and what it changes in the settings.
-STUDENTS: dict[str, tuple[str, list[str]]] = {
-    "ced": ("ced", []),
-    "ced, no outputs": ("ced", ["phase3.mixture.value_candidates=input_and_delimiter_only"]),
-    "ced, bare demos": ("ced", ["episode.on_source=generated"]),
-    "free": ("free", []),
-    "few_shot": ("few_shot", []),
-    "select": ("select", []),
-    "random": ("random", []),
+
+
+@dataclass(frozen=True)
+class View:
+    """What is judged: a method or a reference, what it changes in the settings, and at which numbers of slots."""
+
+    method: str
+    overrides: tuple[str, ...] = ()
+    mixture: str | None = None
+    slots: tuple[int, ...] = (2, 4, 8, 16)
+
+
+STUDENTS: dict[str, View] = {
+    "ced": View("ced"),
+    "ced, no outputs": View("ced", mixture="no_outputs", slots=(8,)),
+    "ced, bare demos": View("ced", overrides=("episode.on_source=generated",), slots=(8,)),
+    "free": View("free", slots=(2, 8)),
+    "few_shot": View("few_shot"),
+    "select": View("select"),
+    "random": View("random"),
 }
-REFERENCES = ("base", "teacher")
+REFERENCES = {"base": View("base"), "teacher": View("teacher")}
 TEACHER_MIN = 0.7
 FIGURES = ("accuracy", "kl_to_teacher", "off_p99", "off_mean")
 Row = dict[str, Any]
@@ -111,21 +123,22 @@ class TaskBench:
 def measure(lm: LanguageModel, table: Table, task: str, seed: int, args: argparse.Namespace) -> Iterator[Row]:
     """The missing rows of one task and seed: references first, and students only of a capable teacher."""
 
-    def config_with(*more: str) -> Config:
-        overrides = [*args.set, f"phase2.seed={seed}", *more]
-        return for_task(load_config(args.config, overrides, args.mixture), task)
+    def config_of(view: View) -> Config:
+        overrides = [*args.set, f"phase2.seed={seed}", *view.overrides]
+        return for_task(load_config(args.config, overrides, view.mixture or args.mixture), task)
 
-    bench = TaskBench(lm, config_with())
-    references = [(view, 0, (view, [])) for view in REFERENCES]
-    students = [(view, slots, STUDENTS[view]) for slots in args.slots for view in args.views]
-    for view, slots, (method, more) in [*references, *students]:
-        config = config_with(*more)
-        key = {"task": task, "seed": seed, "slots": slots, "view": view, "config": config_hash(config, 3)}
+    bench = TaskBench(lm, config_of(REFERENCES["teacher"]))
+    references = [(name, 0, view) for name, view in REFERENCES.items()]
+    chosen = {name: STUDENTS[name] for name in args.views}
+    students = [(name, slots, view) for slots in args.slots for name, view in chosen.items() if slots in view.slots]
+    for name, slots, view in [*references, *students]:
+        config = config_of(view)
+        key = {"task": task, "seed": seed, "slots": slots, "view": name, "config": config_hash(config, 3)}
         row = table.find(key)
         if row is None:
-            row = table.add(key, bench.row(method, slots, config))
+            row = table.add(key, bench.row(view.method, slots, config))
             yield row
-        if view == "teacher" and row["accuracy"] < args.teacher_min:
+        if name == "teacher" and row["accuracy"] < args.teacher_min:
             return
 
 
@@ -193,7 +206,8 @@ def parse_arguments() -> argparse.Namespace:
     files = [str(file) for file in sorted(FUNCTION_VECTORS.glob("*.json"))]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tasks", nargs="+", default=[*task_names(), *files], metavar="NAME", help="or a .json file")
-    parser.add_argument("--slots", nargs="+", type=int, default=[2, 4, 8, 16], metavar="S")
+    sizes = View.slots
+    parser.add_argument("--slots", nargs="+", type=int, choices=sizes, default=list(sizes), metavar="S")
     parser.add_argument("--views", nargs="+", choices=STUDENTS, default=list(STUDENTS), metavar="VIEW")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="N")
     parser.add_argument("--teacher-min", type=float, default=TEACHER_MIN, metavar="SHARE")

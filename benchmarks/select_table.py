@@ -6,7 +6,6 @@ prints a Markdown table and writes the numbers as JSON. A number is bold where i
 accuracy on a task whose teacher reaches 0.7.
 """
 
-import argparse
 import sys
 import time
 from collections.abc import Iterator
@@ -14,9 +13,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.tables import TEACHER_MIN, markdown_table, options, run
 from cedkv.config import Config, load_config
 from cedkv.episodes import Episode, episode_from_config
-from cedkv.errors import CedKVError
 from cedkv.evaluation import Judge
 from cedkv.lm import LanguageModel, load_model
 from cedkv.methods import Workbench, extract
@@ -45,7 +44,6 @@ VARIANTS = {
     "whole demos": ["phase2.select.align=demo"],
     "causal drop": ["phase2.select.mode=causal_drop_span"],
 }
-TEACHER_MIN = 0.7
 TEACHER_SHARE = 0.5
 
 
@@ -83,27 +81,25 @@ def _students(lm: LanguageModel, episode: Episode, config: Config, settings: lis
 def markdown(rows: list[dict]) -> str:
     """The table; numbers that reach half of a capable teacher are bold."""
     columns = ["base", "teacher", *VARIANTS, "few-shot", "random"]
-    lines = ["| task | " + " | ".join(columns) + " |", "| --- |" + " ---: |" * len(columns)]
+    lines = []
     for row in rows:
         cells = [f"{row['accuracy'][name]:.2f}" for name in columns]
-        cells = [f"**{c}**" if name in row["reached"] else c for name, c in zip(columns, cells, strict=True)]
-        lines.append(f"| {row['task']} | " + " | ".join(cells) + " |")
+        bold = [f"**{c}**" if name in row["reached"] else c for name, c in zip(columns, cells, strict=True)]
+        lines.append([row["task"], *bold])
     capable = sum(row["accuracy"]["teacher"] >= TEACHER_MIN for row in rows)
-    counts = [str(sum(name in row["reached"] for row in rows)) for name in columns[2:]]
-    lines.append(f"| half of the teacher, of {capable} tasks | | | " + " | ".join(counts) + " |")
-    return "\n".join(lines)
+    counts = [sum(name in row["reached"] for row in rows) for name in columns[2:]]
+    lines.append([f"half of the teacher, of {capable} tasks", "", "", *counts])
+    return markdown_table(["task", *columns], lines, words=1)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tasks", nargs="+", default=TASKS, metavar="NAME")
+    parser = options(__doc__, TASKS, "runs/select_table.json")
     parser.add_argument("--on-samples", type=int, default=32, metavar="N", help="unseen queries per task")
     parser.add_argument("--on-train", type=int, default=16, metavar="N", help="queries that selection may read")
     parser.add_argument("--prefix-len", type=int, default=16, metavar="S")
-    parser.add_argument("--model", default="embedded", metavar="ID")
-    parser.add_argument("--out", type=Path, default=Path("runs/select_table.json"), metavar="FILE")
     args = parser.parse_args()
     settings = [
+        *args.set,
         f"phase2.eval.on_samples={args.on_samples}",
         f"episode.on_train={args.on_train}",
         f"phase2.prefix_len={args.prefix_len}",
@@ -122,7 +118,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except CedKVError as error:
-        sys.exit(f"select_table: {error}")
+    run(main)

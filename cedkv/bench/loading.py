@@ -1,13 +1,17 @@
-"""How long the model takes to load, in a process of its own."""
+"""How long it takes until a model is there, in a process of its own, and until a state or a teacher is."""
 
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from cedkv.bench.machine import seconds_of, synchronize
 from cedkv.config import Config
 from cedkv.errors import ModelError
+from cedkv.lm import LanguageModel, read_demo_kv
+from cedkv.state import DemoTokens, KVPrefix
 
 _LOAD = """
 import sys, time
@@ -42,3 +46,26 @@ def _load(cache: str, *arguments: str) -> float:
     if child.returncode:
         raise ModelError(f"model {arguments[0]!r} cannot be loaded: {child.stderr.strip().splitlines()[-1]}")
     return float(child.stdout.split()[-1])
+
+
+def ready_times(lm: LanguageModel, tokens: DemoTokens, student: KVPrefix, repeats: int) -> dict[str, float]:
+    """Size of the student's state file, and milliseconds until a student or a cached teacher can be asked.
+
+    `state_load_ms` reads and verifies the file, which the operating system has in memory; `demo_prefill_ms` runs the
+    demonstrations through the model. They take turns, after one round that is not counted.
+    """
+
+    def prefill() -> None:
+        read_demo_kv(lm, tokens)
+        synchronize(lm.device)
+
+    with tempfile.TemporaryDirectory(prefix="cedkv-bench-") as folder:
+        path = Path(folder) / "state.safetensors"
+        student.save(path)
+        work = {"state_load_ms": lambda: KVPrefix.load(path, lm.fingerprint), "demo_prefill_ms": prefill}
+        times: dict[str, list[float]] = {name: [] for name in work}
+        for _ in range(1 + repeats):
+            for name, task in work.items():
+                times[name].append(seconds_of(task))
+        taken = {name: 1e3 * statistics.median(some[1:]) for name, some in times.items()}
+        return {"state_file_bytes": path.stat().st_size, **taken}

@@ -1,13 +1,11 @@
 """The whole benchmark as a generator of events; its result is what `bench.json` holds."""
 
 import statistics
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from cedkv.bench.latency import measure_latency
-from cedkv.bench.loading import load_seconds
+from cedkv.bench.loading import load_seconds, ready_times
 from cedkv.bench.machine import describe_machine, peak_rss_mb, seconds_of
 from cedkv.bench.plan import FULL, Plan
 from cedkv.bench.step import measure_step
@@ -109,7 +107,7 @@ def _compare(
     result: dict[str, Any],
     extractions: dict[Size, Extraction],
 ) -> Iterator[Event]:
-    """Fill in latency and memory of teacher and student, per number of demonstrations."""
+    """Fill in latency, memory and what it takes to be ready, of teacher and student, per number of demonstrations."""
     result |= {"ttft_ms": [], "tokens_per_second": [], "growth": []}
     for number, demos in enumerate(plan.demos):
         yield Progress("timing answers", number, len(plan.demos))
@@ -121,9 +119,9 @@ def _compare(
         sizes = {
             "teacher_kv_bytes": kv_bytes(lm, teacher),
             "student_kv_bytes": kv_bytes(lm, student),
-            "state_file_bytes": _file_bytes(student),
         }
-        result["growth"].append({"demos": demos, "tokens": len(episode.tokens), **sizes})
+        ready = ready_times(lm, episode.tokens, student, plan.answers)
+        result["growth"].append({"demos": demos, "tokens": len(episode.tokens), **sizes, **ready})
         if demos == plan.usual_demos:
             result["kv_bytes"] = {"teacher": sizes["teacher_kv_bytes"], "student": sizes["student_kv_bytes"]}
 
@@ -131,10 +129,3 @@ def _compare(
 def kv_bytes(lm: LanguageModel, prefix: KVPrefix) -> int:
     """Bytes of keys and values as they are injected: in the model's dtype."""
     return (prefix.keys.numel() + prefix.values.numel()) * lm.dtype.itemsize
-
-
-def _file_bytes(prefix: KVPrefix) -> int:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "state.safetensors"
-        prefix.save(path)
-        return path.stat().st_size

@@ -20,7 +20,8 @@ def run(args: argparse.Namespace) -> int:
     check_writable(args.out)
     figures = drain(iter_bench(config_from(args), QUICK if args.quick else FULL), ProgressLine())
     write_whole(Path(args.out), dump_json(figures))
-    print("\n\n".join([steps_table(figures), extract_table(figures), latency_table(figures), facts_table(figures)]))
+    shown = (steps_table, extract_table, latency_table, sizes_table, facts_table)
+    print("\n\n".join(make(figures) for make in shown))
     print(args.out)
     return 0
 
@@ -50,12 +51,21 @@ def latency_table(figures: dict[str, Any]) -> str:
     return table(rows, right=(0, 1, 2, 3, 4))
 
 
+def sizes_table(figures: dict[str, Any]) -> str:
+    """What is kept of the demonstrations, and how long it takes until it can be asked."""
+    rows = [["demos", "tokens", "KV of demos", "KV of slots", "state file", "read it, ms", "prefill demos, ms"]]
+    for row in figures["growth"]:
+        sizes = [kib(row[name]) for name in ("teacher_kv_bytes", "student_kv_bytes", "state_file_bytes")]
+        times = [f"{row[name]:.1f}" for name in ("state_load_ms", "demo_prefill_ms")]
+        rows.append([str(row["demos"]), str(row["tokens"]), *sizes, *times])
+    return table(rows, right=range(7))
+
+
 def facts_table(figures: dict[str, Any]) -> str:
-    load, size = figures["model_load_s"], figures["kv_bytes"]
+    load = figures["model_load_s"]
     return table(
         [
             ["model load", f"{load['cold']:.1f} s cold, {load['warm']:.1f} s warm"],
-            ["keys and values", f"{kib(size['teacher'])} of the demonstrations, {kib(size['student'])} as slots"],
             ["peak memory", f"{figures['peak_rss_mb']:.0f} MiB"],
         ]
     )

@@ -105,7 +105,7 @@ def saved_state_phase(number: int, slots: int) -> Phase:
     def criteria(report: dict[str, Any], config: Config) -> Iterator[GateCriterion]:
         blocks = {name: {**report[name], phase.student: report[name][SAVED]} for name in ("on", "off")}
         # Slots without a mixture overlap in no token.
-        collapse = {"overlap_max": 0.0, **report["collapse"]}
+        collapse = {**report["collapse"], "overlap_max": report["collapse"]["overlap_max"] or 0.0}
         for criterion in phase.criteria({**report, **blocks, "collapse": collapse}, config):
             yield replace(criterion, name=criterion.name.replace(phase.student, SAVED))
 

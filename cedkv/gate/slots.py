@@ -7,11 +7,11 @@ from cedkv.state import ROLES, KVPrefix
 
 
 def describe_slots(prefix: KVPrefix, top_k: int) -> list[dict[str, Any]]:
-    """Per slot the demonstration tokens with the most weight (mean over layers); empty for unconstrained slots."""
+    """Per slot the demonstration tokens of most weight, mean over layers and heads; empty for unconstrained slots."""
     if prefix.mixture is None:
         return []
     tokens = prefix.mixture.tokens
-    mean = prefix.mixture.weights.mean(0)
+    mean = prefix.mixture.weights.mean(dim=(0, 1))
     return [
         {
             "slot": slot,
@@ -33,10 +33,10 @@ def describe_slots(prefix: KVPrefix, top_k: int) -> list[dict[str, Any]]:
 
 
 def describe_roles(prefix: KVPrefix) -> dict[str, Any]:
-    """Mass per token role, mean over layers: for all slots together and for each slot."""
+    """Mass per token role, mean over layers and heads: for all slots together and for each slot."""
     if prefix.mixture is None:
         return {}
-    mass = role_mass(prefix.mixture.weights, prefix.mixture.tokens.roles, ROLES).mean(0)
+    mass = role_mass(prefix.mixture.weights, prefix.mixture.tokens.roles, ROLES).mean(dim=(0, 1))
     used = mass[mass.sum(-1) > 0]
     return {
         "mean": dict(zip(ROLES, used.mean(0).tolist(), strict=True)),
@@ -47,5 +47,5 @@ def describe_roles(prefix: KVPrefix) -> dict[str, Any]:
 def describe_collapse(prefix: KVPrefix) -> dict[str, Any]:
     """Similarity of the slots that are switched on anywhere."""
     used = prefix.active.any(0).nonzero()[:, 0]
-    weights = prefix.mixture.weights[:, used] if prefix.mixture else None
+    weights = prefix.mixture.weights[:, :, used] if prefix.mixture else None
     return collapse_summary(prefix.keys[:, :, used], prefix.values[:, :, used], weights)

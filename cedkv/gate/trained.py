@@ -24,6 +24,7 @@ def describe_training(training: dict[str, Any]) -> dict[str, Any]:
         "phase3_loss_str": last.get("loss_str"),
         "steps": len(steps),
         "stopped": training["stopped"],
+        "best_step": training["best_step"],
         "seconds_per_step": sum(step["seconds"] for step in steps) / max(len(steps), 1),
         "lambda_off_trace": [row["lambda_off"] for row in training["lambda_off"]],
         "topk_trace": [step["top_k"] for step in steps],

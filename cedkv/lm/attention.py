@@ -102,12 +102,33 @@ def packed_attention(
         kwargs["sliding_window"] = sliding_window
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
     bias = packed.bias(module.layer_idx, sliding_window)
+    if key.requires_grad and key.dtype == torch.bfloat16 and key.device.type == "cpu":
+        return attention_by_products(query, key, value, bias, scaling).transpose(1, 2), None
     groups = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
     if packed.recorder is not None:
         packed.recorder.record(query, key, value, bias, scaling)
     out = scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scaling)
     return out.transpose(1, 2), None
+
+
+def attention_by_products(
+    query: Float[Tensor, "1 heads tokens head_dim"],
+    key: Float[Tensor, "1 kv_heads keys head_dim"],
+    value: Float[Tensor, "1 kv_heads keys head_dim"],
+    bias: Float[Tensor, "1 1 tokens keys"],
+    scaling: float,
+) -> Float[Tensor, "1 heads tokens head_dim"]:
+    """Attention as two matrix products and a softmax in fp32 between them, heads of one key/value head together.
+
+    In bf16 on a processor that multiplies it natively, forward and backward together take less than half of the time
+    that PyTorch's flash kernel does, whose backward has no native products. In fp32 there is nothing to gain.
+    """
+    _, heads, tokens, head_dim = query.shape
+    kv_heads, keys = key.shape[1:3]
+    scores = (query * scaling).reshape(kv_heads, -1, head_dim) @ key[0].mT
+    shares = (scores.view(heads, tokens, keys) + bias[0]).softmax(dim=-1, dtype=torch.float32).to(query.dtype)
+    return (shares.view(kv_heads, -1, keys) @ value[0]).view(1, heads, tokens, head_dim)
 
 
 AttentionInterface.register(PACKED_ATTENTION, packed_attention)

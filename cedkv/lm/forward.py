@@ -15,7 +15,7 @@ from cedkv.state import DemoKV, DemoTokens, KVPrefix
 
 # Tokens per packed forward: enough to keep matrix multiplies busy, few enough that the attention between
 # different texts, which is computed and masked away, stays a small part.
-PACK_TOKENS = 512
+PACK_TOKENS = 256
 TokenIds = Sequence[int]
 
 

@@ -83,12 +83,14 @@ class Extraction:
 
     training : the steps, ticks and lambda of a training, and why it stopped; empty for methods that do not train.
     artifacts : what the method wants written beside the report, by file stem.
+    metrics : what the method measured of the state on the way, for the state's own notes.
     """
 
     method: str
     prefix: KVPrefix
     training: dict[str, Any] = field(default_factory=dict)
     artifacts: dict[str, dict] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
 
 
 class Method(Protocol):

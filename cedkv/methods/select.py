@@ -159,7 +159,7 @@ def token_prefix(bench: Workbench, indices: list[int], source: str = "copy") -> 
         keys, values = demo_kv.keys[:, :, indices], demo_kv.values[:, :, indices]
     positioning = bench.config.phase2.injection.positioning_mode
     positions, query_start = slot_layout(len(indices), len(tokens), positioning, keys.device)
-    weights = torch.nn.functional.one_hot(torch.tensor(indices), len(tokens)).float()[None].to(keys.device)
+    weights = torch.nn.functional.one_hot(torch.tensor(indices), len(tokens)).float()[None, None].to(keys.device)
     return KVPrefix(
         keys=keys,
         values=values,

@@ -100,12 +100,14 @@ def train_slots(bench: Workbench, method: str, slots: TrainableSlots) -> Iterato
     record = {
         "method": method,
         "stopped": training.stopped,
+        "best_step": training.best_tick and training.best_tick.step,
         "attention_matching": matching,
         "steps": [step.as_dict() for step in training.trace],
         "ticks": [tick.as_dict() for tick in training.ticks],
         "lambda_off": training.dual.trace,
     }
-    yield Done(Extraction(method, training.best, training=record))
+    metrics = {"off_p99": training.best_tick.stress_p99} if training.best_tick else {}
+    yield Done(Extraction(method, training.best, training=record, metrics=metrics))
 
 
 def warm_up(bench: Workbench, slots: TrainableSlots) -> list[float]:
@@ -115,8 +117,8 @@ def warm_up(bench: Workbench, slots: TrainableSlots) -> list[float]:
     alone = read_attention(bench.lm, [bench.lm.encode(off.text) for off in texts], None)
     return match_attention(
         bench.lm,
-        MatchingTarget(reading, reading.outputs(reading.prefix_scores, bench.teacher.values)),
-        MatchingTarget(alone, alone.own_out),
+        MatchingTarget.of(reading, reading.outputs(reading.prefix_scores, bench.teacher.values), bench.lm.kv_heads),
+        MatchingTarget.of(alone, alone.own_out, bench.lm.kv_heads),
         slots,
         optim.matching_iterations,
         optim.matching_speedup * slots.learning_rate,
@@ -161,7 +163,7 @@ def measure_tick(
     mass: dict[str, float] = {}
     slot_mass: list[list[list[float]]] = []
     if state.mixture is not None:
-        shares = role_mass(state.mixture.weights, state.mixture.tokens.roles, ROLES)
+        shares = role_mass(state.mixture.weights, state.mixture.tokens.roles, ROLES).mean(1)
         mass = dict(zip(ROLES, shares.mean(dim=(0, 1)).tolist(), strict=True))
         slot_mass = shares.tolist()
     return Tick(

@@ -7,10 +7,10 @@ from torch import Tensor
 
 
 def role_mass(
-    weights: Float[Tensor, "layers slots tokens"],
+    weights: Float[Tensor, "*rows tokens"],
     roles: Sequence[str],
     names: Sequence[str] = ("input", "output", "delimiter"),
-) -> Float[Tensor, "layers slots roles"]:
+) -> Float[Tensor, "*rows roles"]:
     """How much of each slot's weight lies on tokens of each role; sums to the slot's whole weight.
 
     Parameters

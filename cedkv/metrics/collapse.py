@@ -15,14 +15,14 @@ def slot_cosine(x: Float[Tensor, "layers kv_heads slots head_dim"]) -> Float[Ten
     return (unit @ unit.mT).mean(dim=(0, 1))
 
 
-def attribution_overlap(weights: Float[Tensor, "layers slots tokens"]) -> Float[Tensor, "slots slots"]:
-    """Weight that two slots put on the same tokens, ``sum_t min(a_i, a_j)``, mean over layers (fp32).
+def attribution_overlap(weights: Float[Tensor, "layers heads slots tokens"]) -> Float[Tensor, "slots slots"]:
+    """Weight that two slots put on the same tokens, ``sum_t min(a_i, a_j)``, mean over layers and heads (fp32).
 
     For rows on the simplex this is one minus their total variation distance: 1 = identical, 0 = disjoint.
     """
     weights = weights.float()
     # One slot against all at a time: memory stays that of the mixture, not slots times as much.
-    rows = [torch.minimum(slot, weights).sum(-1).mean(0) for slot in weights.split(1, dim=1)]
+    rows = [torch.minimum(slot, weights).sum(-1).mean(dim=(0, 1)) for slot in weights.split(1, dim=2)]
     return torch.stack(rows)
 
 
@@ -42,7 +42,7 @@ def effective_rank(x: Float[Tensor, "layers kv_heads slots head_dim"]) -> float:
 def collapse_summary(
     keys: Float[Tensor, "layers kv_heads slots head_dim"],
     values: Float[Tensor, "layers kv_heads slots head_dim"],
-    weights: Float[Tensor, "layers slots tokens"] | None,
+    weights: Float[Tensor, "layers heads slots tokens"] | None,
 ) -> dict[str, float | str | list[list[int]] | None]:
     """Whether the slots of a state differ, in numbers and in words.
 

@@ -21,16 +21,54 @@ from cedkv.optim.schedule import top_k_at
 
 @dataclass(frozen=True)
 class MatchingTarget:
-    """Queries, as they attended once, and the attention outputs they should get from the slots."""
+    """Queries, as they attended once, and the attention outputs they should get from the slots.
+
+    The rows of all heads that share a key/value head stand together.
+
+    own : what attention to its own text alone gives each row.
+    missed : that, less the wanted output.
+    own_own, own_missed, missed_missed : their products, row by row.
+    """
 
     reading: AttentionReading
-    outputs: Float[Tensor, "layers heads rows head_dim"]
+    own: Float[Tensor, "layers kv_heads rows head_dim"]
+    missed: Float[Tensor, "layers kv_heads rows head_dim"]
+    own_own: Float[Tensor, "layers kv_heads rows"]
+    own_missed: Float[Tensor, "layers kv_heads rows"]
+    missed_missed: Float[Tensor, "layers kv_heads rows"]
 
-    def distance(self, lm: LanguageModel, slots: TrainableSlots, top_k: int) -> Float[Tensor, "layers heads"]:
-        """Mean squared distance of the slots' outputs from the wanted ones."""
+    @classmethod
+    def of(
+        cls, reading: AttentionReading, outputs: Float[Tensor, "layers heads rows head_dim"], kv_heads: int
+    ) -> "MatchingTarget":
+        layers, _, _, head_dim = outputs.shape
+        shape = (layers, kv_heads, -1, head_dim)
+        own, missed = reading.own_out.reshape(shape), (reading.own_out - outputs).reshape(shape)
+        products = ((a * b).sum(-1) for a, b in ((own, own), (own, missed), (missed, missed)))
+        return cls(reading, own, missed, *products)
+
+    def distance(self, lm: LanguageModel, slots: TrainableSlots, top_k: int) -> Float[Tensor, "layers kv_heads"]:
+        """Mean squared distance of the slots' outputs from the wanted ones.
+
+        With the shares `p` that a row gives the slots, its output misses the wanted one by
+        `missed + p V - sum(p) own`. Its square is multiplied out, so that nothing of the size of `own` is made anew
+        in every iteration: only products with the few slots are.
+        """
         prefix = slots.prefix(top_k)
-        outputs = self.reading.outputs(self.reading.scores_of(lm, prefix), prefix.values)
-        return (outputs - self.outputs).square().mean(dim=(2, 3))
+        scores = self.reading.scores_of(lm, prefix)
+        shares = torch.cat([scores, self.reading.own_lse[..., None]], dim=-1).softmax(-1)[..., :-1]
+        shares = shares.reshape(*self.own.shape[:3], -1)
+        values = prefix.values.float()
+        total = shares.sum(-1)
+        among_slots = (shares @ (values @ values.mT) * shares).sum(-1)
+        with_values = (shares * (self.missed @ values.mT - total[..., None] * (self.own @ values.mT))).sum(-1)
+        square = (
+            self.missed_missed
+            + total.square() * self.own_own
+            + among_slots
+            + 2 * (with_values - total * self.own_missed)
+        )
+        return square.mean(-1) / self.own.shape[-1]
 
 
 def match_attention(
@@ -48,7 +86,7 @@ def match_attention(
     The error is the squared distance on ON rows plus `off_weight` times that on OFF rows, both in units of what the
     teacher's prefix contributes to ON outputs, mean over layers and heads: 1 is as far as no prefix at all.
     """
-    contribution = (on.outputs - on.reading.own_out).square().mean(dim=(2, 3)).clamp_min(1e-12)
+    contribution = (on.missed_missed.mean(-1) / on.own.shape[-1]).clamp_min(1e-12)
     adam = torch.optim.Adam(slots.parameters, lr=rate)
     errors = []
     for iteration in range(iterations):

@@ -55,6 +55,7 @@ class Training:
     ticks: list[Tick] = field(default_factory=list)
     stopped: str = ""
     best: KVPrefix | None = None
+    best_tick: Tick | None = None
     best_objective: float = float("inf")
     objectives: list[float] = field(default_factory=list)
 
@@ -174,7 +175,7 @@ def _tick(training: Training, step: int) -> Tick:
     objective = tick.train_kl + max(constrained - training.dual.bound, 0.0)
     training.objectives.append(objective)
     if objective < training.best_objective:
-        training.best, training.best_objective = state, objective
+        training.best, training.best_tick, training.best_objective = state, tick, objective
     return tick
 
 

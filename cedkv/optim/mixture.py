@@ -86,7 +86,7 @@ class MixtureSlots:
 
         attention : mean attention of ON queries to each token, per layer and key/value head.
         """
-        anchors = warm.mixture.weights[0].argmax(-1)
+        anchors = warm.mixture.weights[0, 0].argmax(-1)
         share = attention.clamp_min(1e-6).log()
         if settings.scope == "shared":
             share = share.mean(dim=(0, 1), keepdim=True)
@@ -132,12 +132,11 @@ class MixtureSlots:
         values, keys = self.value_weights(top_k), self.key_weights(top_k)
         if len(self.layers) < self.demo_kv.keys.shape[0]:
             values, keys = self._only_trained_layers(values), self._only_trained_layers(keys)
-        mixed = values.mean(1)
         return replace(
             self.template,
             keys=_mix(keys, self.demo_kv.keys),
             values=_mix(values, self.demo_kv.values),
-            mixture=Mixture(mixed.detach(), self.demo_kv.tokens, None if keys is values else keys.mean(1).detach()),
+            mixture=Mixture(values.detach(), self.demo_kv.tokens, keys.detach()),
         )
 
     def _only_trained_layers(self, weights: Tensor) -> Float[Tensor, "layers scope_heads slots tokens"]:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, replace
 
+import torch
+
 from cedkv.errors import CedKVError
 from cedkv.metrics import attribution_overlap, slot_cosine
 from cedkv.state import KVPrefix, Mixture
@@ -39,7 +41,8 @@ def slot_map(prefix: KVPrefix, layer: int | None = None) -> SlotMap:
     if mixture is None:
         raise CedKVError("these slots are free vectors; no demonstration token is behind them")
     count = mixture.weights.shape[0]
-    weights = mixture.weights.float().mean(0) if layer is None else mixture.weights[min(layer, count - 1)].float()
+    per_layer = mixture.weights.float().mean(1)
+    weights = per_layer.mean(0) if layer is None else per_layer[min(layer, count - 1)]
     active = prefix.active.any(0) if layer is None else prefix.active[min(layer, prefix.active.shape[0] - 1)]
     tokens = mixture.tokens
     return SlotMap(tokens.texts, tokens.roles, tokens.demo, weights.tolist(), active.tolist(), count)
@@ -102,6 +105,10 @@ def _without_row(mixture: Mixture | None, slot: int) -> Mixture | None:
     """A slot from elsewhere has no weights on these demonstrations."""
     if mixture is None:
         return None
-    weights = mixture.weights.clone()
-    weights[:, slot] = 0
-    return replace(mixture, weights=weights, key_weights=None)
+    others = torch.arange(mixture.weights.shape[2]) != slot
+    keys = mixture.key_weights
+    return replace(
+        mixture,
+        weights=mixture.weights * others[:, None],
+        key_weights=None if keys is None else keys * others[:, None],
+    )

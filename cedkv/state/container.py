@@ -26,6 +26,7 @@ DTYPES = {
     "BF16": torch.bfloat16,
     "F16": torch.float16,
     "I64": torch.int64,
+    "I32": torch.int32,
     "I8": torch.int8,
     "U8": torch.uint8,
     "BOOL": torch.bool,

@@ -6,6 +6,7 @@ made of them only when all have passed. Nothing is ever unpickled.
 
 import hashlib
 import json
+import math
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +20,6 @@ from cedkv.errors import StateError
 from cedkv.report import library_versions
 from cedkv.state.container import Container, as_bytes, damaged, open_container, write_container
 from cedkv.state.precision import (
-    FLOATS,
     INTEGERS,
     PRECISIONS,
     SCALE_SUFFIX,
@@ -30,12 +30,16 @@ from cedkv.state.precision import (
     stored_layout,
 )
 from cedkv.state.prefix import ROLES, DemoTokens, KVPrefix, Mixture
+from cedkv.state.sparse import to_dense, to_sparse
 
 FORMAT = "cedkv-state"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 _MIXTURE = ("weights", "key_weights")
-# What a rounded row of mixture weights may miss of one.
-_SIMPLEX_TOLERANCE = 1e-2
+_INDEX_SUFFIX = "_index"
+# What the rounding of fp32 may make a row of mixture weights miss of one.
+_SIMPLEX_TOLERANCE = 1e-4
+# A few bytes can ask for a mixture of any size, as it is stored sparse; this many numbers are 1 GiB.
+_MAX_MIXTURE = 2**28
 
 
 class Notes(BaseModel):
@@ -99,9 +103,9 @@ def save_prefix(prefix: KVPrefix, path: str | Path, precision: str | None = None
     check_precision(precision)
     tensors = {**encode("keys", prefix.keys, precision), **encode("values", prefix.values, precision)}
     tensors |= {"positions": prefix.positions, "active": prefix.active}
-    if prefix.mixture:
-        parts = {name: getattr(prefix.mixture, name) for name in _MIXTURE}
-        tensors |= {name: part for name, part in parts.items() if part is not None}
+    for name in _MIXTURE:
+        if prefix.mixture and (weights := getattr(prefix.mixture, name)) is not None:
+            tensors[name + _INDEX_SUFFIX], tensors[name] = to_sparse(weights)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     layers, kv_heads, slots, head_dim = prefix.keys.shape
     header = {
@@ -192,25 +196,37 @@ def _check_layout(container: Container, header: Header) -> None:
         "positions": (torch.int64, (header.slots,)),
         "active": (torch.bool, (header.layers, header.slots)),
     }
-    allowed = set(expected)
-    if header.tokens:
-        allowed |= set(_MIXTURE)
-        expected["weights"] = (torch.float32, (header.layers, header.slots, len(header.tokens)))
     found = container.entries
-    if wrong := (expected.keys() - found.keys()) | (found.keys() - allowed):
+    for name in _MIXTURE:
+        index = name + _INDEX_SUFFIX
+        if header.tokens and (name == "weights" or found.keys() & {name, index}):
+            shape = _mixture_shape(container, header, name)
+            expected |= {name: (torch.float32, shape), index: (torch.int32, shape)}
+    if wrong := expected.keys() ^ found.keys():
         raise damaged(container.path, f"tensors {', '.join(sorted(wrong))} are missing or unexpected")
     if missing := found.keys() - header.checksums.keys():
         raise damaged(container.path, f"header 'checksums' has none for {', '.join(sorted(missing))}")
     for name, entry in sorted(found.items()):
-        dtype, shape = expected[name if name in expected else "weights"]
-        shapes, dtypes = [shape], [dtype]
-        if name in _MIXTURE:
-            # One row may stand for every layer, and the weights keep the precision that training left.
-            shapes, dtypes = [shape, (1, *shape[1:])], list(FLOATS.values())
-        if entry.shape not in shapes or entry.dtype not in dtypes:
-            given = f"{str(entry.dtype).removeprefix('torch.')} of shape {entry.shape}"
-            wanted = f"{str(dtypes[0]).removeprefix('torch.')} of shape {shapes[0]}"
+        if (entry.dtype, entry.shape) != expected[name]:
+            given, wanted = (
+                f"{str(dtype).removeprefix('torch.')} of shape {shape}"
+                for dtype, shape in ((entry.dtype, entry.shape), expected[name])
+            )
             raise damaged(container.path, f"{name!r} is {given}, expected {wanted}")
+
+
+def _mixture_shape(container: Container, header: Header, name: str) -> tuple[int, ...]:
+    """The shape of a mixture as it is stored, taken from the file where the file may choose it."""
+    if name not in container.entries:
+        return ()
+    shape, tokens = container.entries[name].shape, len(header.tokens)
+    chosen = len(shape) == 4 and shape[0] in (1, header.layers) and shape[1] in (1, header.kv_heads)
+    if not chosen or shape[2] != header.slots or shape[3] > tokens:
+        wanted = f"({header.layers} or 1, {header.kv_heads} or 1, {header.slots}, {tokens} or fewer)"
+        raise damaged(container.path, f"{name!r} is of shape {shape}, expected {wanted}")
+    if math.prod(shape[:3]) * tokens > _MAX_MIXTURE:
+        raise damaged(container.path, f"{name!r} would be a mixture of more than {_MAX_MIXTURE} numbers")
+    return shape
 
 
 def _check_contents(path: Path, header: Header, tensors: dict[str, Tensor]) -> None:
@@ -221,15 +237,21 @@ def _check_contents(path: Path, header: Header, tensors: dict[str, Tensor]) -> N
         if name.endswith((*_MIXTURE, SCALE_SUFFIX)) and (tensors[name] < 0).any():
             raise damaged(path, f"{name!r} has numbers below zero")
         if name in _MIXTURE:
-            total = tensors[name].float().sum(-1)
-            if (((total - 1).abs() > _SIMPLEX_TOLERANCE) & (total != 0)).any():
-                raise damaged(path, f"{name!r} has rows that sum neither to one nor, as null slots do, to zero")
+            _check_mixture(path, name, tensors[name], tensors[name + _INDEX_SUFFIX], len(header.tokens))
     if header.dtype in INTEGERS:
         _check_integers(path, header, tensors)
     positions = tensors["positions"]
     # A state of nothing but null slots has its query at 0, and its slots there too.
     if not ((positions >= 0) & (positions < max(header.query_start, 1))).all():
         raise damaged(path, f"'positions' are not all from 0 to before {header.query_start}")
+
+
+def _check_mixture(path: Path, name: str, weights: Tensor, index: Tensor, tokens: int) -> None:
+    total = weights.sum(-1)
+    if (((total - 1).abs() > _SIMPLEX_TOLERANCE) & (total != 0)).any():
+        raise damaged(path, f"{name!r} has rows that sum neither to one nor, as null slots do, to zero")
+    if ((index < 0) | (index >= tokens)).any() or (index.diff(dim=-1) <= 0).any():
+        raise damaged(path, f"{name + _INDEX_SUFFIX!r} has rows that are not tokens from 0 to {tokens - 1}, ascending")
 
 
 def _check_integers(path: Path, header: Header, tensors: dict[str, Tensor]) -> None:
@@ -242,7 +264,14 @@ def _check_integers(path: Path, header: Header, tensors: dict[str, Tensor]) -> N
 
 
 def _build(header: Header, tensors: dict[str, Tensor]) -> KVPrefix:
-    tokens = header.tokens
+    mixture = None
+    if header.tokens:
+        dense = {
+            name: to_dense(tensors[name + _INDEX_SUFFIX], tensors[name], len(header.tokens))
+            for name in _MIXTURE
+            if name in tensors
+        }
+        mixture = Mixture(tokens=header.tokens, **dense)
     return KVPrefix(
         keys=decode("keys", tensors, header.shape, header.dtype),
         values=decode("values", tensors, header.shape, header.dtype),
@@ -250,6 +279,6 @@ def _build(header: Header, tensors: dict[str, Tensor]) -> KVPrefix:
         query_start=header.query_start,
         active=tensors["active"],
         fingerprint=header.fingerprint,
-        mixture=Mixture(tensors["weights"], tokens, tensors.get("key_weights")) if tokens else None,
+        mixture=mixture,
         meta=header.meta.model_dump(exclude_unset=True),
     )

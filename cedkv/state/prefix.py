@@ -56,15 +56,14 @@ class DemoTokens:
 class Mixture:
     """Which demonstration tokens each slot is made of.
 
-    `weights` rows lie on the simplex: non-negative, summing to one over tokens (all zero for a null slot). One
-    layer means that every layer shares the row. `key_weights` are given where keys are mixed otherwise than values,
-    such as keys that stay at anchors. The mixtures of several key/value heads are kept as their mean; `KVPrefix`
-    holds the exact result.
+    `weights` rows lie on the simplex: non-negative, summing to one over tokens (all zero for a null slot). They are
+    those of the values, and of the keys too unless `key_weights` are given, as for keys that stay at anchors. One
+    layer means that every layer shares the rows, one head that every key/value head of a layer does.
     """
 
-    weights: Float[Tensor, "layers slots tokens"]
+    weights: Float[Tensor, "scope_layers scope_heads slots tokens"]
     tokens: DemoTokens
-    key_weights: Float[Tensor, "layers slots tokens"] | None = None
+    key_weights: Float[Tensor, "scope_layers scope_heads slots tokens"] | None = None
 
     def padded(self, missing: int) -> "Mixture":
         """The mixture with `missing` null slots appended: rows of zeros."""
@@ -165,7 +164,7 @@ class DemoKV:
     def as_prefix(self) -> KVPrefix:
         """The whole block as a prefix: the teacher's cache. Every slot is one token, at its own position."""
         layers, count = self.keys.shape[0], self.keys.shape[2]
-        identity = torch.eye(count, device=self.keys.device).expand(1, count, count)
+        identity = torch.eye(count, device=self.keys.device)[None, None]
         return KVPrefix(
             keys=self.keys,
             values=self.values,

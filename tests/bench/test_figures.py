@@ -2,19 +2,21 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from cedkv.bench import FULL, QUICK, iter_bench
 from cedkv.bench.arithmetic import ModelShape
-from cedkv.bench.loading import load_seconds
+from cedkv.bench.loading import load_seconds, ready_times
 from cedkv.bench.machine import gemm_gflops, peak_rss_mb
 from cedkv.cli import main
-from cedkv.cli.bench import extract_table, facts_table, latency_table, steps_table
+from cedkv.cli.bench import extract_table, facts_table, latency_table, sizes_table, steps_table
 from cedkv.config import load_config
-from cedkv.errors import ConfigError, ModelError
-from tests.tiny import HEAD_DIM, KV_HEADS, LAYERS, tiny_lm
+from cedkv.errors import ConfigError, ModelError, StateError
+from cedkv.lm import read_demo_kv
+from tests.tiny import HEAD_DIM, KV_HEADS, LAYERS, text_tokens, tiny_lm
 
 VIEWS = ("teacher_prompt", "teacher_cached", "student")
 SLOT_BYTES = 2 * LAYERS * KV_HEADS * HEAD_DIM * 4
@@ -69,6 +71,26 @@ def test_bytes_are_those_of_the_slots_that_are_injected(figures):
     assert many["state_file_bytes"] > many["student_kv_bytes"]
 
 
+def test_being_ready_is_timed_at_every_number_of_demonstrations(figures):
+    assert [(row["demos"], row["tokens"]) for row in figures["growth"]] == [
+        (row["demos"], row["tokens"]) for row in figures["ttft_ms"]
+    ]
+    for row in figures["growth"]:
+        assert 0 < row["state_load_ms"] < 1000
+        assert 0 < row["demo_prefill_ms"] < 1000
+
+
+def test_the_file_that_is_timed_is_the_students():
+    lm = tiny_lm("llama")
+    tokens = text_tokens(lm)
+    student = read_demo_kv(lm, tokens).as_prefix()
+    ready = ready_times(lm, tokens, student, repeats=1)
+    assert ready.keys() == {"state_file_bytes", "state_load_ms", "demo_prefill_ms"}
+    assert student.nbytes < ready["state_file_bytes"] < student.nbytes + 10_000
+    with pytest.raises(StateError, match="fingerprint"):
+        ready_times(lm, tokens, replace(student, fingerprint="another"), repeats=1)
+
+
 def test_memory_only_grows(figures):
     after = list(figures["peak_rss_mb_after"].values())
     assert 0 < after[0] <= after[1] <= after[2] <= figures["peak_rss_mb"] <= peak_rss_mb()
@@ -100,7 +122,10 @@ def test_the_command_shows_every_row(figures):
     steps, extractions = steps_table(figures), extract_table(figures)
     assert [len(shown.splitlines()) for shown in (steps, extractions)] == [3, 4]
     assert f"{figures['step'][0]['utilisation']:.0%} of" in steps
-    assert len(latency_table(figures).splitlines()) == 3
+    assert len(latency_table(figures).splitlines()) == len(sizes_table(figures).splitlines()) == 3
+    for row, line in zip(figures["growth"], sizes_table(figures).splitlines()[1:], strict=True):
+        assert line.split()[:2] == [str(row["demos"]), str(row["tokens"])]
+        assert line.split()[-2:] == [f"{row['state_load_ms']:.1f}", f"{row['demo_prefill_ms']:.1f}"]
     assert f"{figures['peak_rss_mb']:.0f} MiB" in facts_table(figures)
 
 

@@ -93,7 +93,7 @@ def test_inspect_shows_slots_tokens_and_settings_without_a_model(cli, state, no_
     for fact in ('"select"', '"past"', '"llama"', "8, 8 of them switched on", "0-7, then the query at 8", "float32"):
         assert fact in outcome.out
     tokens = prefix.mixture.tokens
-    for slot, token in enumerate(prefix.mixture.weights[0].argmax(-1).tolist()):
+    for slot, token in enumerate(prefix.mixture.weights[0, 0].argmax(-1).tolist()):
         line = next(line for line in outcome.out.splitlines() if line.split()[:3] == [str(slot), str(slot), "4"])
         assert f"1.00 {quoted(tokens.texts[token])} {tokens.roles[token]} demo {tokens.demo[token]}" in line
     assert "episode.demos_file" in outcome.out
@@ -102,8 +102,8 @@ def test_inspect_shows_slots_tokens_and_settings_without_a_model(cli, state, no_
 def test_inspect_shows_mixtures_null_slots_and_unconstrained_slots(cli, state, no_model):
     prefix = KVPrefix.load(state)
     weights = prefix.mixture.weights.clone()
-    weights[:, 0], weights[:, 1] = 0, 0
-    weights[:, 1, 3], weights[:, 1, 5] = 0.75, 0.25
+    weights[..., :2, :] = 0
+    weights[..., 1, 3], weights[..., 1, 5] = 0.75, 0.25
     mixed = replace(prefix, mixture=replace(prefix.mixture, weights=weights))
     mixed.with_active(torch.arange(8).ne(0).expand_as(prefix.active)).save(state)
     lines = cli("inspect", state).out.splitlines()

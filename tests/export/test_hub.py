@@ -5,8 +5,11 @@ from dataclasses import replace
 import pytest
 import yaml
 
+from cedkv.config import load_config
+from cedkv.episodes import episode_from_config
 from cedkv.errors import OutputError, StateError
 from cedkv.lm import log_probs
+from cedkv.methods import extract
 from cedkv.state.hub import card, load_folder, push, save_folder
 from tests.export.test_plain_transformers import state_of
 from tests.tiny import QUERY_TEXTS, tiny_lm
@@ -38,6 +41,18 @@ def test_the_card_says_what_the_state_is():
     assert "cedkv" in front["tags"]
     for fact in ("`past`", "`ced`", "0.0312", tiny_lm("llama").fingerprint, "8 (4 layers, 2 key/value heads, 16"):
         assert fact in text
+
+
+def test_the_card_beside_an_extracted_state_shows_the_metrics_in_its_file(tmp_path):
+    lm = tiny_lm("llama")
+    config = load_config(None, ["episode.task=capitalize", "episode.demos=4", "episode.on_train=4"])
+    state = extract(lm, episode_from_config(lm, config), "select", 6, config).prefix
+    folder = save_folder(state, tmp_path / "shared", "int8")
+    metrics = load_folder(folder, lm.fingerprint).meta["metrics"]
+    assert metrics == state.meta["metrics"] and metrics.keys() == {"train_kl", "train_agreement"}
+    rows = (folder / "README.md").read_text(encoding="utf-8").splitlines()
+    for name, value in metrics.items():
+        assert f"| {name.replace('_', ' ')} | `{value:.4g}` |" in rows
 
 
 def test_a_card_of_anything_stays_a_table():

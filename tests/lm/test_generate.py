@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from cedkv.lm import LanguageModel, generate, load_model, log_probs, read_demo_kv, stream_tokens
+from cedkv.lm.forward import PACK_TOKENS
 from tests.tiny import QUERY_TEXTS, plain_model, text_tokens, tiny_lm, tiny_path
 
 NEW_TOKENS = 12
@@ -112,7 +113,7 @@ def test_packs_of_one_call_draw_independently():
     """The broken variant: a generator seeded anew for every pack makes each pack repeat the first one's draws."""
     lm = tiny_lm("llama")
     query = lm.encode(QUERY_TEXTS[2])
-    per_pack = 512 // len(query)
+    per_pack = PACK_TOKENS // len(query)
     texts = generate(lm, [query] * (2 * per_pack), max_new_tokens=4, temperature=1.0, seed=0)
     assert len(set(texts[:per_pack])) > per_pack // 2
     assert texts[:per_pack] != texts[per_pack:]

@@ -221,8 +221,8 @@ def test_random_trials_are_repeatable_and_differ():
     bench = bench_of(select_yaml(mode="causal_drop_span"))
     trials = [random_trial(bench, 6, trial) for trial in range(5)]
     again = [random_trial(bench, 6, trial) for trial in range(5)]
-    rows = [trial.mixture.weights.argmax(-1)[0].tolist() for trial in trials]
-    assert rows == [trial.mixture.weights.argmax(-1)[0].tolist() for trial in again]
+    rows = [trial.mixture.weights.argmax(-1)[0, 0].tolist() for trial in trials]
+    assert rows == [trial.mixture.weights.argmax(-1)[0, 0].tolist() for trial in again]
     assert len({str(row) for row in rows}) > 1
     assert all(trial.slots == 6 for trial in trials)
 
@@ -313,7 +313,7 @@ def test_copied_slots_are_the_demonstrations_own(positioning):
     tokens, prefix, count = extraction.artifacts["selection"]["tokens"], extraction.prefix, len(bench.episode.tokens)
     assert torch.equal(prefix.keys, bench.demo_kv.keys[:, :, tokens])
     assert torch.equal(prefix.values, bench.demo_kv.values[:, :, tokens])
-    assert prefix.mixture.weights.argmax(-1)[0].tolist() == tokens
+    assert prefix.mixture.weights.argmax(-1)[0, 0].tolist() == tokens
     assert prefix.query_start == (len(tokens) if positioning == "compact" else count)
     assert prefix.positions.tolist() == list(range(prefix.query_start - len(tokens), prefix.query_start))
 

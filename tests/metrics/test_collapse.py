@@ -53,13 +53,22 @@ def test_slot_cosine_of_a_zero_slot_is_zero():
 
 def test_attribution_overlap_by_hand():
     weights = torch.tensor([[[0.5, 0.5, 0.0], [0.25, 0.25, 0.5]], [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]])
-    # layer 0 shares 0.25 + 0.25, layer 1 nothing
-    torch.testing.assert_close(attribution_overlap(weights), torch.tensor([[1.0, 0.25], [0.25, 1.0]]))
+    # One shares 0.25 + 0.25, the other nothing, be they two layers or two heads of one.
+    expected = torch.tensor([[1.0, 0.25], [0.25, 1.0]])
+    torch.testing.assert_close(attribution_overlap(weights[:, None]), expected)
+    torch.testing.assert_close(attribution_overlap(weights[None]), expected)
+
+
+def test_attribution_overlap_is_of_each_head_and_not_of_their_mean():
+    """Two slots that swap two tokens between two heads have the same mean and no token in common anywhere."""
+    weights = torch.tensor([[[[1.0, 0.0], [0.0, 1.0]], [[0.0, 1.0], [1.0, 0.0]]]])
+    assert torch.equal(*weights.mean(1)[0])
+    assert attribution_overlap(weights).tolist() == [[1.0, 0.0], [0.0, 1.0]]
 
 
 def test_attribution_overlap_is_one_minus_total_variation():
-    weights = torch.randn(4, 6, 20, generator=torch.Generator().manual_seed(1)).softmax(-1)
-    total_variation = torch.cdist(weights, weights, p=1).mean(0) / 2
+    weights = torch.randn(4, 3, 6, 20, generator=torch.Generator().manual_seed(1)).softmax(-1)
+    total_variation = torch.cdist(weights, weights, p=1).mean(dim=(0, 1)) / 2
     torch.testing.assert_close(attribution_overlap(weights), 1 - total_variation)
 
 
@@ -91,7 +100,7 @@ def test_effective_rank_agrees_with_numpy_on_the_slot_matrix():
 def test_summary_numbers_by_hand():
     keys = slots_of([1.0, 0.0], [0.0, 1.0], [0.0, -1.0])
     values = slots_of([1.0, 0.0], [2.0, 0.0], [0.0, 1.0])
-    weights = torch.tensor([[[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]]])
+    weights = torch.tensor([[[[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]]]])
     summary = collapse_summary(keys, values, weights)
     assert summary == {
         "key_cosine_max": 0.0,
@@ -116,7 +125,7 @@ def test_summary_ignores_the_diagonal():
 
 def test_slots_of_equal_value_but_other_tokens_are_no_near_copies():
     values = with_copies(random_slots(8), (3, 5))
-    disjoint = torch.eye(8)[None]
+    disjoint = torch.eye(8)[None, None]
     assert collapse_summary(values, values, None)["near_copies"] == [[2, 4]]
     assert collapse_summary(values, values, disjoint)["near_copies"] == []
     assert collapse_summary(values, values, disjoint)["verdict"] == "all 8 slots differ"
@@ -125,13 +134,13 @@ def test_slots_of_equal_value_but_other_tokens_are_no_near_copies():
 @pytest.mark.parametrize(("shared", "near_copies"), [(0.75, []), (0.85, [[0, 1]])])
 def test_near_copies_share_more_than_four_fifths_of_their_weight(shared, near_copies):
     x = with_copies(random_slots(2), (1, 2))
-    weights = torch.tensor([[[1.0, 0.0], [shared, 1 - shared]]])
+    weights = torch.tensor([[[[1.0, 0.0], [shared, 1 - shared]]]])
     assert collapse_summary(x, x, weights)["near_copies"] == near_copies
 
 
 def test_slots_of_equal_tokens_but_other_values_are_no_near_copies():
     x = random_slots(3)
-    assert collapse_summary(x, x, torch.full((1, 3, 4), 0.25))["near_copies"] == []
+    assert collapse_summary(x, x, torch.full((1, 1, 3, 4), 0.25))["near_copies"] == []
 
 
 def test_equal_keys_alone_make_no_near_copies():
@@ -171,7 +180,7 @@ def test_two_equal_slots_are_named():
 
 
 def test_a_single_slot_has_nothing_to_collapse_onto():
-    summary = collapse_summary(random_slots(1), random_slots(1), torch.ones(3, 1, 1))
+    summary = collapse_summary(random_slots(1), random_slots(1), torch.ones(3, 2, 1, 1))
     names = ("key_cosine", "value_cosine", "overlap")
     assert [summary[f"{name}_{part}"] for name in names for part in ("max", "mean")] == [0.0] * 6
     assert summary["effective_rank_values"] == pytest.approx(1.0)

@@ -24,10 +24,20 @@ class Copies:
 def test_the_teachers_own_tokens_match_it_exactly():
     bench = bench_with()
     reading = bench.teacher_reading
-    target = MatchingTarget(reading, reading.outputs(reading.prefix_scores, bench.teacher.values))
-    assert target.distance(bench.lm, Copies(bench.teacher), 1).max() < 1e-9
+    target = MatchingTarget.of(reading, reading.outputs(reading.prefix_scores, bench.teacher.values), bench.lm.kv_heads)
+    assert target.distance(bench.lm, Copies(bench.teacher), 1).abs().max() < 1e-6
     half = bench.teacher.without(list(range(bench.teacher.slots // 2)))
     assert target.distance(bench.lm, Copies(half), 1).min() > 1e-5
+
+
+def test_the_distance_is_that_of_the_outputs():
+    bench = bench_with()
+    reading, prefix = bench.teacher_reading, detached(mixture_slots(bench, SLOTS).prefix(8))
+    wanted = reading.outputs(reading.prefix_scores, bench.teacher.values)
+    given = reading.outputs(reading.scores_of(bench.lm, prefix), prefix.values)
+    by_hand = (given - wanted).square().mean(dim=(2, 3)).view(prefix.values.shape[0], bench.lm.kv_heads, -1).mean(-1)
+    target = MatchingTarget.of(reading, wanted, bench.lm.kv_heads)
+    torch.testing.assert_close(target.distance(bench.lm, Copies(prefix), 8), by_hand, rtol=1e-3, atol=1e-8)
 
 
 def test_it_lowers_its_error():

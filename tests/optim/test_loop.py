@@ -9,10 +9,10 @@ from torch.testing import assert_close
 
 from cedkv.events import StepTrace, Tick, Warned
 from cedkv.lm import log_probs
-from cedkv.methods import METHODS
+from cedkv.methods import METHODS, run_method
 from cedkv.metrics import cvar, kl, tail_stats
 from cedkv.optim.loop import Training, batch_losses, detached, run_training, take_step
-from tests.optim.trainings import bench_with, ced, events_of, train, training_of
+from tests.optim.trainings import SLOTS, bench_with, ced, events_of, train, training_of
 
 
 def mean_on_kl(training: Training, prefix) -> float:
@@ -250,3 +250,13 @@ def test_lambda_rises_while_the_constraint_is_violated_and_weighs_the_off_term()
     raised = training.dual.trace[0]["lambda_off"]
     assert raised > 0.5
     assert [step.lambda_off for step in training.trace[4:]] == [raised] * 4
+
+
+def test_a_state_leaves_with_what_was_measured_of_it():
+    bench = bench_with()
+    events = list(run_method("ced", bench, SLOTS))
+    extraction, ticks = events[-1].result, events_of(events, Tick)
+    kept = next(tick for tick in ticks if tick.step == extraction.training["best_step"])
+    metrics = extraction.prefix.meta["metrics"]
+    assert metrics["off_p99"] == kept.stress_p99
+    assert metrics["train_kl"] == pytest.approx(kept.train_kl, rel=1e-4)

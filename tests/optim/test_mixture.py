@@ -44,9 +44,9 @@ def test_a_warm_start_is_mostly_its_anchors():
     bench = bench_with()
     slots, warm = mixture_slots(bench, SLOTS), warm_prefix(bench, SLOTS)
     weights = slots.prefix(4).mixture.weights
-    assert torch.equal(weights.argmax(-1), slots.anchors.expand(LAYERS, -1))
+    assert torch.equal(weights.argmax(-1), slots.anchors.expand(LAYERS, 1, -1))
     assert weights.amax(-1).min() > 0.5
-    assert torch.equal(warm.mixture.weights[0].argmax(-1), slots.anchors)
+    assert torch.equal(warm.mixture.weights[0, 0].argmax(-1), slots.anchors)
     assert torch.equal(slots.prefix(1).values, warm.values)
 
 
@@ -79,12 +79,14 @@ def test_every_slot_is_a_sparse_convex_mixture_of_the_demonstrations_values(sett
     prefix, bench = extraction.prefix, bench_with(setting)
     weights = prefix.mixture.weights
     assert (weights >= 0).all()
-    assert_close(weights.sum(-1), torch.ones(weights.shape[:2]))
-    most = 3 * (KV_HEADS if "per_head" in setting else 1)
-    assert (weights > 0).sum(-1).max() <= most
-    if "per_head" not in setting:
-        by_hand = torch.einsum("lst,lhtd->lhsd", weights.expand(LAYERS, -1, -1), bench.demo_kv.values)
-        assert_close(prefix.values, by_hand, atol=1e-5, rtol=1e-5)
+    assert_close(weights.sum(-1), torch.ones(weights.shape[:3]))
+    assert (weights > 0).sum(-1).max() <= 3
+    for slots, rows, vectors in (
+        (prefix.values, weights, bench.demo_kv.values),
+        (prefix.keys, prefix.mixture.key_weights, bench.demo_kv.keys),
+    ):
+        by_hand = torch.einsum("lhst,lhtd->lhsd", rows.expand(LAYERS, KV_HEADS, -1, -1), vectors)
+        assert_close(slots, by_hand, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("mix_mode", ["v_only", "kv"])
@@ -95,7 +97,7 @@ def test_per_head_mixtures_are_convex_in_every_head(mix_mode):
     assert_close(weights.sum(-1), torch.ones(LAYERS, KV_HEADS, SLOTS))
     by_hand = torch.einsum("lhst,lhtd->lhsd", weights, slots.demo_kv.values)
     assert_close(prefix.values, by_hand, atol=1e-5, rtol=1e-5)
-    assert_close(prefix.mixture.weights, weights.mean(1))
+    assert torch.equal(prefix.mixture.weights, weights)
 
 
 def test_top_k_is_in_force_in_the_real_forward():
@@ -114,9 +116,9 @@ def test_top_k_is_in_force_in_the_real_forward():
 def test_shared_uses_the_same_row_in_every_layer():
     extraction, bench = ced("phase3.mixture.scope=shared"), bench_with()
     weights = extraction.prefix.mixture.weights
-    assert weights.shape[0] == 1
+    assert weights.shape[:2] == (1, 1)
     for layer in range(LAYERS):
-        by_hand = torch.einsum("st,htd->hsd", weights[0], bench.demo_kv.values[layer])
+        by_hand = torch.einsum("st,htd->hsd", weights[0, 0], bench.demo_kv.values[layer])
         assert_close(extraction.prefix.values[layer], by_hand, atol=1e-5, rtol=1e-5)
 
 
@@ -128,16 +130,16 @@ def test_per_layer_learns_rows_of_its_own():
 
 def test_with_v_only_the_keys_stay_bitwise_those_of_the_anchors():
     extraction, bench = ced("phase3.mixture.mix_mode=v_only"), bench_with()
-    anchors = warm_prefix(bench, SLOTS).mixture.weights[0].argmax(-1)
+    anchors = warm_prefix(bench, SLOTS).mixture.weights[0, 0].argmax(-1)
     assert torch.equal(extraction.prefix.keys, bench.demo_kv.keys[:, :, anchors])
     assert not torch.equal(extraction.prefix.values, bench.demo_kv.values[:, :, anchors])
 
 
 def test_with_kv_the_keys_are_mixed_before_rotation():
     extraction, bench = ced("phase3.mixture.mix_mode=kv"), bench_with()
-    by_hand = torch.einsum("lst,lhtd->lhsd", extraction.prefix.mixture.key_weights, bench.demo_kv.keys)
+    by_hand = torch.einsum("lhst,lhtd->lhsd", extraction.prefix.mixture.key_weights, bench.demo_kv.keys)
     assert_close(extraction.prefix.keys, by_hand, atol=1e-5, rtol=1e-5)
-    anchors = warm_prefix(bench, SLOTS).mixture.weights[0].argmax(-1)
+    anchors = warm_prefix(bench, SLOTS).mixture.weights[0, 0].argmax(-1)
     assert not torch.equal(extraction.prefix.keys, bench.demo_kv.keys[:, :, anchors])
 
 
@@ -193,12 +195,12 @@ def test_a_small_factor_keeps_output_tokens_out_of_the_top_k():
 
 def test_layers_out_of_the_mixture_scope_keep_their_anchors():
     extraction, bench = ced("phase3.layer_scope.mixture=[1, -1]"), bench_with()
-    anchors = warm_prefix(bench, SLOTS).mixture.weights[0].argmax(-1)
+    anchors = warm_prefix(bench, SLOTS).mixture.weights[0, 0].argmax(-1)
     copied = bench.demo_kv.values[:, :, anchors]
     for layer in range(LAYERS):
         assert torch.equal(extraction.prefix.values[layer], copied[layer]) is (layer in (0, 2))
     one_hot = extraction.prefix.mixture.weights[[0, 2]]
-    assert torch.equal(one_hot.argmax(-1), anchors.expand(2, -1))
+    assert torch.equal(one_hot.argmax(-1), anchors.expand(2, 1, -1))
     assert one_hot.amax(-1).eq(1).all()
 
 

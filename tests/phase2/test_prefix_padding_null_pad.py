@@ -38,8 +38,8 @@ def test_null_slots_are_switched_off_in_every_layer_and_made_of_no_token(selecte
     padded, _, _ = selected("null_pad")
     assert padded.active[:, :CHOSEN].all()
     assert not padded.active[:, CHOSEN:].any()
-    assert padded.mixture.weights[:, :CHOSEN].sum(-1).eq(1).all()
-    assert padded.mixture.weights[:, CHOSEN:].eq(0).all()
+    assert padded.mixture.weights[:, :, :CHOSEN].sum(-1).eq(1).all()
+    assert padded.mixture.weights[:, :, CHOSEN:].eq(0).all()
 
 
 def test_null_slots_change_no_answer(selected):

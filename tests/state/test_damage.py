@@ -85,7 +85,7 @@ def move_a_tensor(whole: bytes, draw: random.Random) -> bytes:
     wrong = {
         "data_offsets": [[0, 8], [-8, 0], [8, 0], [0], "all", [0, 2**70], None],
         "shape": [[2**62], [-1, 4], [], ["4"], [1.0], None, 3, [2, 2**40]],
-        "dtype": ["F64", "I64", "pickle", None, []],
+        "dtype": ["F64", "I64", "I32", "pickle", None, []],
     }
     field = draw.choice(sorted(wrong))
     entry[field] = draw.choice([value for value in wrong[field] if value != entry[field]])
@@ -108,9 +108,9 @@ OTHERS: list[bytes] = []
 @pytest.fixture
 def originals(tmp_path) -> list[bytes]:
     """States of every kind of precision and mixture, as bytes."""
-    kinds = [("fp32", True), ("bf16", True), ("int8", False), ("int4", True)]
+    kinds = [("fp32", {}), ("bf16", {"key_weights": True}), ("int8", {"mixture": False}), ("int4", {})]
     for number, (precision, mixture) in enumerate(kinds):
-        make(mixture=mixture).save(tmp_path / f"{number}.safetensors", precision)
+        make(**mixture).save(tmp_path / f"{number}.safetensors", precision)
     OTHERS[:] = [(tmp_path / f"{number}.safetensors").read_bytes() for number in range(len(kinds))]
     return list(OTHERS)
 

@@ -10,10 +10,11 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from cedkv.errors import CedKVError, OutputError, StateError
+from cedkv.optim.mixture import sparse_softmax
 from cedkv.state import DemoTokens, KVPrefix, Mixture
 from cedkv.state.container import as_bytes, write_container
 
-LAYERS, HEADS, SLOTS, DIM = 3, 2, 4, 8
+LAYERS, HEADS, SLOTS, DIM, KEPT = 3, 2, 4, 8, 3
 TOKENS = DemoTokens(
     ids=(0, 5, 6, 7, 8),
     texts=("<bos>", "lift", " →", '"é\n', "�"),
@@ -24,7 +25,7 @@ TOKENS = DemoTokens(
 
 def make(dtype: torch.dtype = torch.float32, mixture: bool = True, key_weights: bool = False) -> KVPrefix:
     draw = torch.Generator().manual_seed(0)
-    weights = torch.rand(LAYERS, SLOTS, len(TOKENS), generator=draw).softmax(-1)
+    weights = sparse_softmax(torch.rand(LAYERS, HEADS, SLOTS, len(TOKENS), generator=draw), KEPT)
     return KVPrefix(
         keys=torch.randn(LAYERS, HEADS, SLOTS, DIM, generator=draw).to(dtype),
         values=torch.randn(LAYERS, HEADS, SLOTS, DIM, generator=draw).to(dtype),
@@ -32,9 +33,17 @@ def make(dtype: torch.dtype = torch.float32, mixture: bool = True, key_weights: 
         query_start=9,
         active=torch.rand(LAYERS, SLOTS, generator=draw) > 0.3,
         fingerprint="print",
-        mixture=Mixture(weights, TOKENS, weights.flip(1) if key_weights else None) if mixture else None,
+        mixture=Mixture(weights, TOKENS, weights.flip(2) if key_weights else None) if mixture else None,
         meta={"method": "ced", "nested": {"é": [1, 2.5, None, True]}},
     )
+
+
+MIXTURE = (LAYERS, HEADS, SLOTS, KEPT)
+
+
+def rows_of(*tokens: int) -> torch.Tensor:
+    """The same tokens in every slot, head and layer."""
+    return torch.tensor(tokens, dtype=torch.int32).expand(LAYERS, HEADS, SLOTS, -1)
 
 
 @pytest.fixture
@@ -97,13 +106,50 @@ def test_what_is_read_is_what_was_written(path, dtype, mixture):
 def test_tensors_that_share_memory_or_gradients_are_written_as_they_look(path):
     """Views, expanded rows and trained leaves come out of methods; a file knows only numbers."""
     keys = make().keys.transpose(0, 1).contiguous().transpose(0, 1).requires_grad_()
-    shared = torch.eye(len(TOKENS))[None, :SLOTS].expand(LAYERS, SLOTS, len(TOKENS))
+    shared = torch.eye(len(TOKENS))[:SLOTS].expand(LAYERS, HEADS, SLOTS, len(TOKENS))
     written = replace(make(), keys=keys, values=keys, mixture=Mixture(shared, TOKENS, shared))
     written.save(path)
     read = KVPrefix.load(path)
     assert torch.equal(read.keys, keys)
     assert torch.equal(read.values, keys)
     assert torch.equal(read.mixture.key_weights, shared)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (LAYERS, 1), (1, HEADS), (LAYERS, HEADS)], ids=str)
+def test_mixtures_shared_by_layers_and_heads_stay_so(path, shape):
+    written = replace(make(), mixture=Mixture(torch.eye(len(TOKENS))[:SLOTS].expand(*shape, -1, -1), TOKENS))
+    written.save(path)
+    assert torch.equal(KVPrefix.load(path).mixture.weights, written.mixture.weights)
+
+
+def test_a_mixture_is_stored_by_the_tokens_that_have_weight(path):
+    """The fullest row has two tokens; a row of one is filled up with token 0, a null slot with the first two."""
+    weights = torch.zeros(1, 1, SLOTS, len(TOKENS))
+    weights[0, 0, 0, [1, 4]] = torch.tensor([0.25, 0.75])
+    weights[0, 0, 1, 3] = 1
+    weights[0, 0, 2, 0] = 1
+    replace(make(), mixture=Mixture(weights, TOKENS)).save(path)
+    with safe_open(path, framework="pt") as file:
+        stored, index = file.get_tensor("weights"), file.get_tensor("weights_index")
+    assert index.tolist() == [[[[1, 4], [0, 3], [0, 1], [0, 1]]]]
+    assert stored.tolist() == [[[[0.25, 0.75], [0, 1], [1, 0], [0, 0]]]]
+    assert (index.dtype, stored.dtype) == (torch.int32, torch.float32)
+    assert torch.equal(KVPrefix.load(path).mixture.weights, weights)
+
+
+def test_a_mixture_of_null_slots_alone_is_stored_by_none(path):
+    written = replace(make(), mixture=Mixture(torch.zeros(1, 1, SLOTS, len(TOKENS)), TOKENS))
+    written.save(path)
+    assert torch.equal(KVPrefix.load(path).mixture.weights, written.mixture.weights)
+
+
+def test_a_few_bytes_cannot_ask_for_a_mixture_of_any_size(path, monkeypatch):
+    make().save(path)
+    numbers = LAYERS * HEADS * SLOTS * len(TOKENS)
+    monkeypatch.setattr("cedkv.state.file._MAX_MIXTURE", numbers)
+    KVPrefix.load(path)
+    monkeypatch.setattr("cedkv.state.file._MAX_MIXTURE", numbers - 1)
+    assert f"'weights' would be a mixture of more than {numbers - 1} numbers" in refusal(path)
 
 
 def test_saving_makes_the_folder_and_replaces_an_older_state(tmp_path):
@@ -158,7 +204,7 @@ def test_file_cut_anywhere_is_refused(saved):
 
 def test_another_format_version_is_refused(saved):
     forge(saved, {"format_version": 99})
-    assert "'format_version' is 99, this version reads 2" in refusal(saved)
+    assert "'format_version' is 99, this version reads 3" in refusal(saved)
 
 
 @pytest.mark.parametrize(
@@ -226,14 +272,25 @@ def test_header_with_a_checksum_that_fits_is_still_checked(saved, header):
         {"positions": torch.arange(SLOTS + 1)},
         {"active": torch.ones(LAYERS + 1, SLOTS, dtype=torch.bool)},
         {"active": torch.full((LAYERS, SLOTS), 0.5)},
-        {"weights": torch.zeros(LAYERS, SLOTS, 2)},
-        {"weights": torch.zeros(LAYERS + 1, SLOTS, len(TOKENS))},
-        {"weights": torch.zeros(SLOTS, len(TOKENS))},
-        {"weights": torch.full((LAYERS, SLOTS, len(TOKENS)), float("nan"))},
-        {"weights": torch.full((LAYERS, SLOTS, len(TOKENS)), 1)},
-        {"weights": torch.full((LAYERS, SLOTS, len(TOKENS)), 0.5)},
-        {"weights": -torch.ones(LAYERS, SLOTS, len(TOKENS))},
-        {"key_weights": torch.zeros(LAYERS, SLOTS, 2)},
+        {"weights": torch.zeros(LAYERS, HEADS, SLOTS, KEPT - 1)},
+        {"weights": torch.zeros(SLOTS, KEPT)},
+        {"weights": torch.full(MIXTURE, float("nan"))},
+        {"weights": torch.full(MIXTURE, 1)},
+        {"weights": torch.full(MIXTURE, 1 / KEPT, dtype=torch.bfloat16)},
+        {"weights": torch.full(MIXTURE, 0.5)},
+        {"weights": torch.tensor([2.0, -1.0, 0.0]).expand(MIXTURE)},
+        {"weights_index": torch.zeros(MIXTURE, dtype=torch.int64)},
+        {"weights_index": rows_of(0, 1)},
+        {"weights_index": rows_of(0, 1, len(TOKENS))},
+        {"weights_index": rows_of(-1, 1, 2)},
+        {"weights_index": rows_of(0, 2, 2)},
+        {"weights_index": rows_of(2, 1, 0)},
+        {"weights": torch.zeros(LAYERS + 1, HEADS, SLOTS, 1), "weights_index": rows_of(0)[[0, 0, 1, 2]]},
+        {"weights": torch.zeros(LAYERS, HEADS + 1, SLOTS, 1), "weights_index": rows_of(0)[:, [0, 0, 1]]},
+        {"weights": torch.zeros(*MIXTURE[:3], 6), "weights_index": rows_of(*range(6))},
+        {"key_weights": torch.zeros(MIXTURE)},
+        {"key_weights_index": rows_of(0, 1, 2)},
+        {"key_weights": torch.zeros(MIXTURE), "key_weights_index": rows_of(0, 2, 1)},
         {"extra": torch.zeros(1)},
     ],
     ids=lambda tensors: " ".join(f"{name} {tuple(t.shape)} {t.flatten()[0]}" for name, t in tensors.items()),
@@ -243,7 +300,7 @@ def test_tensors_with_a_checksum_that_fits_are_still_checked(saved, tensors):
     refusal(saved)
 
 
-@pytest.mark.parametrize("name", ["keys", "values", "positions", "active", "weights"])
+@pytest.mark.parametrize("name", ["keys", "values", "positions", "active", "weights", "weights_index"])
 def test_a_missing_tensor_is_named(saved, name):
     forge(saved, drop=(name,))
     assert name in refusal(saved)

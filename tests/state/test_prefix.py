@@ -62,7 +62,7 @@ def test_whole_block_as_prefix_is_one_slot_per_token(prefix, demo_kv):
     assert (prefix.slots, prefix.query_start, prefix.fingerprint) == (6, 6, "print")
     assert prefix.active.shape == (LAYERS, 6)
     assert prefix.active.all()
-    assert torch.equal(prefix.mixture.weights, torch.eye(6)[None])
+    assert torch.equal(prefix.mixture.weights, torch.eye(6)[None, None])
     assert prefix.mixture.tokens is TOKENS
 
 
@@ -117,8 +117,8 @@ def test_padding_appends_masked_slots(prefix):
     assert torch.equal(padded.keys[:, :, :6], prefix.keys)
     assert torch.equal(padded.values[:, :, :6], prefix.values)
     assert padded.keys[:, :, 6:].abs().max() == padded.values[:, :, 6:].abs().max() == 0
-    assert padded.mixture.weights.shape == (1, 8, 6)
-    assert padded.mixture.weights.sum(-1).tolist() == [[1.0] * 6 + [0.0] * 2]
+    assert padded.mixture.weights.shape == (1, 1, 8, 6)
+    assert padded.mixture.weights.sum(-1).tolist() == [[[1.0] * 6 + [0.0] * 2]]
 
 
 def test_padding_to_no_more_than_there_is_changes_nothing(prefix):
@@ -131,8 +131,10 @@ def test_padding_without_a_mixture(prefix):
 
 
 def test_padding_covers_key_weights(prefix):
-    mixture = Mixture(torch.eye(6)[None], TOKENS, key_weights=torch.eye(6)[None].flip(1))
+    eye = torch.eye(6)[None, None]
+    mixture = Mixture(eye.expand(LAYERS, HEADS, -1, -1), TOKENS, key_weights=eye.flip(2))
     padded = pad_with_null_slots(replace(prefix, mixture=mixture), 9).mixture
-    assert padded.key_weights.shape == padded.weights.shape == (1, 9, 6)
-    assert torch.equal(padded.key_weights[:, :6], mixture.key_weights)
-    assert padded.key_weights[:, 6:].abs().max() == 0
+    assert padded.weights.shape == (LAYERS, HEADS, 9, 6)
+    assert padded.key_weights.shape == (1, 1, 9, 6)
+    assert torch.equal(padded.key_weights[:, :, :6], mixture.key_weights)
+    assert padded.key_weights[:, :, 6:].abs().max() == 0
