@@ -3,12 +3,17 @@
 import os
 from pathlib import Path
 
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
+from components.quick_gradio import without_stubs
 
-import gradio as gr  # noqa: E402
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
+# Threads that spin while they wait make a busy machine several times slower; torch's OpenMP reads this at import.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+with without_stubs():
+    import gradio as gr
 
 from cedkv.config import load_config  # noqa: E402
 from cedkv.session.limits import Limits, limits_from_environment  # noqa: E402
+from cedkv.session.store import SessionStore  # noqa: E402
 from components.api import add_endpoints  # noqa: E402
 from components.desk import Desk  # noqa: E402
 from components.example import example_runs  # noqa: E402
@@ -21,13 +26,13 @@ from components.wiring import wire  # noqa: E402
 def build(limits: Limits, root: Path) -> tuple[gr.Blocks, Desk]:
     """The page and the engine behind it, not yet started."""
     config = load_config(CONFIGS / "smoke.yaml")
-    desk = Desk(limits, root, example_runs(root))
-    page = build_page(limits, config)
-    with page.blocks:
-        add_endpoints(desk)  # first, so that their names are free
+    desk = Desk(limits, SessionStore(root, limits, example_runs(root)))
+    with gr.Blocks(title="CED-KV inspector", fill_width=True, analytics_enabled=False) as blocks:
+        page = build_page(blocks, limits, config)
+        add_endpoints(desk)  # before the wiring, so that their names are free
         wire(page, desk)
-    page.blocks.queue(max_size=limits.queue)
-    return page.blocks, desk
+    blocks.queue(max_size=limits.queue)
+    return blocks, desk
 
 
 def serve(port: int | None = None, root: Path = Path("runs/app"), block: bool = True) -> tuple[gr.Blocks, str]:

@@ -3,15 +3,15 @@
 A client's session is its own: it sees the runs it made, and the example.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
 
 import gradio as gr
 
-from cedkv.config import parse_config
+from cedkv.config import Config, parse_config
 from cedkv.errors import CedKVError
-from cedkv.events import Done, Progress, StepTrace
+from cedkv.events import Done, Event, Progress, StepTrace
 from components.desk import Desk
 from components.off_effect import worst_rows
 from components.wiring.common import message_of
@@ -25,35 +25,35 @@ def add_endpoints(desk: Desk) -> None:
         gr.api(make(desk), api_name=name, **limits)
 
 
-def _started(desk: Desk, session: str, task: str, demos: str, settings: str) -> Any:
-    """The checked config of a run; `demos` may be pasted in any format, and then stand alone without a task."""
-    given = [f"episode.task={task!r}"] if task else []
-    config = parse_config(settings, "settings", given)
-    pairs = desk.service.parse_demos(demos) if demos.strip() else desk.service.task_demos(config)
-    return desk.service.prepare(session, config, pairs, own=bool(demos.strip()) and not task)
+def _followed(
+    desk: Desk, session: str, task: str, demos: str, settings: str, start: Callable[[Config, Any], Iterator[Event]]
+) -> Iterator[dict]:
+    """What a client hears of a run. `demos` may be pasted in any format, and then stand alone without a task."""
+    try:
+        config = parse_config(settings, "settings", [f"episode.task={task!r}"] if task else [])
+        pairs = desk.service.parse_demos(demos) if demos.strip() else desk.service.task_demos(config)
+        config = desk.service.prepare(session, config, pairs, own=bool(demos.strip()) and not task)
+        with desk.service.going(session) as stop:
+            yield from filter(None, map(_heard, desk.service.in_time(start(config, stop))))
+    except CedKVError as error:
+        raise message_of(error) from error
 
 
-def _followed(desk: Desk, session: str, events: Iterator[Any]) -> Iterator[dict]:
-    with desk.service.going(session) as stopped:
-        for event in desk.service.until(events, stopped):
-            if isinstance(event, Done):
-                yield {"state": "done", "run_id": event.result.id, "report": event.result.report}
-            elif isinstance(event, Progress):
-                yield {"state": "running", "stage": event.stage, "done": event.done, "total": event.total}
-            elif isinstance(event, StepTrace):
-                yield {"state": "training", **event.as_dict()}
+def _heard(event: Event) -> dict[str, Any] | None:
+    if isinstance(event, Done):
+        return {"state": "done", "run_id": event.result.id, "report": event.result.report}
+    if isinstance(event, Progress):
+        return {"state": "running", "stage": event.stage, "done": event.done, "total": event.total}
+    if isinstance(event, StepTrace):
+        return {"state": "training", **event.as_dict()}
+    return None
 
 
 def _run(desk: Desk) -> Any:
     def run(task: str, demos: str, method: str, settings: str, request: gr.Request) -> Iterator[dict]:
         """Extract a state. `task` or `demos` names the relation, `settings` is YAML; both may be empty."""
-        try:
-            config = _started(desk, request.session_hash, task, demos, settings)
-            yield from _followed(
-                desk, request.session_hash, desk.service.iter_run(request.session_hash, config, method)
-            )
-        except CedKVError as error:
-            raise message_of(error) from error
+        session, start = request.session_hash, desk.service.iter_run
+        yield from _followed(desk, session, task, demos, settings, lambda c, stop: start(session, c, method, stop))
 
     return run
 
@@ -61,13 +61,8 @@ def _run(desk: Desk) -> Any:
 def _gate(desk: Desk) -> Any:
     def gate(task: str, demos: str, phase: int, settings: str, request: gr.Request) -> Iterator[dict]:
         """Run the gate of a phase; the last value holds the report."""
-        try:
-            config = _started(desk, request.session_hash, task, demos, settings)
-            yield from _followed(
-                desk, request.session_hash, desk.service.iter_gate(request.session_hash, config, phase)
-            )
-        except CedKVError as error:
-            raise message_of(error) from error
+        session, start = request.session_hash, desk.service.iter_gate
+        yield from _followed(desk, session, task, demos, settings, lambda c, stop: start(session, c, phase, stop))
 
     return gate
 
@@ -102,7 +97,7 @@ def _of_run(read: Any) -> Any:
     def make(desk: Desk) -> Any:
         def answer(run_id: str, request: gr.Request) -> dict:
             try:
-                return read(desk, desk.service.store.get(request.session_hash, run_id))
+                return read(desk, desk.store.get(request.session_hash, run_id))
             except CedKVError as error:
                 raise message_of(error) from error
 
@@ -114,15 +109,17 @@ def _of_run(read: Any) -> Any:
 def _runs(desk: Desk) -> Any:
     def runs(request: gr.Request) -> list[str]:
         """The runs this session can name, newest first."""
-        return [run.id for run in desk.service.store.runs(request.session_hash)]
+        return [run.id for run in desk.store.runs(request.session_hash)]
 
     return runs
 
 
 def _cancel(desk: Desk) -> Any:
-    def cancel(request: gr.Request) -> str:
-        """Stop this session's run within a step; what was measured stays in /runs."""
-        return desk.service.cancel(request.session_hash)
+    def cancel(request: gr.Request) -> bool:
+        """Stop this session's run after the step in hand, keeping its best state; false where nothing was running."""
+        going = desk.service.is_going(request.session_hash)
+        desk.service.cancel(request.session_hash)
+        return going
 
     return cancel
 

@@ -1,17 +1,15 @@
 """Compare: one query in several views, side by side. Every other tab leads here."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 
 from cedkv.session.runs import Run
+from cedkv.session.views import Comparison, View
 from components.headline import empty_html
 from components.text import esc, number, token, visible
 from components.theme import view_color, view_name
-
-if TYPE_CHECKING:
-    from cedkv.session.compare import Comparison, View
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ def on_table(run: Run) -> dict[str, Any]:
     return {"headers": ["input", "gold", *map(view_name, views)], "data": list(rows.values())}
 
 
-def comparison_html(comparison: "Comparison", student: str) -> str:
+def comparison_html(comparison: Comparison, student: str) -> str:
     """The columns. All bars share one scale, 0 to 100 %; the thin line is the teacher's probability."""
     columns = "".join(_column(view, student) for view in comparison.views)
     return (
@@ -64,7 +62,7 @@ def comparison_html(comparison: "Comparison", student: str) -> str:
     )
 
 
-def _column(view: "View", student: str) -> str:
+def _column(view: View, student: str) -> str:
     role = "student" if view.name == student else view.name
     name = f"student · {view_name(view.name)}" if view.name == student else view_name(view.name)
     bars = "".join(map(_bar, view.tokens, view.probabilities, view.teacher_probabilities))
@@ -83,7 +81,7 @@ def _bar(text: str, probability: float, teacher: float) -> str:
     )
 
 
-def _distances(view: "View") -> str:
+def _distances(view: View) -> str:
     parts = []
     if view.name != "base":
         parts.append(f"effect on base {number(view.delta)} nats")

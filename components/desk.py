@@ -2,37 +2,41 @@
 
 import threading
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cedkv.config import Config
 from cedkv.errors import CedKVError
 from cedkv.session.limits import Limits
-from cedkv.session.runs import Run
+from cedkv.session.store import SessionStore
 
 if TYPE_CHECKING:
     from cedkv.session.service import Service
 
+# Importing torch holds Python's lock for seconds, in which a first page would not be drawn.
+_QUIET_SECONDS = 6.0
+
 
 class Desk:
-    """One per server. `service` waits until the engine is imported; the model may still be loading then."""
+    """One per server. `store` is there at once; `service` waits until the engine is imported, not for its model."""
 
-    def __init__(self, limits: Limits, root: Path, shared: list[Run]) -> None:
-        self.limits, self._root, self._shared = limits, root, shared
+    def __init__(self, limits: Limits, store: SessionStore) -> None:
+        self.limits, self.store = limits, store
         self._service: Service | None = None
         self._lock = threading.Lock()
+        self._wanted = threading.Event()
 
     def warm(self, config: Config) -> None:
-        """Import the engine and load a config's model, in the background."""
+        """Import the engine and load a config's model in the background, once a page asks for it or nobody comes."""
         threading.Thread(target=self._warm, args=(config,), daemon=True).start()
 
     @property
     def service(self) -> "Service":
+        self._wanted.set()
         with self._lock:
             if self._service is None:
-                from cedkv.session.service import open_service
+                from cedkv.session.service import Service
 
-                self._service = open_service(self.limits, self._root, self._shared)
+                self._service = Service(self.limits, self.store)
             return self._service
 
     def model_line(self) -> tuple[str, str, str]:
@@ -43,6 +47,7 @@ class Desk:
         return status.state, status.name, status.detail
 
     def _warm(self, config: Config) -> None:
+        self._wanted.wait(_QUIET_SECONDS)
         # Whoever needs the model gets the error itself, and the status line says it already.
         with suppress(CedKVError):
             self.service.models.get(config)

@@ -5,13 +5,12 @@ import shutil
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cedkv.config import parse_config
+from cedkv.session.limits import Limits
 from cedkv.session.runs import Run
-
-if TYPE_CHECKING:
-    from cedkv.session.compare import Comparison
+from cedkv.session.store import SessionStore
+from cedkv.session.views import Comparison, View
 
 FOLDER = Path(__file__).with_name("example_run")
 QUERY = "jump"
@@ -39,10 +38,8 @@ def example_runs(root: Path) -> list[Run]:
     return [Run(copy, note="example") for copy in copies]
 
 
-def example_comparison() -> "Comparison | None":
+def example_comparison() -> Comparison | None:
     """The example's answers to `QUERY`, as `iter_compare` gave them."""
-    from cedkv.session.compare import Comparison, View
-
     path = FOLDER / "comparison.json"
     if not path.is_file():
         return None
@@ -53,8 +50,7 @@ def example_comparison() -> "Comparison | None":
 def make_example() -> Path:
     """Run the gate and one comparison, and put what the page needs into the repository."""
     from cedkv.gate import run_gate
-    from cedkv.session.limits import Limits
-    from cedkv.session.service import open_service
+    from cedkv.session.service import Service
 
     with tempfile.TemporaryDirectory() as scratch:
         made = run_gate(parse_config(SETTINGS, "the example's settings"), phase=3, out=scratch).folder
@@ -63,7 +59,7 @@ def make_example() -> Path:
                 state.unlink()
         shutil.rmtree(FOLDER, ignore_errors=True)
         shutil.copytree(made, FOLDER / made.name)
-        service = open_service(Limits(), Path(scratch), example_runs(Path(scratch)))
+        service = Service(Limits(), SessionStore(Path(scratch), Limits(), example_runs(Path(scratch))))
         *_, comparison = service.iter_compare("example", made.name, QUERY)
     (FOLDER / "comparison.json").write_text(json.dumps(asdict(comparison), indent=1) + "\n", encoding="utf-8")
     return FOLDER

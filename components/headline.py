@@ -25,7 +25,7 @@ def headline_html(run: Run | None) -> str:
         f"<small>{esc(run.note + ' · ' if run.note else '')}{esc(run.id)}</small> "
     )
     stats = "".join(_stats(report, student)) if run.judged else _unjudged(report)
-    return f'<div class="ck ck-head"><div class="what run">{what}{_verdicts(report)}</div>{stats}</div>'
+    return f'<div class="ck ck-head"><div class="what run">{what}{_verdicts(run)}</div>{stats}</div>'
 
 
 def empty_html(title: str, advice: str) -> str:
@@ -33,9 +33,9 @@ def empty_html(title: str, advice: str) -> str:
     return f'<div class="ck"><div class="ck-empty"><b>{esc(title)}</b>{esc(advice)}</div></div>'
 
 
-def _verdicts(report: dict[str, Any]) -> str:
-    parts = []
-    for gate, rows in (("A", report.get("gate_a")), ("B", report.get("gate_b"))):
+def _verdicts(run: Run) -> str:
+    parts = ['<span class="ck-verdict none">cancelled</span>'] if run.cancelled else []
+    for gate, rows in (("A", run.report.get("gate_a")), ("B", run.report.get("gate_b"))):
         if not rows:
             parts.append(f'<span class="ck-verdict none">Gate {gate} not run</span>')
         elif all(row["passed"] for row in rows):

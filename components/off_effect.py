@@ -10,6 +10,8 @@ from cedkv.session.runs import Run
 from components.figures import off_histograms
 from components.headline import empty_html
 from components.text import visible
+from components.theme import view_name
+from components.training import trained_methods
 
 WORST_HEADERS = ["Delta, nats", "demonstrations", "bucket", "text"]
 _WORST = 25
@@ -36,9 +38,22 @@ def build_off() -> OffTab:
     worst = gr.Dataframe(
         headers=WORST_HEADERS, datatype=["number", "number", "str", "str"], interactive=False, wrap=True,
         label="worst texts; a click opens one in Compare", elem_id="worst", max_height=320, show_search="search",
-        column_widths=["90px", "120px", "110px", "auto"], type="array",
+        column_widths=["90px", "150px", "150px", "auto"], type="array",
     )  # fmt: skip
     return OffTab(note, split, also, histograms, worst)
+
+
+def beside(run: Run) -> tuple[list[tuple[str, str]], list[str]]:
+    """The views that can stand beside the student, as (label, view), and those that do from the start.
+
+    Training starts from the tokens that Select-KV copies, so its histogram is the trained student's before training.
+    """
+    trained = bool(trained_methods(run)) and run.student != "select"
+    views = [view for view in run.report.get("off", {}) if view not in (run.student, "teacher", "base", "random")]
+    labels = [
+        f"{view_name(view)}, before training" if view == "select" and trained else view_name(view) for view in views
+    ]
+    return list(zip(labels, views, strict=True)), [view for view in views if view == "select" and trained]
 
 
 def off_figure(run: Run, split: str, also: Sequence[str]) -> Any:

@@ -42,7 +42,7 @@ class Page:
         """What changes when another run is shown."""
         return [
             self.run_id, self.headline, self.compare.views, self.compare.table,
-            self.slots.method, self.slots.slot, self.slots.layer, *self.slots.drawn(), self.slots.swap_run,
+            *self.slots.chosen(), *self.slots.drawn(), self.slots.swap_run,
             self.collapse.verdict, self.collapse.values, self.collapse.keys, self.collapse.attribution,
             self.collapse.roles, self.off.note, self.off.also, self.off.histograms, self.off.worst,
             self.training.note, self.training.method, self.training.curves, self.gate.table,
@@ -54,17 +54,17 @@ class Page:
         return [self.run_id, self.compare.query, self.compare.plain, self.compare.views]
 
 
-def build_page(limits: Limits, config: Config) -> Page:
-    with gr.Blocks(title="CED-KV inspector", fill_width=True, analytics_enabled=False) as blocks:
-        run_id = gr.State("")
-        top = gr.HTML(top_html("loading", "", "starting the engine"), elem_id="top")
-        with gr.Row(elem_classes="ck-page"):
-            with gr.Column(scale=3, min_width=310, elem_id="rail"):
-                setup = build_setup(limits, config)
-            with gr.Column(scale=9, min_width=320, elem_id="main"):
-                headline = gr.HTML(headline_html(None), elem_id="headline")
-                with gr.Tabs(elem_id="tabs") as tabs:
-                    built = [_tab(name, build) for name, build in _TABS.items()]
+def build_page(blocks: gr.Blocks, limits: Limits, config: Config) -> Page:
+    """Every part of the page, inside the Blocks that are being built."""
+    run_id = gr.State("")
+    top = gr.HTML(top_html("loading", "", "starting the engine"), elem_id="top")
+    with gr.Row(elem_classes="ck-page"):
+        with gr.Column(scale=3, min_width=310, elem_id="rail"):
+            setup = build_setup(limits, config)
+        with gr.Column(scale=9, min_width=320, elem_id="main"):
+            headline = gr.HTML(headline_html(None), elem_id="headline")
+            with gr.Tabs(elem_id="tabs") as tabs:
+                built = [_tab(name, build) for name, build in _TABS.items()]
     return Page(blocks, config, run_id, tabs, top, setup, headline, *built)
 
 

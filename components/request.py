@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from cedkv.config import Config, parse_config
-from cedkv.episodes.episode import DEFAULT_TASK
 from components.settings import SettingsForm, compact_yaml, overrides
 from components.setup import OWN
 
@@ -55,11 +54,13 @@ def read_table(rows: Sequence[Sequence[Any]] | None) -> list[tuple[str, str]]:
     return [pair for pair in pairs if any(pair)]
 
 
-def shown_values(form: SettingsForm, config: Config, demos: Sequence[tuple[str, str]], method: str) -> list[Any]:
+def shown_values(
+    form: SettingsForm, config: Config, task: str, demos: Sequence[tuple[str, str]], method: str
+) -> list[Any]:
     """The rail's values for a config: the inverse of `read_request`."""
     episode = config.episode
     return [
-        episode.task or DEFAULT_TASK, [list(pair) for pair in demos], episode.demos, episode.template,
+        task, [list(pair) for pair in demos], episode.demos, episode.template,
         episode.on_source, "\n".join(episode.pasted_inputs), method, config.phase2.prefix_len, config.phase2.model.id,
         compact_yaml(config), *form.values(config),
     ]  # fmt: skip

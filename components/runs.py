@@ -89,7 +89,7 @@ def _history_row(run: Run) -> list[Any]:
     report, student = run.report, run.student
     on, off = report.get("on", {}).get(student, {}), report.get("off", {}).get(student, {})
     if not report.get("gate_b"):
-        verdict = "not judged" if report.get("complete", True) else "cancelled"
+        verdict = "cancelled" if run.cancelled else "not judged"
     else:
         verdict = "passed" if report["passed"] else "failed"
     return [

@@ -7,7 +7,6 @@ from typing import Any
 import gradio as gr
 
 from cedkv.config import Config, choices, setting
-from cedkv.episodes.episode import DEFAULT_TASK
 from cedkv.session.limits import Limits
 from components.settings import SettingsForm, advanced_groups, label, setting_widget
 from components.text import esc
@@ -18,7 +17,7 @@ CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 @dataclass(frozen=True)
 class Setup:
-    """The rail's components."""
+    """The rail's components. `leaving` counts how often a run that still waited was taken back."""
 
     task: gr.Dropdown
     demos: gr.Dataframe
@@ -38,6 +37,7 @@ class Setup:
     run: gr.Button
     gate: gr.Button
     cancel: gr.Button
+    leaving: gr.State
     status: gr.HTML
 
     def inputs(self) -> list[gr.components.Component]:
@@ -49,10 +49,9 @@ class Setup:
 
 
 def build_setup(limits: Limits, config: Config) -> Setup:
-    """The rail, showing a config's settings."""
+    """The rail, showing the settings of a config that names its task."""
     with gr.Group(elem_classes="ck-rail"):
-        named = config.episode.task or DEFAULT_TASK
-        task = gr.Dropdown([named], value=named, label="task", elem_id="task")
+        task = gr.Dropdown([config.episode.task], value=config.episode.task, label="task", elem_id="task")
         demos = gr.Dataframe(
             headers=["input", "output"], datatype="str", type="array", label="demonstrations", elem_id="demos",
             interactive=True, column_count=2, max_height=236, wrap=True,
@@ -74,7 +73,7 @@ def build_setup(limits: Limits, config: Config) -> Setup:
     form, model, code, apply = _advanced(limits, config)
     return Setup(
         task, demos, paste, use_pasted, count, template, on_source, pasted_inputs, method, preset, slots, model,
-        form, code, apply, run, gate, cancel, status,
+        form, code, apply, run, gate, cancel, gr.State(0), status,
     )  # fmt: skip
 
 

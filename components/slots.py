@@ -33,6 +33,7 @@ ALL_SLOTS = "all slots"
 class SlotsTab:
     method: gr.Radio
     layer: gr.Slider
+    head: gr.Slider
     slot: gr.Slider
     demos: gr.HTML
     heatmap: gr.Plot
@@ -48,7 +49,7 @@ class SlotsTab:
 
     def chosen(self) -> list[gr.components.Component]:
         """What the drawings depend on."""
-        return [self.method, self.slot, self.layer]
+        return [self.method, self.slot, self.layer, self.head]
 
     def drawn(self) -> list[gr.components.Component]:
         return [self.demos, self.heatmap, self.card]
@@ -62,6 +63,10 @@ def build_slots() -> SlotsTab:
         layer = gr.Slider(
             0, 1, value=0, step=1, label="layer", info="0 is the mean over all layers.", elem_id="layer", min_width=220
         )
+        head = gr.Slider(
+            0, 1, value=0, step=1, label="KV head", info="0 is the mean over heads.", elem_id="head", min_width=160,
+            visible=False,
+        )  # fmt: skip
         method = gr.Radio([], label="state", elem_id="slot-method", min_width=160)
     with gr.Row():
         with gr.Column(scale=5, min_width=320):
@@ -85,7 +90,21 @@ def build_slots() -> SlotsTab:
             empty_html("Nothing changed yet", "Choose a slot above, then switch it off."), elem_id="effect"
         )
     return SlotsTab(
-        method, layer, slot, demos, heatmap, clicks, card, factor, ablate, scale, swap_run, swap_slot, swap, effect
+        method,
+        layer,
+        head,
+        slot,
+        demos,
+        heatmap,
+        clicks,
+        card,
+        factor,
+        ablate,
+        scale,
+        swap_run,
+        swap_slot,
+        swap,
+        effect,
     )
 
 
@@ -161,7 +180,9 @@ def _token(slots: "SlotMap", index: int, weight: float, share: float) -> str:
     return f'<button class="ck-tok {esc(role)}" data-token="{index}" title="{title}"{shade}>{token(text)}</button>{end}'
 
 
-def layer_options(count: int) -> dict[str, Any]:
-    """The layer slider for a mixture: a single shared one has nothing to slide."""
-    shared = count == 1
-    return {"maximum": 1 if shared else count, "interactive": not shared, "value": 0}
+def scope_options(layers: int, heads: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The layer and head sliders for a mixture: what is shared has nothing to slide."""
+    return (
+        {"maximum": layers, "interactive": layers > 1, "value": 0},
+        {"maximum": max(heads, 2), "visible": heads > 1, "value": 0},
+    )

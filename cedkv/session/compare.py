@@ -1,42 +1,13 @@
 """One query in several views at once: streamed text, next tokens on one scale, and how far the views are apart."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from cedkv.errors import CedKVError
 from cedkv.lm import LanguageModel, log_probs, stream_tokens
 from cedkv.metrics import kl
+from cedkv.session.views import Comparison, View
 from cedkv.state import KVPrefix
-
-
-@dataclass(frozen=True)
-class View:
-    """One column: what this view generates and what it expects next.
-
-    tokens, probabilities, teacher_probabilities : the view's most likely next tokens, what it gives them and what
-        the teacher gives them.
-    delta : KL(this view || base), nats. kl_to_teacher : KL(teacher || this view), nats; as in the report's `on`.
-    """
-
-    name: str
-    tokens: tuple[str, ...]
-    probabilities: tuple[float, ...]
-    teacher_probabilities: tuple[float, ...]
-    delta: float
-    kl_to_teacher: float
-    text: str = ""
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The same query in several views. `done` once all text is there."""
-
-    query: str
-    views: tuple[View, ...]
-    done: bool = False
-
-    def view(self, name: str) -> View:
-        return next(view for view in self.views if view.name == name)
 
 
 def iter_compare(

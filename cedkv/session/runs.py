@@ -80,6 +80,11 @@ class Run:
         return bool(self.report.get("gate_b"))
 
     @property
+    def cancelled(self) -> bool:
+        """Whether it ended before its time."""
+        return not self.report.get("complete", True)
+
+    @property
     def methods(self) -> list[str]:
         """The methods whose state files are in the folder, the student first."""
         names = sorted(path.stem for path in (self.folder / "artifacts").glob("*.safetensors"))

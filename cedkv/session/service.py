@@ -4,13 +4,12 @@ import json
 import random
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 from cedkv.config import Config, dump_config
 from cedkv.episodes import (
-    Demonstration,
     episode_from_config,
     get_template,
     load_task,
@@ -20,14 +19,15 @@ from cedkv.episodes import (
 )
 from cedkv.episodes.episode import DEFAULT_TASK
 from cedkv.errors import CedKVError, ConfigError
-from cedkv.events import Done, Event, Opened, Progress
+from cedkv.events import Done, Event, Opened, Progress, StepTrace
 from cedkv.gate import iter_gate
 from cedkv.gate.phases import PHASES
 from cedkv.gate.slots import describe_collapse, describe_roles, describe_slots
 from cedkv.lm import LanguageModel, read_demo_kv
 from cedkv.methods import METHODS, Extraction, iter_extract
+from cedkv.methods.base import never
 from cedkv.report import RunFolder, dump_json, library_versions, new_run_id, write_whole
-from cedkv.session.compare import Comparison, iter_compare
+from cedkv.session.compare import iter_compare
 from cedkv.session.limits import LimitError, Limits
 from cedkv.session.models import ModelShelf
 from cedkv.session.reproduce import command_line, python_code
@@ -35,10 +35,11 @@ from cedkv.session.runs import Run
 from cedkv.session.slots import SlotChange, SlotMap, changed, similarity, slot_map
 from cedkv.session.store import SessionStore
 from cedkv.session.upload import open_files
+from cedkv.session.views import Comparison
 from cedkv.state import KVPrefix
 
-# How long a cancel waits to be able to say that the run has really ended, seconds.
-_CANCEL_WAIT = 3.0
+# How long a session that ends waits for its run to do so before its files are removed, seconds.
+_END_WAIT = 3.0
 
 
 class Service:
@@ -57,9 +58,15 @@ class Service:
     def tasks(self) -> list[str]:
         return task_names()
 
+    def task_of(self, config: Config) -> str:
+        """The task that a config without a demonstrations file draws from."""
+        return config.episode.task or DEFAULT_TASK
+
     def task_demos(self, config: Config) -> list[tuple[str, str]]:
-        """The demonstrations that a config without a demonstrations file draws from its task."""
-        return drawn_demos(config)
+        """The demonstrations that `episode_from_config` draws from the config's task."""
+        pairs = list(load_task(self.task_of(config)).pairs)
+        random.Random(config.phase2.seed).shuffle(pairs)
+        return pairs[: config.episode.demos]
 
     def parse_demos(self, text: str) -> list[tuple[str, str]]:
         """Pasted demonstrations, in whichever format."""
@@ -80,8 +87,13 @@ class Service:
                 return number
         raise ConfigError(f"method {method!r} is unknown; known are {', '.join(METHODS)}")
 
-    def slot_map(self, run: Run, method: str, layer: int | None = None) -> SlotMap:
-        return slot_map(run.prefix(method), layer)
+    def slot_map(self, run: Run, method: str, layer: int | None = None, head: int | None = None) -> SlotMap:
+        return slot_map(run.prefix(method), layer, head)
+
+    def mixture_scope(self, run: Run, method: str) -> tuple[int, int]:
+        """How many layers and KV heads have a mixture of their own; 1 where it is shared or there is none."""
+        mixture = run.prefix(method).mixture
+        return tuple(mixture.weights.shape[:2]) if mixture else (1, 1)
 
     def similarity(self, run: Run, method: str) -> dict[str, list[list[float]]]:
         return similarity(run.prefix(method))
@@ -102,41 +114,44 @@ class Service:
         return SlotChange(slot - 1, factor, from_run, from_slot - 1)
 
     @contextmanager
-    def going(self, session: str) -> Iterator[threading.Event]:
-        """Marks a session's run as going on; the event that comes with it is set by `cancel`."""
+    def going(self, session: str) -> Iterator[Callable[[], bool]]:
+        """Marks a session's run as going on; what comes with it says whether `cancel` was called."""
         stop, over = threading.Event(), threading.Event()
         self._going[session] = (stop, over)
         try:
-            yield stop
+            yield stop.is_set
         finally:
             over.set()
             if self._going.get(session, (None,))[0] is stop:
                 del self._going[session]
 
-    def until(self, events: Iterator[Event], stopped: threading.Event) -> Iterator[Event]:
-        """The events of a run until it is stopped or its time here is used up; then the run itself is closed."""
+    def in_time(self, events: Iterator[Event]) -> Iterator[Event]:
+        """The events of a run, which is closed when its time here is used up."""
         started = time.perf_counter()
         with closing(events):
             for event in events:
                 yield event
-                if stopped.is_set():
-                    return
                 if time.perf_counter() - started > self.limits.run_seconds:
                     raise LimitError(
                         f"the run took more than the {self.limits.run_seconds} s that this deployment allows; "
                         "ask for fewer samples or steps"
                     )
 
-    def cancel(self, session: str) -> str:
-        """Ask a session's run to stop, wait a moment until it has, and say what became of it."""
-        if session not in self._going:
-            return "nothing was running; a waiting run has left the queue"
-        stop, over = self._going[session]
-        stop.set()
-        ended = over.wait(_CANCEL_WAIT)
-        return (
-            "cancelled; what was measured so far is in Runs" if ended else "cancelling: one step is coming to its end"
-        )
+    def is_going(self, session: str) -> bool:
+        return session in self._going
+
+    def cancel(self, session: str) -> None:
+        """Ask a session's run to stop, which it does after the step in hand. Without one nothing happens."""
+        if session in self._going:
+            self._going[session][0].set()
+
+    def end(self, session: str) -> None:
+        """Stop and forget what a session that has ended was doing."""
+        if session in self._going:
+            stop, over = self._going[session]
+            stop.set()
+            over.wait(_END_WAIT)
+        self.store.drop(session)
 
     def prepare(self, session: str, config: Config, demos: Sequence[tuple[str, str]], own: bool) -> Config:
         """The config of a run, checked against the limits; edited or `own` demonstrations become a file of the session.
@@ -148,7 +163,7 @@ class Service:
         """
         self.limits.check_config(config)
         self.limits.check_demos(len(demos), sum(len(x) + len(y) for x, y in demos))
-        if not own and list(demos) == drawn_demos(config):
+        if not own and list(demos) == self.task_demos(config):
             return config
         lines = "".join(json.dumps({"input": x, "output": y}, ensure_ascii=False) + "\n" for x, y in demos)
         parse_demos(lines)
@@ -158,8 +173,14 @@ class Service:
         kept = {name: value for name, value in config.model_dump(exclude_unset=True).items() if name != "episode"}
         return Config.model_validate({**kept, "episode": {**episode, "demos_file": str(path)}})
 
-    def iter_run(self, session: str, config: Config, method: str) -> Iterator[Event]:
-        """Extract with one method; the last event is `Done(Run)`."""
+    def iter_run(self, session: str, config: Config, method: str, stop: Callable[[], bool] = never) -> Iterator[Event]:
+        """Extract with one method; the last event is `Done(Run)`.
+
+        Parameters
+        ----------
+        stop : asked after each event. A training then ends itself, and its best state so far is kept as the run's;
+            before the first step nothing is there to keep, and the events just end.
+        """
         started = time.perf_counter()
         yield Progress("loading the model", 0, 1)
         lm = self.models.get(config)
@@ -170,11 +191,15 @@ class Service:
         run_id = new_run_id(episode.task, phase.number, slots).replace(f"phase{phase.number}", method)
         folder = RunFolder(self.store.folder(session), run_id)
         folder.write("config.yaml", dump_config(config))
-        for event in iter_extract(lm, episode, method, slots, config):
+        trained = False
+        for event in iter_extract(lm, episode, method, slots, config, stop):
             if isinstance(event, Done):
                 extraction = event.result
-            else:
-                yield event
+                continue
+            yield event
+            trained = trained or isinstance(event, StepTrace)
+            if stop() and not trained:
+                return
         report = _extract_report(lm, episode, config, extraction, folder.path.name, time.perf_counter() - started)
         folder.write("report_extract.json", dump_json(report))
         artifacts = dict(extraction.artifacts)
@@ -185,10 +210,10 @@ class Service:
         extraction.prefix.save(folder.path / "artifacts" / f"{method}.safetensors")
         yield Done(self.store.add(session, Run(folder.path)))
 
-    def iter_gate(self, session: str, config: Config, phase: int) -> Iterator[Event]:
+    def iter_gate(self, session: str, config: Config, phase: int, stop: Callable[[], bool] = never) -> Iterator[Event]:
         """The headless gate with the session's folder as its output; the last event is `Done(Run)`.
 
-        A run that is cut short is kept as far as it came.
+        A run that is cut short, by closing it or by `stop`, which is asked after each event, is kept as far as it came.
         """
         yield Progress("loading the model", 0, 1)
         lm = self.models.get(config)
@@ -202,6 +227,8 @@ class Service:
                     yield Done(run)
                 else:
                     yield event
+                    if stop():
+                        return
         finally:
             if folder is not None and not kept:
                 self.store.add(session, Run(folder))
@@ -260,21 +287,15 @@ class Service:
         return run.teacher
 
 
-def drawn_demos(config: Config) -> list[tuple[str, str]]:
-    """The demonstrations that `episode_from_config` draws from the config's task."""
-    pairs = list(load_task(config.episode.task or DEFAULT_TASK).pairs)
-    pairs = [Demonstration(*pair) for pair in pairs]
-    random.Random(config.phase2.seed).shuffle(pairs)
-    return [(demo.input, demo.output) for demo in pairs[: config.episode.demos]]
-
-
 def _extract_report(lm, episode, config: Config, extraction: Extraction, run_id: str, seconds: float) -> dict:
     """A report of the gate's shape with what an extraction alone can say."""
+    stopped = extraction.training.get("stopped", "")
     return {
         "run_id": run_id,
         "phase": 0,
         "method": extraction.method,
-        "complete": True,
+        "complete": not stopped.endswith(": cancelled"),
+        "stopped": stopped,
         "seed": config.phase2.seed,
         "slots_budget": extraction.prefix.slots,
         "model": {
@@ -296,7 +317,3 @@ def _extract_report(lm, episode, config: Config, extraction: Extraction, run_id:
         "timing": {"total": seconds},
         "versions": library_versions(),
     }
-
-
-def open_service(limits: Limits, root: Path, shared: list[Run]) -> Service:
-    return Service(limits, SessionStore(root, limits, shared))

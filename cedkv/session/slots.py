@@ -11,9 +11,9 @@ from cedkv.state import KVPrefix, Mixture
 
 @dataclass(frozen=True)
 class SlotMap:
-    """Weights of every slot on every demonstration token, of one layer or their mean.
+    """Weights of every slot on every demonstration token, of one layer and KV head or the mean of them.
 
-    layers : how many layers the mixture has of its own; 1 means that all share it.
+    layers, heads : how many of them have a mixture of their own; 1 means that all share it.
     """
 
     texts: tuple[str, ...]
@@ -22,6 +22,7 @@ class SlotMap:
     weights: list[list[float]]
     active: list[bool]
     layers: int
+    heads: int
 
     @property
     def mass(self) -> list[float]:
@@ -29,8 +30,8 @@ class SlotMap:
         return [sum(column) for column in zip(*self.weights, strict=True)]
 
 
-def slot_map(prefix: KVPrefix, layer: int | None = None) -> SlotMap:
-    """The mixture behind a state; `layer` None is the mean over layers.
+def slot_map(prefix: KVPrefix, layer: int | None = None, head: int | None = None) -> SlotMap:
+    """The mixture behind a state; `layer` None is the mean over layers, `head` None over KV heads.
 
     Raises
     ------
@@ -40,12 +41,13 @@ def slot_map(prefix: KVPrefix, layer: int | None = None) -> SlotMap:
     mixture = prefix.mixture
     if mixture is None:
         raise CedKVError("these slots are free vectors; no demonstration token is behind them")
-    count = mixture.weights.shape[0]
-    per_layer = mixture.weights.float().mean(1)
-    weights = per_layer.mean(0) if layer is None else per_layer[min(layer, count - 1)]
+    layers, heads = mixture.weights.shape[:2]
+    weights = mixture.weights.float()
+    weights = weights.mean(0) if layer is None else weights[min(layer, layers - 1)]
+    weights = weights.mean(0) if head is None else weights[min(head, heads - 1)]
     active = prefix.active.any(0) if layer is None else prefix.active[min(layer, prefix.active.shape[0] - 1)]
     tokens = mixture.tokens
-    return SlotMap(tokens.texts, tokens.roles, tokens.demo, weights.tolist(), active.tolist(), count)
+    return SlotMap(tokens.texts, tokens.roles, tokens.demo, weights.tolist(), active.tolist(), layers, heads)
 
 
 def similarity(prefix: KVPrefix) -> dict[str, list[list[float]]]:

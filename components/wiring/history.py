@@ -24,7 +24,7 @@ def wire_runs(page: Page, desk: Desk) -> None:
 
     @told
     def show(request: gr.Request, chosen: gr.SelectData) -> dict:
-        run = desk.service.store.get(request.session_hash, str(chosen.row_value[0]))
+        run = desk.store.get(request.session_hash, str(chosen.row_value[0]))
         return show_run(page, desk, request.session_hash, run)
 
     @told
@@ -37,7 +37,7 @@ def wire_runs(page: Page, desk: Desk) -> None:
     def pin(left: str, right: str, request: gr.Request) -> list[Any]:
         if not (left and right):
             return [empty_html("One more", "Choose a second run to see where they differ."), *[drawn(None)] * 4]
-        runs = [desk.service.store.get(request.session_hash, name) for name in (left, right)]
+        runs = [desk.store.get(request.session_hash, name) for name in (left, right)]
         return [
             pinned_html(*runs),
             *(_map(desk, run) for run in runs),

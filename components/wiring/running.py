@@ -22,6 +22,7 @@ from components.wiring.common import DRAWING, MODEL_QUEUE, drawn
 from components.wiring.show import show_history, show_run
 from components.wiring.tabs import comparing
 
+Stop = Callable[[], bool]
 # Drawing more often than this would cost more than the steps themselves.
 _DRAW_SECONDS = 0.7
 
@@ -29,13 +30,13 @@ _DRAW_SECONDS = 0.7
 def wire_running(page: Page, desk: Desk) -> None:
     setup = page.setup
 
-    def start_run(session: str, asked: Request) -> Iterator[Event]:
+    def start_run(session: str, asked: Request, stop: Stop) -> Iterator[Event]:
         config = desk.service.prepare(session, asked.config, asked.demos, asked.own)
-        return desk.service.iter_run(session, config, asked.method)
+        return desk.service.iter_run(session, config, asked.method, stop)
 
-    def start_gate(session: str, asked: Request) -> Iterator[Event]:
+    def start_gate(session: str, asked: Request, stop: Stop) -> Iterator[Event]:
         config = desk.service.prepare(session, asked.config, asked.demos, asked.own)
-        return desk.service.iter_gate(session, config, desk.service.phase_of(asked.method))
+        return desk.service.iter_gate(session, config, desk.service.phase_of(asked.method), stop)
 
     outputs = [page.top, setup.status, *page.shown()]
     started = [
@@ -54,15 +55,26 @@ def wire_running(page: Page, desk: Desk) -> None:
             **MODEL_QUEUE,
         )
 
-    def cancel(request: gr.Request) -> dict:
-        said = desk.service.cancel(request.session_hash)
-        return {setup.status: status_html("cancelled", said), **show_history(page, desk, request.session_hash)}
-
-    listing = [page.runs.history, page.runs.left, page.runs.right, page.slots.swap_run]
-    setup.cancel.click(cancel, None, [setup.status, *listing], cancels=started, **DRAWING)
+    _wire_cancel(page, desk, started)
 
 
-def _following(page: Page, desk: Desk, start: Callable[[str, Request], Iterator[Event]]) -> Callable:
+def _wire_cancel(page: Page, desk: Desk, started: list[Any]) -> None:
+    """A run that goes on ends itself and is followed to its end; only one that still waits leaves the queue."""
+    setup = page.setup
+
+    def cancel(left: int, request: gr.Request) -> Iterator[dict]:
+        if desk.service.is_going(request.session_hash):
+            yield {setup.status: status_html("busy", "cancelling: the step in hand comes to its end")}
+            desk.service.cancel(request.session_hash)
+        else:
+            said = "nothing was running; a waiting run has left the queue"
+            yield {setup.status: status_html("cancelled", said), setup.leaving: left + 1}
+
+    setup.cancel.click(cancel, setup.leaving, [setup.status, setup.leaving], **DRAWING)
+    setup.leaving.change(None, cancels=started)
+
+
+def _following(page: Page, desk: Desk, start: Callable[[str, Request, Stop], Iterator[Event]]) -> Callable:
     """A handler that follows a run's events and shows the run when it is done."""
     setup = page.setup
 
@@ -70,9 +82,9 @@ def _following(page: Page, desk: Desk, start: Callable[[str, Request], Iterator[
         session = request.session_hash
         yield {setup.status: status_html("busy", "starting")}
         try:
-            with desk.service.going(session) as stopped:
-                events = start(session, read_request(setup.form, rail))
-                yield from follow_events(page, desk, session, desk.service.until(events, stopped))
+            with desk.service.going(session) as stop:
+                events = start(session, read_request(setup.form, rail), stop)
+                yield from follow_events(page, desk, session, desk.service.in_time(events))
         except CedKVError as error:
             yield {setup.status: status_html("error", str(error))}
 
@@ -81,13 +93,13 @@ def _following(page: Page, desk: Desk, start: Callable[[str, Request], Iterator[
 
 def follow_events(page: Page, desk: Desk, session: str, events: Iterator[Event]) -> Iterator[dict]:
     """The page's updates for a run's events, drawn no more often than is of use."""
-    live, last_drawn, criteria, started = LiveCurves(), 0.0, [], time.monotonic()
+    live, last_drawn, criteria, started, run = LiveCurves(), 0.0, [], time.monotonic(), None
     for event in events:
         if isinstance(event, Done):
-            run: Run = event.result
+            run = event.result
             yield {
                 page.top: top_html(*desk.model_line()),
-                page.setup.status: status_html("done", f"done in {time.monotonic() - started:.0f} s"),
+                page.setup.status: _ended(run, time.monotonic() - started),
                 **show_run(page, desk, session, run),
             }
         elif isinstance(event, GateCriterion):
@@ -104,6 +116,16 @@ def follow_events(page: Page, desk: Desk, session: str, events: Iterator[Event])
         elif isinstance(event, Progress):
             share = event.done / max(event.total, 1)
             yield {page.setup.status: status_html("busy", f"{event.stage} · {event.done} of {event.total}", share)}
+    if run is None:
+        said = "cancelled; Runs lists what was kept"
+        yield {page.setup.status: status_html("cancelled", said), **show_history(page, desk, session)}
+
+
+def _ended(run: Run, seconds: float) -> str:
+    if run.cancelled:
+        step = run.report["stopped"].partition(":")[0]
+        return status_html("cancelled", f"cancelled at {step}; the best state so far is kept and shown")
+    return status_html("done", f"done in {seconds:.0f} s")
 
 
 def step_html(event: StepTrace, live: LiveCurves) -> str:

@@ -11,29 +11,33 @@ from components.desk import Desk
 from components.figures import role_bars, similarity_matrix, slot_heatmap
 from components.gate import gate_html
 from components.headline import empty_html, headline_html
-from components.off_effect import off_figure, worst_rows
+from components.off_effect import beside, off_figure, worst_rows
 from components.page import Page
 from components.report_page import report_page
 from components.runs import history_rows
-from components.slots import demo_text_html, layer_options, slot_card_html
+from components.slots import demo_text_html, scope_options, slot_card_html
 from components.training import read_training, trained_methods, training_figure, training_html
 from components.wiring.common import drawn
 
 
 def show_run(page: Page, desk: Desk, session: str, run: Run) -> dict:
     """The updates that put a run on the page; `Page.shown` are its keys."""
+    return {**show_files(page, desk, session, run), **show_states(page, desk, run)}
+
+
+def show_files(page: Page, desk: Desk, session: str, run: Run) -> dict:
+    """What the report and the records of a run tell; the engine need not be there yet."""
     others = [name for name in run.methods if name != run.student]
-    judged = [view for view in run.report.get("off", {}) if view not in (run.student, "teacher", "base", "random")]
+    views, chosen = beside(run)
     training = read_training(run, next(iter(trained_methods(run)), ""))
-    command, python = desk.service.reproduce(run)
     return {
         page.run_id: run.id,
         page.headline: headline_html(run),
         page.compare.views: gr.CheckboxGroup(others, value=[]),
         page.compare.table: on_table(run),
         page.off.note: gr.HTML(visible=not judged_off(run)),
-        page.off.also: gr.CheckboxGroup(judged, value=[]),
-        page.off.histograms: drawn(off_figure(run, "stress", [])),
+        page.off.also: gr.CheckboxGroup(views, value=chosen),
+        page.off.histograms: drawn(off_figure(run, "stress", chosen)),
         page.off.worst: worst_rows(run, "stress"),
         page.training.note: training_html(training, ""),
         page.training.method: gr.Radio(
@@ -41,17 +45,20 @@ def show_run(page: Page, desk: Desk, session: str, run: Run) -> dict:
         ),
         page.training.curves: drawn(training_figure(training)),
         page.gate.table: gate_html(run),
-        page.gate.command: command,
-        page.gate.python: python,
-        **_slots(page, desk, run),
         **_downloads(page, run),
         **show_history(page, desk, session),
     }
 
 
+def show_states(page: Page, desk: Desk, run: Run) -> dict:
+    """What the states of a run tell, read by the engine."""
+    command, python = desk.service.reproduce(run)
+    return {page.gate.command: command, page.gate.python: python, **_slots(page, desk, run)}
+
+
 def show_history(page: Page, desk: Desk, session: str) -> dict:
     """The list of runs wherever runs can be chosen."""
-    runs = desk.service.store.runs(session)
+    runs = desk.store.runs(session)
     names = [run.id for run in runs]
     return {
         page.runs.history: history_rows(runs),
@@ -61,8 +68,8 @@ def show_history(page: Page, desk: Desk, session: str) -> dict:
     }
 
 
-def draw_slots(desk: Desk, run: Run, method: str, slot: int, layer: int) -> tuple[str, Any, str]:
-    """Demonstration text, heatmap and card for a choice of slot (0: all) and layer (0: mean)."""
+def draw_slots(desk: Desk, run: Run, method: str, slot: int, layer: int, head: int) -> tuple[str, Any, str]:
+    """Demonstration text, heatmap and card for a choice of slot (0: all), layer and KV head (0: mean)."""
     if not method:
         return (
             empty_html("No slots", "This run has no state file: it was cut short, or only its report was opened."),
@@ -75,7 +82,7 @@ def draw_slots(desk: Desk, run: Run, method: str, slot: int, layer: int) -> tupl
             None,
             "",
         )
-    slots = desk.service.slot_map(run, method, layer - 1 if layer else None)
+    slots = desk.service.slot_map(run, method, layer - 1 if layer else None, head - 1 if head else None)
     slot = min(slot, len(slots.weights))
     cosine = desk.service.similarity(run, method)["values"]
     heatmap = slot_heatmap(slots.weights, slots.texts, slots.roles, slot - 1 if slot else None)
@@ -88,20 +95,21 @@ def judged_off(run: Run) -> bool:
 
 def _slots(page: Page, desk: Desk, run: Run) -> dict:
     tab, collapse = page.slots, page.collapse
-    demos, heatmap, card = draw_slots(desk, run, run.student, 0, 0)
+    demos, heatmap, card = draw_slots(desk, run, run.student, 0, 0, 0)
     parts = {tab.demos: demos, tab.heatmap: drawn(heatmap), tab.card: card, collapse.verdict: collapse_html(run)}
     parts[tab.method] = gr.Radio(run.methods, value=run.student or None)
     if not run.student:
         empty = {plot: drawn(None) for plot in (collapse.values, collapse.keys, collapse.attribution, collapse.roles)}
-        return {**parts, **empty, tab.slot: gr.Slider(value=0), tab.layer: gr.Slider(value=0)}
+        return {**parts, **empty, **{slider: gr.Slider(value=0) for slider in (tab.slot, tab.layer, tab.head)}}
     prefix = run.prefix(run.student)
     alike = desk.service.similarity(run, run.student)
-    layers = prefix.mixture.weights.shape[0] if prefix.mixture else 1
+    layer, head = scope_options(*desk.service.mixture_scope(run, run.student))
     overlap = alike.get("attribution")
     return {
         **parts,
         tab.slot: gr.Slider(maximum=prefix.slots, value=0),
-        tab.layer: gr.Slider(**layer_options(layers)),
+        tab.layer: gr.Slider(**layer),
+        tab.head: gr.Slider(**head),
         collapse.values: drawn(similarity_matrix(alike["values"], "cosine of values")),
         collapse.keys: drawn(similarity_matrix(alike["keys"], "cosine of keys")),
         collapse.attribution: drawn(overlap and similarity_matrix(overlap, "overlap of attribution", low=0)),

@@ -17,7 +17,7 @@ from components.page import Page
 from components.request import read_table, shown_values
 from components.setup import OWN, preset_files, status_html
 from components.wiring.common import DRAWING, told
-from components.wiring.show import show_run
+from components.wiring.show import show_files, show_states
 
 _POLL_SECONDS = 0.2
 
@@ -39,20 +39,25 @@ def wire_start(page: Page, desk: Desk) -> None:
         yield {page.top: top_html(*desk.model_line())}
 
     def show_example(request: gr.Request) -> dict:
-        shared = desk.service.store.runs(request.session_hash)
+        shared = desk.store.runs(request.session_hash)
         if not shared:
             return {page.run_id: gr.skip()}
         comparison = example_comparison()
         columns = {page.compare.columns: comparison_html(comparison, shared[0].student)} if comparison else {}
-        return {**show_run(page, desk, request.session_hash, shared[0]), **columns}
+        return {**show_files(page, desk, request.session_hash, shared[0]), **columns}
 
-    page.blocks.load(start, None, [page.top, setup.status, page.compare.query, *setup.inputs()], **DRAWING)
-    # An event of its own: parts of tabs that were never opened keep only what an event ends with.
-    page.blocks.load(show_example, None, [*page.shown(), page.compare.columns], **DRAWING)
+    def show_example_states(request: gr.Request) -> dict:
+        shared = desk.store.runs(request.session_hash)
+        return show_states(page, desk, shared[0]) if shared else {page.run_id: gr.skip()}
+
+    # One after the other: what comes from files is drawn before the import of the engine takes the processor. And
+    # events of their own: parts of tabs that were never opened keep only what an event ends with.
+    filled = page.blocks.load(show_example, None, [*page.shown(), page.compare.columns], **DRAWING)
+    filled.then(show_example_states, None, page.shown(), **DRAWING)
+    filled.then(start, None, [page.top, setup.status, page.compare.query, *setup.inputs()], **DRAWING)
 
     def end(request: gr.Request) -> None:
-        desk.service.cancel(request.session_hash)
-        desk.service.store.drop(request.session_hash)
+        desk.service.end(request.session_hash)
 
     page.blocks.unload(end)
 
@@ -69,13 +74,14 @@ def from_address(page: Page, desk: Desk, parameters: dict[str, str]) -> Iterator
             raise CedKVError(f"the link's method {method!r} is unknown; known are {', '.join(service.methods)}")
         pasted = parameters.get("demos")
         demos = service.parse_demos(pasted) if pasted else service.task_demos(config)
+        values = shown_values(setup.form, config, service.task_of(config), demos, method)
     except CedKVError as error:
         yield {setup.status: status_html("error", str(error))}
         return
     yield {
-        **dict(zip(setup.inputs(), shown_values(setup.form, config, demos, method), strict=True)),
+        **dict(zip(setup.inputs(), values, strict=True)),
         **({setup.task: OWN} if pasted else {}),
-        page.compare.query: parameters.get("query", "")[: desk.limits.query_chars],
+        **({page.compare.query: parameters["query"][: desk.limits.query_chars]} if "query" in parameters else {}),
         setup.status: status_html("idle", "settings restored from the link"),
     }
 
@@ -100,12 +106,13 @@ def wire_setup(page: Page, desk: Desk) -> None:
 
     @told
     def apply(method: str, demos: list, text: str) -> list[Any]:
-        return shown_values(setup.form, parse_config(text or "", "settings"), read_table(demos), method)
+        config = parse_config(text or "", "settings")
+        return shown_values(setup.form, config, desk.service.task_of(config), read_table(demos), method)
 
     @told
     def choose_preset(method: str, name: str) -> list[Any]:
-        config = load_config(preset_files()[name])
-        return shown_values(setup.form, config, desk.service.task_demos(config), method)
+        config, service = load_config(preset_files()[name]), desk.service
+        return shown_values(setup.form, config, service.task_of(config), service.task_demos(config), method)
 
     seed = setup.form.widgets["phase2.seed"]
     gr.on(

@@ -11,7 +11,7 @@ from components.compare import comparison_html
 from components.desk import Desk
 from components.off_effect import off_figure, worst_rows, worst_text
 from components.page import Page
-from components.slots import slot_of_token
+from components.slots import scope_options, slot_of_token
 from components.training import read_training, training_figure, training_html
 from components.wiring.common import DRAWING, MODEL_QUEUE, drawn, told, told_stream
 from components.wiring.show import draw_slots
@@ -27,7 +27,7 @@ def run_of(desk: Desk, request: gr.Request, run_id: str) -> Run:
     """
     if not run_id:
         raise CedKVError("there is no run yet; press Run first")
-    return desk.service.store.get(request.session_hash, run_id)
+    return desk.store.get(request.session_hash, run_id)
 
 
 def comparing(page: Page, desk: Desk, quiet: bool = False) -> Callable:
@@ -63,23 +63,33 @@ def wire_slots(page: Page, desk: Desk) -> None:
     tab = page.slots
 
     @told
-    def draw(run_id: str, method: str, slot: float, layer: float, request: gr.Request) -> tuple[Any, ...]:
-        demos, heatmap, card = draw_slots(desk, run_of(desk, request, run_id), method, int(slot), int(layer))
+    def draw(run_id: str, method: str, slot: float, layer: float, head: float, request: gr.Request) -> tuple[Any, ...]:
+        run = run_of(desk, request, run_id)
+        demos, heatmap, card = draw_slots(desk, run, method, int(slot), int(layer), int(head))
         return demos, drawn(heatmap), card
 
     @told
-    def choose_token(run_id: str, method: str, layer: float, request: gr.Request, event: gr.EventData) -> int:
-        slots = desk.service.slot_map(run_of(desk, request, run_id), method, int(layer) - 1 if layer else None)
+    def scope(run_id: str, method: str, request: gr.Request) -> tuple[Any, ...]:
+        options = scope_options(*desk.service.mixture_scope(run_of(desk, request, run_id), method))
+        return tuple(gr.Slider(**option) for option in options)
+
+    @told
+    def choose_token(
+        run_id: str, method: str, layer: float, head: float, request: gr.Request, event: gr.EventData
+    ) -> int:
+        run, chosen = run_of(desk, request, run_id), [int(part) - 1 if part else None for part in (layer, head)]
+        slots = desk.service.slot_map(run, method, *chosen)
         return slot_of_token(slots, min(int(event.token), len(slots.texts) - 1))
 
     def choose_cell(event: gr.EventData) -> int:
         return int(event.slot)
 
     gr.on(
-        [tab.slot.change, tab.layer.change, tab.method.input], draw, [page.run_id, *tab.chosen()], tab.drawn(),
-        trigger_mode="always_last", **DRAWING,
+        [tab.slot.change, tab.layer.change, tab.head.change, tab.method.input],
+        draw, [page.run_id, *tab.chosen()], tab.drawn(), trigger_mode="always_last", **DRAWING,
     )  # fmt: skip
-    tab.demos.click(choose_token, [page.run_id, tab.method, tab.layer], tab.slot, **DRAWING)
+    tab.method.input(scope, [page.run_id, tab.method], [tab.layer, tab.head], **DRAWING)
+    tab.demos.click(choose_token, [page.run_id, tab.method, tab.layer, tab.head], tab.slot, **DRAWING)
     tab.clicks.click(choose_cell, None, tab.slot, **DRAWING)
     _wire_changes(page, desk)
 

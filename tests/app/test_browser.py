@@ -2,6 +2,7 @@
 
 import json
 import re
+from contextlib import contextmanager
 from urllib.parse import urlencode
 
 import pytest
@@ -15,6 +16,7 @@ expect.set_options(timeout=40_000)  # two busy cores
 
 # A gate that takes seconds: the same code, fewer queries and texts.
 QUICK = "episode: {on_train: 4}\nphase2: {eval: {on_samples: 3, off_samples: 9, n_random_trials: 1}}\n"
+LONG_TRAINING = "phase3: {optim: {steps: 200}}"
 DEMOS = "lift -> lifted\nwalk -> walked\nplay -> played\n<b>x</b> -> <s>$x$\ncall -> called\nask -> asked"
 
 
@@ -120,19 +122,40 @@ def test_a_link_restores_settings_and_the_gate_fills_the_tabs(browser, server):
         expect(page.locator("#history")).to_contain_text(report["run_id"])
 
 
-def test_cancel_stops_a_run_and_the_next_one_starts(browser, server):
-    settings = "phase3: {optim: {steps: 200}}"
-    for page in open_page(browser, f"{server}/?{urlencode({'settings': settings, 'method': 'ced'})}"):
+def test_a_cancelled_training_leaves_a_run_that_is_shown_and_can_be_used(browser, server):
+    for page in open_page(browser, f"{server}/?{urlencode({'settings': LONG_TRAINING, 'method': 'ced'})}"):
         expect(page.locator("#status")).to_contain_text("restored from the link")
         page.locator("#run").click()
-        expect(page.locator("#status")).to_contain_text("step", timeout=120_000)
+        expect(page.locator("#status")).to_contain_text("ced step", timeout=120_000)
         open_tab(page, "Training")
         expect(page.locator("#training-curves .scatterlayer .trace").first).to_be_attached()
         page.locator("#cancel").click()
-        expect(page.locator("#status .cancelled")).to_contain_text("cancel", timeout=30_000)
+        expect(page.locator("#status .cancelled")).to_contain_text(re.compile(r"cancelled at step \d+"), timeout=60_000)
+        expect(page.locator("#training-note")).to_contain_text(re.compile(r"step \d+: cancelled"))
+        expect(page.locator("#headline")).to_contain_text(re.compile("CED mixture.*cancelled.*not run", re.S))
+        open_tab(page, "Slots")
+        page.locator("#demo-text [data-token][style*=rgb]").first.click()
+        expect(page.locator("#slot-card h3")).to_have_text(re.compile(r"slot \d+"))
+        open_tab(page, "Runs")
+        expect(page.locator("#history").get_by_text("cancelled", exact=True).last).to_be_visible()
         open_tab(page, "Compare")
+        expect(page.locator("#columns [data-view=student]")).to_contain_text("CED mixture")
+        expect(page.locator("#columns")).to_contain_text("jump")
+        page.locator("#query textarea").fill("walk")
         page.locator("#ask").click()
-        expect(page.locator("#columns .ck-col")).to_have_count(3)
+        expect(page.locator("#columns .ck-asked")).to_contain_text("walk")
+
+
+def test_a_cancelled_gate_is_kept_as_far_as_it_came(browser, server):
+    for page in open_page(browser, f"{server}/?{urlencode({'settings': QUICK})}"):
+        expect(page.locator("#status")).to_contain_text("restored from the link")
+        page.locator("#gate").click()
+        expect(page.locator("#status .busy")).to_contain_text(re.compile("[1-9] of"), timeout=60_000)
+        page.locator("#cancel").click()
+        expect(page.locator("#status .cancelled")).to_contain_text("Runs lists what was kept")
+        expect(page.locator("#headline")).to_contain_text("example")
+        open_tab(page, "Runs")
+        expect(page.locator("#history").get_by_text("cancelled", exact=True).last).to_be_visible()
 
 
 def test_a_hostile_upload_is_refused_by_name(page, tmp_path):
@@ -156,6 +179,119 @@ def test_a_phone_shows_everything_without_sideways_scrolling(browser, server, sc
             shade(page.locator("body")),
         )
         assert brightness(ink) < brightness(paper) if scheme == "light" else brightness(ink) > brightness(paper)
+
+
+def test_two_sessions_take_turns_and_see_only_their_own_runs(browser, server):
+    opened = contextmanager(open_page)
+    link = f"{server}/?{urlencode({'settings': LONG_TRAINING, 'method': 'ced'})}"
+    with opened(browser, link) as first, opened(browser, server) as second:
+        expect(first.locator("#status")).to_contain_text("restored from the link")
+        first.locator("#run").click()
+        expect(first.locator("#status")).to_contain_text("ced step", timeout=120_000)
+        second.locator("#run").click()
+        expect(second.locator("#status")).to_contain_text(re.compile("queue: 1/1"))
+        first.locator("#cancel").click()
+        expect(second.locator("#status .done")).to_contain_text("done in", timeout=120_000)
+        expect(second.locator("#headline")).to_contain_text("Select-KV")
+        for page in (first, second):
+            open_tab(page, "Runs")
+        expect(first.locator("#history")).to_contain_text("ced-present-past")
+        expect(first.locator("#history")).not_to_contain_text("select-present-past")
+        expect(second.locator("#history")).to_contain_text("select-present-past")
+        expect(second.locator("#history")).not_to_contain_text("ced-present-past")
+
+
+def test_a_waiting_run_leaves_the_queue_when_cancelled(browser, server):
+    opened = contextmanager(open_page)
+    link = f"{server}/?{urlencode({'settings': LONG_TRAINING, 'method': 'ced'})}"
+    with opened(browser, link) as first, opened(browser, server) as second:
+        expect(first.locator("#status")).to_contain_text("restored from the link")
+        first.locator("#run").click()
+        expect(first.locator("#status")).to_contain_text("ced step", timeout=120_000)
+        second.locator("#run").click()
+        expect(second.locator("#status")).to_contain_text("queue")
+        second.locator("#cancel").click()
+        expect(second.locator("#status .cancelled")).to_contain_text("left the queue")
+        first.locator("#cancel").click()
+        expect(first.locator("#status .cancelled")).to_contain_text("cancelled at step", timeout=60_000)
+        expect(second.locator("#headline")).to_contain_text("example")
+
+
+def choose(page, box: str, text: str) -> None:
+    """Pick the option of a dropdown whose name contains a text."""
+    page.locator(f"{box} input").click()
+    page.get_by_role("option", name=re.compile(text)).first.click()
+
+
+def test_two_runs_stand_side_by_side_and_lend_each_other_slots(page):
+    page.locator("#run").click()
+    expect(page.locator("#status .done")).to_contain_text("done in", timeout=120_000)
+    open_tab(page, "Runs")
+    choose(page, "#pin-left", "phase3-present-past")
+    expect(page.locator("#pinned")).to_contain_text("One more")
+    choose(page, "#pin-right", "select-present-past")
+    expect(page.locator("#pinned tr.differs")).to_contain_text(["≠accuracy1.00–"])
+    expect(page.locator("#pinned")).to_contain_text("phase2.eval.on_samples")
+    for side in ("left", "right"):
+        expect(page.locator(f"#pin-map-{side} .heatmaplayer image").first).to_be_attached()
+    assert page.locator("#pin-off-left .barlayer path").count() > 9
+    open_tab(page, "Slots")
+    page.locator("#demo-text [data-token][style*=rgb]").first.click()
+    expect(page.locator("#slot-card h3")).to_have_text(re.compile(r"slot \d+"))
+    choose(page, "#swap-run", "phase3-present-past")
+    page.locator("#swap").click()
+    expect(page.locator("#effect .ck-col")).to_have_count(4)
+    same, changed = (page.locator(f"#effect [data-view={view}] .kl") for view in ("student", "changed"))
+    expect(changed).to_contain_text("KL to teacher")
+    assert same.inner_text() != changed.inner_text()
+
+
+def test_kv_heads_have_a_slider_only_where_each_has_its_own_mixture(page):
+    open_tab(page, "Slots")
+    page.locator("#slot input[type=number]").fill("1")
+    page.locator("#slot input[type=number]").press("Enter")
+    expect(page.locator("#slot-card h3")).to_have_text("slot 1")
+    mean = page.locator("#slot-card tbody").inner_text()
+    head = page.locator("#head input[type=number]")
+    expect(head).to_have_value("0")
+    head.fill("2")
+    head.press("Enter")
+    expect(page.locator("#slot-card tbody")).not_to_have_text(mean, use_inner_text=True)
+    page.locator("#slot-method").get_by_text("select", exact=True).click()
+    expect(page.locator("#head")).to_have_count(0)
+    expect(page.locator("#layer input[type=number]")).to_be_disabled()
+
+
+def test_the_gates_queries_can_be_filtered_and_open_above(page):
+    cell = page.locator("#on-table tbody tr >> visible=true").first.locator("td").first
+    asked = cell.inner_text().strip()
+    page.locator("#on-table input[placeholder*='ilter']").first.fill(asked)
+    expect(page.locator("#on-table").get_by_text(asked, exact=True).locator("visible=true").first).to_be_visible()
+    page.locator("#on-table").get_by_text(asked, exact=True).locator("visible=true").first.click()
+    expect(page.locator("#query textarea")).to_have_value(asked)
+    expect(page.locator("#columns .ck-asked")).to_contain_text(asked)
+
+
+def test_the_off_effect_before_and_after_training_stand_in_one_plot(page):
+    open_tab(page, "OFF effect")
+    expect(page.locator("#off-also").get_by_label("Select-KV, before training")).to_be_checked()
+    drawn = page.locator("#off-histograms .barlayer path")
+    expect(drawn.first).to_be_attached()
+    both = drawn.count()
+    page.locator("#off-also").get_by_text("Select-KV, before training").click()
+    expect(page.locator("#off-histograms .legendtext")).to_have_text(["CED mixture", "demonstrations"])
+    assert drawn.count() < both
+
+
+def test_dark_mode_turns_page_and_text_and_plots_stay_readable(browser, server):
+    for page in open_page(browser, f"{server}/?__theme=dark", color_scheme="dark"):
+        assert brightness(shade(page.locator("body"))) < 120
+        open_tab(page, "OFF effect")
+        title = page.locator("#off-histograms .xtitle").first
+        expect(title).to_have_text("Delta, nats")
+        assert brightness(title.evaluate("e => getComputedStyle(e).fill")) > 330
+        paper = page.locator("#off-histograms .main-svg").first.evaluate("e => getComputedStyle(e).backgroundColor")
+        assert paper.endswith(", 0)")
 
 
 def brightness(color: str) -> float:

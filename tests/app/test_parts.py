@@ -4,11 +4,11 @@ import pytest
 
 from cedkv.config import Config, parse_config
 from cedkv.errors import ConfigError
-from cedkv.session.compare import Comparison, View
 from cedkv.session.limits import PUBLIC, LimitError, Limits
 from cedkv.session.runs import Run, RunError
 from cedkv.session.slots import SlotMap
 from cedkv.session.store import SessionStore
+from cedkv.session.views import Comparison, View
 from components.compare import comparison_html
 from components.gate import criteria_html, margin
 from components.settings import advanced_groups, compact_yaml, leaf_settings, overrides, value_of
@@ -16,7 +16,7 @@ from components.slots import demo_text_html, slot_card_html, slot_of_token
 
 HOSTILE = '<img src=x onerror="alert(1)">'
 SLOTS = SlotMap(
-    ("Q", HOSTILE, "b"), ("delimiter", "input", "output"), (0, 0, 1), [[0.2, 0.8, 0], [0, 0, 1]], [True, True], 1
+    ("Q", HOSTILE, "b"), ("delimiter", "input", "output"), (0, 0, 1), [[0.2, 0.8, 0], [0, 0, 1]], [True, True], 1, 1
 )
 ROW = {"name": "on_gain", "value": 0.5, "op": ">=", "threshold": 0.3, "passed": True, "about": HOSTILE}
 

@@ -1,0 +1,59 @@
+"""A quick start: what is imported before the first page is served, and what only afterwards."""
+
+import ast
+import inspect
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cedkv
+from components.quick_gradio import without_stubs
+from tests.app.conftest import ROOT
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import cedkv",
+        "import cedkv.session.views",
+        "import app; from pathlib import Path; app.build(app.Limits(), Path('runs'))",
+        "import components.example; components.example.example_comparison()",
+    ],
+)
+def test_neither_torch_nor_transformers_is_needed_to(statement, tmp_path):
+    check = f"{statement}\nimport sys; sys.exit(' '.join({{'torch', 'transformers'}} & sys.modules.keys()) or 0)"
+    run = subprocess.run(
+        [sys.executable, "-c", check],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+
+
+def test_every_public_name_is_there_when_asked_for():
+    named = [name for name in cedkv.__all__ if name != "__version__"]
+    assert [getattr(cedkv, name).__name__ for name in named] == named
+    assert set(cedkv.__all__) <= set(dir(cedkv))
+    with pytest.raises(AttributeError, match="'cedkv' has no attribute 'run_gates'"):
+        cedkv.run_gates  # noqa: B018
+
+
+def test_a_type_checker_finds_the_public_names_where_python_does():
+    tree = ast.parse(Path(cedkv.__file__).read_text())
+    (block,) = [node for node in tree.body if isinstance(node, ast.If)]
+    assert {alias.name: line.module for line in block.body for alias in line.names} == cedkv._HOMES
+
+
+def test_gradio_finds_no_source_for_its_stubs_and_everybody_else_does():
+    from gradio import Button
+
+    with without_stubs():
+        with pytest.raises(OSError, match="without a stub"):
+            inspect.getfile(Button)
+        assert inspect.getfile(Path)
+    assert inspect.getfile(Button).endswith("button.py")
