@@ -40,8 +40,8 @@ def wire_runs(page: Page, desk: Desk) -> None:
         runs = [desk.store.get(request.session_hash, name) for name in (left, right)]
         return [
             pinned_html(*runs),
-            *(_map(desk, run) for run in runs),
-            *(off_figure(run, "stress", []) for run in runs),
+            *(drawn(_map(desk, run)) for run in runs),
+            *(drawn(off_figure(run, "stress", [])) for run in runs),
         ]
 
     tab.history.select(show, None, page.shown(), **DRAWING)

@@ -230,7 +230,7 @@ def test_two_runs_stand_side_by_side_and_lend_each_other_slots(page):
     choose(page, "#pin-left", "phase3-present-past")
     expect(page.locator("#pinned")).to_contain_text("One more")
     choose(page, "#pin-right", "select-present-past")
-    expect(page.locator("#pinned tr.differs")).to_contain_text(["≠accuracy1.00–"])
+    expect(page.locator("#pinned tr.differs").first).to_have_text("≠accuracy1.00–")
     expect(page.locator("#pinned")).to_contain_text("phase2.eval.on_samples")
     for side in ("left", "right"):
         expect(page.locator(f"#pin-map-{side} .heatmaplayer image").first).to_be_attached()
@@ -263,11 +263,12 @@ def test_kv_heads_have_a_slider_only_where_each_has_its_own_mixture(page):
 
 
 def test_the_gates_queries_can_be_filtered_and_open_above(page):
-    cell = page.locator("#on-table tbody tr >> visible=true").first.locator("td").first
-    asked = cell.inner_text().strip()
-    page.locator("#on-table input[placeholder*='ilter']").first.fill(asked)
-    expect(page.locator("#on-table").get_by_text(asked, exact=True).locator("visible=true").first).to_be_visible()
-    page.locator("#on-table").get_by_text(asked, exact=True).locator("visible=true").first.click()
+    inputs = page.locator("#on-table [role=gridcell][data-col='0']")
+    expect(inputs.nth(2)).to_be_visible()
+    asked = inputs.nth(2).inner_text().strip()
+    page.locator("#on-table .search-input").fill(asked)
+    expect(inputs).to_have_text([asked])
+    inputs.first.click()
     expect(page.locator("#query textarea")).to_have_value(asked)
     expect(page.locator("#columns .ck-asked")).to_contain_text(asked)
 
@@ -287,7 +288,7 @@ def test_dark_mode_turns_page_and_text_and_plots_stay_readable(browser, server):
     for page in open_page(browser, f"{server}/?__theme=dark", color_scheme="dark"):
         assert brightness(shade(page.locator("body"))) < 120
         open_tab(page, "OFF effect")
-        title = page.locator("#off-histograms .xtitle").first
+        title = page.locator("#off-histograms .infolayer text", has_text="Delta, nats").first
         expect(title).to_have_text("Delta, nats")
         assert brightness(title.evaluate("e => getComputedStyle(e).fill")) > 330
         paper = page.locator("#off-histograms .main-svg").first.evaluate("e => getComputedStyle(e).backgroundColor")
