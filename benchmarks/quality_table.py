@@ -19,6 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.tables import TEACHER_MIN, markdown_table, run
 from cedkv.config import Config, load_config
 from cedkv.episodes import Episode, episode_from_config, task_names
 from cedkv.errors import CedKVError
@@ -53,7 +54,6 @@ STUDENTS: dict[str, View] = {
     "random": View("random"),
 }
 REFERENCES = {"base": View("base"), "teacher": View("teacher")}
-TEACHER_MIN = 0.7
 FIGURES = ("accuracy", "kl_to_teacher", "off_p99", "off_mean")
 Row = dict[str, Any]
 
@@ -175,31 +175,34 @@ def means(rows: Sequence[Row]) -> list[Row]:
 
 def markdown(rows: Sequence[Row]) -> str:
     """The means, then every task's accuracies."""
-    lines = [
-        "| slots | view | accuracy | of the teacher's | KL to teacher | stress p99 (teacher's) | episodes |",
-        "| ---: | --- | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    for row in means(rows):
-        harm = f"{row['off_p99']:.2f} ({row['teacher_off_p99']:.2f})"
-        lines.append(
-            f"| {row['slots'] or ''} | {row['view']} | {row['accuracy']:.3f} | {row['teacher_share']:.3f} | "
-            f"{row['kl_to_teacher']:.3f} | {harm} | {row['episodes']} |"
+    columns = ("view", "slots", "accuracy", "of the teacher's", "KL to teacher", "stress p99 (teacher's)", "episodes")
+    cells = [
+        (
+            row["view"],
+            row["slots"] or "",
+            f"{row['accuracy']:.3f}",
+            f"{row['teacher_share']:.3f}",
+            f"{row['kl_to_teacher']:.3f}",
+            f"{row['off_p99']:.2f} ({row['teacher_off_p99']:.2f})",
+            row["episodes"],
         )
-    return "\n".join([*lines, "", *_task_lines(capable(rows))])
+        for row in means(rows)
+    ]
+    return markdown_table(columns, cells, words=1) + "\n\n" + _by_task(capable(rows))
 
 
-def _task_lines(rows: Sequence[Row]) -> Iterator[str]:
+def _by_task(rows: Sequence[Row]) -> str:
     columns = list(dict.fromkeys((row["view"], row["slots"]) for row in rows if row["view"] != "base"))
     titles = [view if not slots else f"{view} S={slots}" for view, slots in columns]
-    yield "| task | " + " | ".join(titles) + " |"
-    yield "| --- |" + " ---: |" * len(columns)
+    lines = []
     for task in dict.fromkeys(row["task"] for row in rows):
         cells = []
         for view, slots in columns:
             mine = [row["accuracy"] for row in rows if (row["task"], row["view"], row["slots"]) == (task, view, slots)]
             cells.append(f"{sum(mine) / len(mine):.2f}" if mine else "")
         name = f"{Path(task).stem} (function-vectors)" if task.endswith(".json") else task
-        yield f"| {name} | " + " | ".join(cells) + " |"
+        lines.append((name, *cells))
+    return markdown_table(("task", *titles), lines, words=1)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -240,7 +243,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except CedKVError as error:
-        sys.exit(f"quality_table: {error}")
+    run(main)

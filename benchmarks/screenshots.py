@@ -5,15 +5,10 @@
 """
 
 import argparse
-import os
 import shutil
-import socket
-import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,43 +17,16 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.running_app import running_app
+
 ROOT = Path(__file__).resolve().parents[1]
 WIDTH, HEIGHT = 1280, 900
 PHONE = {"width": 390, "height": 844}
 CHROMIUM_ARGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage"]
 # Plots grow to the width they find and fonts settle within this time, seconds.
 _SETTLE = 1.5
-
-
-@contextmanager
-def running_app() -> Iterator[str]:
-    """The address of the app, started as a user does and ended afterwards."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with tempfile.TemporaryDirectory() as folder:
-        environment = {**os.environ, "GRADIO_SERVER_PORT": str(port), "HF_HUB_OFFLINE": "1"}
-        process = subprocess.Popen(
-            [sys.executable, ROOT / "app.py"], cwd=folder, env=environment, stdout=subprocess.DEVNULL
-        )
-        try:
-            address = f"http://127.0.0.1:{port}"
-            wait_until_listening(address, process)
-            yield address
-        finally:
-            process.terminate()
-            process.wait(20)
-
-
-def wait_until_listening(address: str, process: subprocess.Popen, seconds: float = 90) -> None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and process.poll() is None:
-        try:
-            with urllib.request.urlopen(address, timeout=5):
-                return
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
-            time.sleep(0.2)
-    raise SystemExit(f"the app does not answer at {address}; start `python app.py` to see why")
 
 
 @contextmanager
@@ -144,7 +112,11 @@ def main() -> None:
     executable = shutil.which("chromium")
     if executable is None:
         raise SystemExit("there is no 'chromium' on the PATH: apt-get install chromium fonts-dejavu")
-    with running_app() as address, sync_playwright() as playwright:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running_app(Path(folder)) as address,
+        sync_playwright() as playwright,
+    ):
         browser = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_ARGS)
         take(browser, address, folder)
         browser.close()

@@ -6,7 +6,7 @@ from typing import Any
 
 from cedkv.bench.plan import Plan
 from cedkv.episodes import Episode
-from cedkv.lm import LanguageModel, stream_tokens
+from cedkv.lm import LanguageModel, read_queries, stream_tokens
 from cedkv.lm.forward import TokenIds
 from cedkv.state import KVPrefix
 
@@ -40,6 +40,6 @@ def measure_latency(
 def answer_times(lm: LanguageModel, ids: TokenIds, prefix: KVPrefix | None, new_tokens: int) -> Times:
     """Seconds to the first greedy token, and tokens per second after it; None if the answer ends with it."""
     started = time.perf_counter()
-    ends = [time.perf_counter() for _ in stream_tokens(lm, [ids], prefix, new_tokens)]
+    ends = [time.perf_counter() for _ in stream_tokens(lm, read_queries(lm, [ids], prefix), new_tokens)]
     after = (len(ends) - 1) / (ends[-1] - ends[0]) if len(ends) > 1 else None
     return ends[0] - started, after

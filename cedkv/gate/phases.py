@@ -104,9 +104,7 @@ def saved_state_phase(number: int, slots: int) -> Phase:
 
     def criteria(report: dict[str, Any], config: Config) -> Iterator[GateCriterion]:
         blocks = {name: {**report[name], phase.student: report[name][SAVED]} for name in ("on", "off")}
-        # Slots without a mixture overlap in no token.
-        collapse = {**report["collapse"], "overlap_max": report["collapse"]["overlap_max"] or 0.0}
-        for criterion in phase.criteria({**report, **blocks, "collapse": collapse}, config):
+        for criterion in phase.criteria({**report, **blocks}, config):
             yield replace(criterion, name=criterion.name.replace(phase.student, SAVED))
 
     return replace(

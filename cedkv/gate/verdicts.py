@@ -84,13 +84,14 @@ def phase3_criteria(on: dict, off: dict, collapse: dict, limits: Phase3Threshold
     yield criterion(
         "delta_on_mean", ced["delta_on_mean"], ">=", limits.delta_on_min, "The slots do something on ON queries (nats)."
     )
-    yield criterion(
-        "slot_overlap_max",
-        collapse["overlap_max"],
-        "<=",
-        limits.overlap_max,
-        "Guardrail: no two slots mix the same tokens (1 is identical).",
-    )
+    if collapse["overlap_max"] is not None:  # slots without a mixture overlap in no token
+        yield criterion(
+            "slot_overlap_max",
+            collapse["overlap_max"],
+            "<=",
+            limits.overlap_max,
+            "Guardrail: no two slots mix the same tokens (1 is identical).",
+        )
 
 
 def exploration_milestones(on: dict, off: dict) -> list[dict]:

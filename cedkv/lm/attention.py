@@ -102,7 +102,7 @@ def packed_attention(
         kwargs["sliding_window"] = sliding_window
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
     bias = packed.bias(module.layer_idx, sliding_window)
-    if key.requires_grad and key.dtype == torch.bfloat16 and key.device.type == "cpu":
+    if packed.recorder is None and key.dtype == torch.bfloat16 and key.device.type == "cpu":
         return attention_by_products(query, key, value, bias, scaling).transpose(1, 2), None
     groups = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)

@@ -2,38 +2,56 @@
 
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cedkv.lm.forward import TokenIds, extend, open_cache, pack, pack_slices
+from cedkv.lm.forward import PackedCache, TokenIds, extend, open_cache, pack, pack_slices
 from cedkv.lm.load import LanguageModel
 from cedkv.state import KVPrefix
+
+
+@dataclass
+class ReadQueries:
+    """One pack of queries that a model has read: what it expects after each, and the cache to go on from.
+
+    logits : of the token after each query, in the model's dtype.
+    next_position : where that token would stand.
+    """
+
+    cache: PackedCache
+    logits: Float[Tensor, "queries vocab"]
+    next_position: Int[Tensor, " queries"]
+
+
+@torch.no_grad()
+def read_queries(lm: LanguageModel, queries: Sequence[TokenIds], prefix: KVPrefix | None) -> ReadQueries:
+    """Run queries behind a prefix, or alone. The prefix is copied: it never changes."""
+    cache = open_cache(lm, prefix)
+    ids, segment, position, last = pack(lm, queries, prefix)
+    return ReadQueries(cache, extend(lm, cache, ids, segment, position, last), position[last] + 1)
 
 
 @torch.no_grad()
 def stream_tokens(
     lm: LanguageModel,
-    queries: Sequence[TokenIds],
-    prefix: KVPrefix | None,
+    read: ReadQueries,
     max_new_tokens: int,
     temperature: float = 0.0,
     seed: int = 0,
     stop: str | None = None,
 ) -> Iterator[list[list[int]]]:
-    """Continue all queries of one pack, yielding what each has generated so far after every token.
+    """Continue queries, yielding what each has generated so far after every token. It uses up their cache.
 
     A query ends at an end-of-text token, at a token containing `stop`, or at `max_new_tokens`. Temperature 0 is
-    greedy. The prefix itself is never changed: the cache it is copied into belongs to this call.
+    greedy.
     """
+    logits, next_position = read.logits, read.next_position
+    live = torch.arange(len(logits), device=lm.device)
+    generated: list[list[int]] = [[] for _ in live]
     generator = torch.Generator(device=lm.device).manual_seed(seed)
-    cache = open_cache(lm, prefix)
-    ids, segment, position, last = pack(lm, queries, prefix)
-    logits = extend(lm, cache, ids, segment, position, last)
-    live = torch.arange(len(queries), device=lm.device)
-    next_position = position[last] + 1
-    generated: list[list[int]] = [[] for _ in queries]
     for left in reversed(range(max_new_tokens)):
         tokens = _choose(logits, temperature, generator)
         going = []
@@ -49,7 +67,7 @@ def stream_tokens(
         keep = torch.tensor(going, device=lm.device)
         live, next_position = live[keep], next_position[keep]
         every = torch.arange(len(live), device=lm.device)
-        logits = extend(lm, cache, tokens[keep], live, next_position, every)
+        logits = extend(lm, read.cache, tokens[keep], live, next_position, every)
         next_position = next_position + 1
 
 
@@ -66,7 +84,8 @@ def generate(
     texts, pack_seeds = [], random.Random(seed)  # one seed for all packs would make them repeat each other's draws
     for part in pack_slices(queries):
         pack_seed = pack_seeds.getrandbits(63)
-        *_, ids = stream_tokens(lm, queries[part], prefix, max_new_tokens, temperature, pack_seed, stop)
+        read = read_queries(lm, queries[part], prefix)
+        *_, ids = stream_tokens(lm, read, max_new_tokens, temperature, pack_seed, stop)
         texts += [lm.decode(row) for row in ids]
     return [text.split(stop)[0] for text in texts] if stop else texts
 

@@ -85,10 +85,15 @@ class LanguageModel:
         return self.in_dtype(torch.bfloat16) if dtype == "bfloat16" or (dtype == "auto" and native) else self
 
     def in_dtype(self, dtype: torch.dtype) -> "LanguageModel":
-        """The same model with a trunk of another precision; itself when it already has that one."""
+        """The same model with weights of another precision; itself when it already has that one.
+
+        Buffers keep theirs, as when transformers loads a model in `dtype`: rotary frequencies rounded to bfloat16
+        would turn a token at position 80 by a tenth of a radian too far.
+        """
         if dtype == self.dtype:
             return self
-        return replace(self, model=copy.deepcopy(self.model).to(dtype))
+        converted = {id(weight): torch.nn.Parameter(weight.to(dtype), False) for weight in self.model.parameters()}
+        return replace(self, model=copy.deepcopy(self.model, converted))
 
     @cached_property
     def key_source(self) -> KeySource:

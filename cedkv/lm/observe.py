@@ -55,20 +55,27 @@ class AttentionReading:
         keys = rotate_keys(lm, prefix.keys.float(), positions)
         keys = keys.repeat_interleave(self.query.shape[1] // keys.shape[1], dim=1)
         hidden = torch.finfo(torch.float32).min
-        return (self.query @ keys.mT * self.scaling).masked_fill(~prefix.active[:, None, None], hidden)
+        # Slots first: few rows by many columns is what matrix multiplication on a processor is fast at.
+        scores = (keys @ self.query.mT * self.scaling).masked_fill(~prefix.active[:, None, :, None], hidden)
+        return scores.mT
 
 
 @torch.no_grad()
-def read_attention(lm: LanguageModel, queries: Sequence[TokenIds], prefix: KVPrefix | None) -> AttentionReading:
-    """Run queries behind a prefix, or alone, and keep how every token attends."""
+def read_attention(
+    lm: LanguageModel, queries: Sequence[TokenIds], prefix: KVPrefix | None, tail: int | None = None
+) -> AttentionReading:
+    """Run queries behind a prefix, or alone, and keep how every token attends, or the last `tail` of each query."""
     slots = prefix.slots if prefix else 0
-    recorders, last, offset = [], [], 0
+    recorders, last, offset = [], [], -1
     for part in pack_slices(queries):
         ids, _, _, ends = pack(lm, queries[part], prefix)
-        recorders.append(AttentionRecorder(torch.arange(len(ids), device=lm.device), slots))
+        to_end = ends.repeat_interleave(ends.diff(prepend=ends.new_tensor([-1])))
+        to_end = to_end - torch.arange(len(ids), device=lm.device)
+        rows = torch.arange(len(ids), device=lm.device)[to_end < (tail or len(ids))]
+        recorders.append(AttentionRecorder(rows, slots))
         packed_logits(lm, queries[part], prefix, recorder=recorders[-1])
-        last.append(ends + offset)
-        offset += len(ids)
+        last.append(offset + torch.searchsorted(rows, ends, right=True))
+        offset += len(rows)
 
     def gathered(name: str) -> Tensor:
         return torch.cat([torch.stack(getattr(recorder, name)) for recorder in recorders], dim=2)

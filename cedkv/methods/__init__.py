@@ -19,7 +19,7 @@ from cedkv.metrics import kl
 from cedkv.state import KVPrefix
 
 # Training queries on which a state is measured as it leaves.
-_MEASURED_QUERIES = 32
+_MEASURED_QUERIES = 16
 
 METHODS: dict[str, Method] = {
     "select": select_kv,

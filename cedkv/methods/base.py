@@ -40,6 +40,11 @@ class Workbench:
     stop: Callable[[], bool] = never
 
     @cached_property
+    def trunk(self) -> LanguageModel:
+        """The model in the precision that slots are trained in."""
+        return self.lm.for_training(self.config.phase3.optim.train_dtype)
+
+    @cached_property
     def demo_kv(self) -> DemoKV:
         return read_demo_kv(self.lm, self.episode.tokens)
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cedkv.errors import NonFiniteError
 from cedkv.events import Done, Event, Tick, Warned
-from cedkv.lm import LanguageModel, generate, log_probs, read_attention
+from cedkv.lm import generate, log_probs, read_attention
 from cedkv.methods.base import Extraction, Workbench
 from cedkv.methods.select import select_kv, token_prefix
 from cedkv.metrics import kl, role_mass, tail_stats
@@ -23,6 +23,9 @@ from cedkv.state import ROLES, KVPrefix
 
 # Answer tokens matched with `loss.on_tokens: all`.
 _ANSWER_TOKENS = 4
+
+# Tokens at the end of each OFF text that the warm start reads: many texts tell more than many rows of a few.
+_MATCHED_TAIL = 8
 
 
 def warm_prefix(bench: Workbench, slots: int, outputs_allowed: bool = True) -> KVPrefix:
@@ -71,16 +74,15 @@ def on_targets(bench: Workbench) -> OnTargets:
 def open_training(bench: Workbench, method: str, slots: TrainableSlots) -> Training:
     """Everything a training of these slots needs, read once: ON targets, hard pool, stress eval."""
     phase3 = bench.config.phase3
-    trunk = bench.lm.for_training(phase3.optim.train_dtype)
-    stress = StressEval(bench, trunk)
+    stress = StressEval(bench)
     return Training(
         method=method,
-        lm=trunk,
+        lm=bench.trunk,
         slots=slots,
         targets=on_targets(bench),
-        pool=HardPool.open(trunk, bench.episode, phase3.off_data.pool_size),
+        pool=HardPool.open(bench.trunk, bench.episode, phase3.off_data.pool_size),
         dual=DualLambda(phase3.dual, phase3.loss.lambda_off, phase3.dual.target * stress.p99(bench.teacher)),
-        measure=lambda state, step: measure_tick(bench, trunk, stress, method, state, step),
+        measure=lambda state, step: measure_tick(bench, stress, method, state, step),
         settings=phase3,
         seed=bench.config.phase2.seed,
         stop=bench.stop,
@@ -114,7 +116,7 @@ def warm_up(bench: Workbench, slots: TrainableSlots) -> list[float]:
     """Match attention outputs: the teacher's on ON queries, the base's on OFF texts from the training pool."""
     optim, reading = bench.config.phase3.optim, bench.teacher_reading
     texts = bench.episode.off_set("pool", optim.matching_off_texts).texts
-    alone = read_attention(bench.lm, [bench.lm.encode(off.text) for off in texts], None)
+    alone = read_attention(bench.trunk, [bench.lm.encode(off.text) for off in texts], None, tail=_MATCHED_TAIL)
     return match_attention(
         bench.lm,
         MatchingTarget.of(reading, reading.outputs(reading.prefix_scores, bench.teacher.values), bench.lm.kv_heads),
@@ -138,12 +140,11 @@ def _near_cap(tick: Tick, slots: MixtureSlots) -> Iterator[Warned]:
 class StressEval:
     """The first texts of the fixed stress eval with the base's answers, as dual ascent reads them."""
 
-    def __init__(self, bench: Workbench, trunk: LanguageModel) -> None:
-        phase3 = bench.config.phase3
+    def __init__(self, bench: Workbench) -> None:
+        phase3, self.lm = bench.config.phase3, bench.trunk
         texts = bench.episode.off_set("stress", phase3.off_data.stress_samples).texts
-        self.lm = trunk
-        self.ids = [trunk.encode(off.text) for off in texts[: phase3.optim.tick_stress_samples]]
-        self.base = log_probs(trunk, self.ids)
+        self.ids = [self.lm.encode(off.text) for off in texts[: phase3.optim.tick_stress_samples]]
+        self.base = log_probs(self.lm, self.ids)
 
     def p99(self, prefix: KVPrefix) -> float:
         """p99 of `Delta`, nats. Raises `NonFiniteError` where the model's answers are no numbers any more."""
@@ -153,13 +154,11 @@ class StressEval:
         return tail_stats(delta).p99
 
 
-def measure_tick(
-    bench: Workbench, trunk: LanguageModel, stress: StressEval, method: str, state: KVPrefix, step: int
-) -> Tick:
+def measure_tick(bench: Workbench, stress: StressEval, method: str, state: KVPrefix, step: int) -> Tick:
     """The real metrics of a state; on evaluation queries only where someone observes."""
     count = bench.config.phase3.optim.tick_on_samples
     teacher = bench.teacher_train_log_probs[:count]
-    student = log_probs(trunk, bench.train_ids[:count], state)
+    student = log_probs(bench.trunk, bench.train_ids[:count], state)
     mass: dict[str, float] = {}
     slot_mass: list[list[list[float]]] = []
     if state.mixture is not None:

@@ -55,13 +55,14 @@ class MatchingTarget:
         in every iteration: only products with the few slots are.
         """
         prefix = slots.prefix(top_k)
-        scores = self.reading.scores_of(lm, prefix)
-        shares = torch.cat([scores, self.reading.own_lse[..., None]], dim=-1).softmax(-1)[..., :-1]
-        shares = shares.reshape(*self.own.shape[:3], -1)
+        scores = self.reading.scores_of(lm, prefix).mT
+        shares = torch.cat([scores, self.reading.own_lse[:, :, None]], dim=2).softmax(2)[:, :, :-1]
+        # [layers, kv_heads, slots, rows], as everything below: slots first, for the sake of speed.
+        shares = shares.unflatten(1, (self.own.shape[1], -1)).transpose(2, 3).flatten(3)
         values = prefix.values.float()
-        total = shares.sum(-1)
-        among_slots = (shares @ (values @ values.mT) * shares).sum(-1)
-        with_values = (shares * (self.missed @ values.mT - total[..., None] * (self.own @ values.mT))).sum(-1)
+        total = shares.sum(2)
+        among_slots = (values @ values.mT @ shares * shares).sum(2)
+        with_values = (shares * (values @ self.missed.mT - total[:, :, None] * (values @ self.own.mT))).sum(2)
         square = (
             self.missed_missed
             + total.square() * self.own_own

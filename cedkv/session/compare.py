@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from cedkv.errors import CedKVError
-from cedkv.lm import LanguageModel, log_probs, stream_tokens
+from cedkv.lm import LanguageModel, ReadQueries, read_queries, stream_tokens
 from cedkv.metrics import kl
 from cedkv.session.views import Comparison, View
 from cedkv.state import KVPrefix
@@ -41,9 +41,10 @@ def iter_compare(
             f"the query has {len(ids)} tokens; with {longest} of demonstrations and {max_new_tokens} to generate "
             f"that is more than the {lm.context} that {lm.id} takes"
         )
-    comparison = Comparison(query, _next_tokens(lm, ids, prefixes, top_k))
+    read = {name: read_queries(lm, [ids], prefix) for name, prefix in prefixes.items()}
+    comparison = Comparison(query, _next_tokens(lm, read, top_k))
     yield comparison
-    streams = {name: stream_tokens(lm, [ids], prefix, max_new_tokens, stop=stop) for name, prefix in prefixes.items()}
+    streams = {name: stream_tokens(lm, opened, max_new_tokens, stop=stop) for name, opened in read.items()}
     while streams:
         for name in list(streams):
             generated = next(streams[name], None)
@@ -57,10 +58,8 @@ def iter_compare(
     yield replace(comparison, done=True)
 
 
-def _next_tokens(
-    lm: LanguageModel, ids: list[int], prefixes: dict[str, KVPrefix | None], top_k: int
-) -> tuple[View, ...]:
-    rows = {name: log_probs(lm, [ids], prefix)[0] for name, prefix in prefixes.items()}
+def _next_tokens(lm: LanguageModel, read: dict[str, ReadQueries], top_k: int) -> tuple[View, ...]:
+    rows = {name: opened.logits[0].float().log_softmax(-1) for name, opened in read.items()}
     views = []
     for name, row in rows.items():
         best = row.topk(top_k)

@@ -54,7 +54,7 @@ def test_means_by_hand():
 
 def test_the_markdown_has_means_and_every_capable_task():
     shown = markdown(ROWS)
-    assert "| 8 | ced | 0.750 | 0.833 | 0.300 | 1.50 (3.00) | 2 |" in shown
+    assert "| ced | 8 | 0.750 | 0.833 | 0.300 | 1.50 (3.00) | 2 |" in shown
     assert "| task | teacher | ced S=8 | ced S=2 |" in shown
     assert "| a | 0.80 | 0.60 | 0.40 |" in shown
     assert "| b | 1.00 | 0.90 |  |" in shown

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cedkv.errors import StateError
-from cedkv.lm import generate, log_probs, stream_tokens
+from cedkv.lm import generate, log_probs, read_queries, stream_tokens
 from cedkv.metrics import kl
 from cedkv.state import KVPrefix
 from cedkv.state.compose import compose
@@ -53,7 +53,7 @@ def test_a_long_generation_is_what_a_fresh_prompt_would_continue():
     lm = replace(lm)
     object.__setattr__(lm, "stop_ids", frozenset())
     query, before = lm.encode(QUERY_TEXTS[0]), frozen(state)
-    *_, (tokens,) = stream_tokens(lm, [query], state, 100)
+    *_, (tokens,) = stream_tokens(lm, read_queries(lm, [query], state), 100)
     assert len(tokens) == 100
     reads = log_probs(lm, [[*query, *tokens[:-1]]], state, [100])
     chosen = reads.gather(1, torch.tensor(tokens)[:, None])[:, 0]

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 import torch
 
-from cedkv.lm import LanguageModel, generate, load_model, log_probs, read_demo_kv, stream_tokens
+from cedkv.lm import LanguageModel, generate, load_model, log_probs, read_demo_kv, read_queries, stream_tokens
 from cedkv.lm.forward import PACK_TOKENS
 from tests.tiny import QUERY_TEXTS, plain_model, text_tokens, tiny_lm, tiny_path
 
@@ -13,7 +13,7 @@ NEW_TOKENS = 12
 
 
 def generated_ids(lm, queries, prefix=None, **options) -> list[list[int]]:
-    *_, ids = stream_tokens(lm, queries, prefix, options.pop("max_new_tokens", NEW_TOKENS), **options)
+    *_, ids = stream_tokens(lm, read_queries(lm, queries, prefix), options.pop("max_new_tokens", NEW_TOKENS), **options)
     return ids
 
 
@@ -47,7 +47,7 @@ def test_more_queries_than_a_pack_holds_come_back_in_order(tiny, queries):
 
 
 def test_every_step_adds_one_token(tiny, queries):
-    lengths = [[len(row) for row in rows] for rows in stream_tokens(tiny, queries[:2], None, 5)]
+    lengths = [[len(row) for row in rows] for rows in stream_tokens(tiny, read_queries(tiny, queries[:2], None), 5)]
     assert lengths == [[1, 1], [2, 2], [3, 3], [4, 4], [5, 5]]
 
 

@@ -164,6 +164,24 @@ def test_length_dependent_rotation_of_one_layer_type_is_refused(tmp_path):
     assert "'gemma3_text' uses 'dynamic' rotary embedding" in refusal(folder)
 
 
+def test_another_precision_is_the_model_that_transformers_loads_in_it(architecture, tiny):
+    """Weights in bfloat16, rotary frequencies not: rounded, they would turn late tokens too far."""
+    loaded = load_model(str(tiny_path(architecture)), dtype="bfloat16", device="cpu").model
+    converted = tiny.in_dtype(torch.bfloat16).model
+    assert converted.dtype == torch.bfloat16
+    assert tiny.dtype == torch.float32
+    assert (converted.lm_head.weight is converted.get_input_embeddings().weight) == (
+        loaded.lm_head.weight is loaded.get_input_embeddings().weight
+    )
+    for (name, weight), other in zip(loaded.named_parameters(), converted.parameters(), strict=True):
+        assert torch.equal(weight, other), name
+    frequencies = {name: buffer for name, buffer in converted.named_buffers() if "inv_freq" in name}
+    assert frequencies
+    for name, buffer in frequencies.items():
+        assert buffer.dtype == torch.float32, name
+        assert torch.equal(buffer, loaded.get_buffer(name)), name
+
+
 @pytest.mark.parametrize("dtype", ["int8", "float64", ""])
 def test_unknown_dtype_is_refused(dtype):
     assert refusal("embedded", dtype=dtype) == f"dtype {dtype!r} is unknown; use one of float32, bfloat16, float16"

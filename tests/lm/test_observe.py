@@ -51,6 +51,16 @@ def test_queries_over_several_packs_keep_their_order(tiny, prefix, queries):
     assert_close(read_attention(tiny, many, prefix).at_last_tokens(), once.repeat(1, 1, 30, 1), **TOLERANCE)
 
 
+def test_a_tail_keeps_the_last_tokens_of_each_query(tiny, prefix, queries):
+    many = queries * 30
+    assert len(list(pack_slices(many))) > 1
+    whole, tail = read_attention(tiny, many, prefix), read_attention(tiny, many, prefix, tail=2)
+    ends = zip(many, whole.last.tolist(), strict=True)
+    kept = [row for query, end in ends for row in range(end - min(len(query), 2) + 1, end + 1)]
+    assert_close(tail.own_out, whole.own_out[:, :, kept], **TOLERANCE)
+    assert_close(tail.at_last_tokens(), whole.at_last_tokens(), **TOLERANCE)
+
+
 def test_outputs_are_what_the_layers_passed_on(tiny, prefix, queries):
     """Of every token in every layer: the input of the output projection, caught in the forward itself."""
     passed = []

@@ -85,9 +85,9 @@ def texts_touched(monkeypatch, seed: int) -> set[str]:
         touched.update(lm.decode(list(query)) for query in queries)
         return step_on(lm, queries, *arguments)
 
-    def watched_reading(lm, queries, prefix):
+    def watched_reading(lm, queries, *arguments, **options):
         touched.update(lm.decode(list(query)) for query in queries)
-        return read(lm, queries, prefix)
+        return read(lm, queries, *arguments, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(cedkv.methods.training, "read_attention", watched_reading)
