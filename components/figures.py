@@ -121,11 +121,13 @@ def off_histograms(
             figure.add_vline(x=threshold, line={"color": INK, "dash": "dash", "width": 1}, **cell)
         if bucket in p99:
             figure.add_vline(x=p99[bucket], line={"color": view_color(student, student), "width": 1}, **cell)
-    figure.update_layout(barmode="overlay", legend=_LEGEND, bargap=0.04)
+    # The legend clears the titles of the first row, whatever the height.
+    height = 120 + 150 * rows
+    figure.update_layout(barmode="overlay", legend={**_LEGEND, "y": 1 + 26 / (height - 112)}, bargap=0.04)
     figure.update_annotations(font_size=11)
     figure.update_xaxes(title="Delta, nats", row=rows)
     figure.update_yaxes(title="texts", col=1)
-    return _calm(figure, height=110 + 150 * rows, top=56)
+    return _calm(figure, height, top=66)
 
 
 def training_curves(
@@ -181,6 +183,7 @@ def training_curves(
     for row, title in enumerate(titles, start=1):
         figure.update_yaxes(title=title, row=row, col=1, secondary_y=False if row == 2 else None)
     figure.update_yaxes(title="top-k", secondary_y=True, showgrid=False, row=2, col=1)
+    figure.update_yaxes(rangemode="tozero", row=2, col=1)
     figure.update_xaxes(title="step", row=4)
     figure.update_layout(legend=_LEGEND)
     return _calm(figure, height=620, top=60)

@@ -17,6 +17,7 @@ VIEW_COLORS = {
 }
 VIEW_NAMES = {
     "few_shot": "few-shot",
+    "few_shot_random": "few-shot, random",
     "select": "Select-KV",
     "ced": "CED mixture",
     "free": "Free-KV",

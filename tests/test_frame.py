@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # The floors from the ground up. A module may import from its own floor and from those below it.
 FLOORS = [
-    {"cedkv.state", "cedkv.metrics", "cedkv.config", "cedkv.report", "cedkv.events", "cedkv.errors", "cedkv.version"},
+    {"cedkv.version", "cedkv.openmp", "cedkv.errors"},
+    {"cedkv.state", "cedkv.metrics", "cedkv.config", "cedkv.report", "cedkv.events"},
     {"cedkv.lm"},
     {"cedkv.episodes"},
     {"cedkv.evaluation"},

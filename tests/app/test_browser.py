@@ -272,6 +272,18 @@ def test_the_gates_queries_can_be_filtered_and_open_above(page):
     expect(page.locator("#columns .ck-asked")).to_contain_text(asked)
 
 
+def test_the_gates_queries_can_be_sorted(page):
+    inputs = page.locator("#on-table [role=gridcell][data-col='0']")
+    expect(inputs.nth(2)).to_be_visible()
+    unsorted = inputs.all_inner_texts()
+    for order, reverse in (("ascending", False), ("descending", True)):
+        header = page.locator("#on-table [role=columnheader]").first
+        header.hover()
+        header.get_by_label("Open cell menu").click()
+        page.get_by_role("menuitem", name=f"Sort {order}").click()
+        expect(inputs).to_have_text(sorted(unsorted, reverse=reverse))
+
+
 def test_the_off_effect_before_and_after_training_stand_in_one_plot(page):
     open_tab(page, "OFF effect")
     expect(page.locator("#off-also").get_by_label("Select-KV, before training")).to_be_checked()

@@ -32,8 +32,8 @@ def test_the_gate_judges_a_saved_state_without_a_mixture(path, tmp_path, phase):
     assert data["state"] == {"file": str(path), "method": "free", "precision": None}
     assert (data["slots"], data["role_mass"], data["collapse"]["overlap_max"]) == ([], {}, None)
     assert all(row["passed"] for row in data["gate_a"])
-    overlap = [row["value"] for row in data["gate_b"] if row["name"] == "slot_overlap_max"]
-    assert overlap == ([0.0] if phase == 3 else []), "slots without a mixture overlap in no token"
+    assert data["gate_b"]
+    assert "slot_overlap_max" not in {row["name"] for row in data["gate_b"]}, "nothing is mixed, so nothing overlaps"
     (written,) = report.folder.glob("artifacts/state.safetensors")
     assert KVPrefix.load(written, tiny_lm("llama").fingerprint).mixture is None
 
