@@ -113,8 +113,8 @@ def main() -> None:
     if executable is None:
         raise SystemExit("there is no 'chromium' on the PATH: apt-get install chromium fonts-dejavu")
     with (
-        tempfile.TemporaryDirectory() as folder,
-        running_app(Path(folder)) as address,
+        tempfile.TemporaryDirectory() as scratch,
+        running_app(Path(scratch)) as address,
         sync_playwright() as playwright,
     ):
         browser = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_ARGS)

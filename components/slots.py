@@ -64,7 +64,7 @@ def build_slots() -> SlotsTab:
             0, 1, value=0, step=1, label="layer", info="0 is the mean over all layers.", elem_id="layer", min_width=220
         )
         head = gr.Slider(
-            0, 1, value=0, step=1, label="KV head", info="0 is the mean over heads.", elem_id="head", min_width=160,
+            0, 1, value=0, step=1, label="KV head", info="0 is the mean over heads.", elem_id="head", min_width=220,
             visible=False,
         )  # fmt: skip
         method = gr.Radio([], label="state", elem_id="slot-method", min_width=160)
