@@ -97,7 +97,7 @@ def save_prefix(prefix: KVPrefix, path: str | Path, precision: str | None = None
     OutputError
         The folder cannot be written.
     StateError
-        The precision is unknown, or the state's numbers do not fit into it.
+        The precision is unknown, the state's numbers do not fit into it, or its mixture is larger than what is read.
     """
     precision = precision or precision_of(prefix.keys.dtype)
     check_precision(precision)
@@ -105,6 +105,11 @@ def save_prefix(prefix: KVPrefix, path: str | Path, precision: str | None = None
     tensors |= {"positions": prefix.positions, "active": prefix.active}
     for name in _MIXTURE:
         if prefix.mixture and (weights := getattr(prefix.mixture, name)) is not None:
+            if weights.numel() > _MAX_MIXTURE:
+                raise StateError(
+                    f"state file {str(path)!r}: {name!r} has {weights.numel()} numbers and a file may hold "
+                    f"{_MAX_MIXTURE}; use fewer or shorter demonstrations, fewer slots, or mixture.scope per_layer"
+                )
             tensors[name + _INDEX_SUFFIX], tensors[name] = to_sparse(weights)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     layers, kv_heads, slots, head_dim = prefix.keys.shape

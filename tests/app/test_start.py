@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import cedkv
+from benchmarks.running_app import ROOT
 from components.quick_gradio import without_stubs
-from tests.app.conftest import ROOT
 
 
 @pytest.mark.parametrize(

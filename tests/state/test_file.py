@@ -152,6 +152,14 @@ def test_a_few_bytes_cannot_ask_for_a_mixture_of_any_size(path, monkeypatch):
     assert f"'weights' would be a mixture of more than {numbers - 1} numbers" in refusal(path)
 
 
+def test_what_could_not_be_read_is_not_written(path, monkeypatch):
+    prefix = make()
+    monkeypatch.setattr("cedkv.state.file._MAX_MIXTURE", prefix.mixture.weights.numel() - 1)
+    with pytest.raises(StateError, match=r"'weights' has \d+ numbers and a file may hold \d+; use fewer"):
+        prefix.save(path)
+    assert not path.exists()
+
+
 def test_saving_makes_the_folder_and_replaces_an_older_state(tmp_path):
     path = tmp_path / "new" / "folder" / "state.safetensors"
     make().save(path)
