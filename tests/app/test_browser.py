@@ -180,7 +180,9 @@ def test_a_phone_shows_everything_without_sideways_scrolling(browser, server, sc
         assert brightness(ink) < brightness(paper) if scheme == "light" else brightness(ink) > brightness(paper)
 
 
-def test_two_sessions_take_turns_and_see_only_their_own_runs(browser, server):
+@contextmanager
+def two_sessions(browser, server):
+    """The pages of two visitors: the first trains for long, the second has pressed Run meanwhile."""
     opened = contextmanager(open_page)
     link = f"{server}/?{urlencode({'settings': LONG_TRAINING, 'method': 'ced'})}"
     with opened(browser, link) as first, opened(browser, server) as second:
@@ -188,6 +190,11 @@ def test_two_sessions_take_turns_and_see_only_their_own_runs(browser, server):
         first.locator("#run").click()
         expect(first.locator("#status")).to_contain_text("ced step", timeout=120_000)
         second.locator("#run").click()
+        yield first, second
+
+
+def test_two_sessions_take_turns_and_see_only_their_own_runs(browser, server):
+    with two_sessions(browser, server) as (first, second):
         expect(second.locator("#status")).to_contain_text(re.compile("queue: 1/1"))
         first.locator("#cancel").click()
         expect(second.locator("#status .done")).to_contain_text("done in", timeout=120_000)
@@ -201,13 +208,7 @@ def test_two_sessions_take_turns_and_see_only_their_own_runs(browser, server):
 
 
 def test_a_waiting_run_leaves_the_queue_when_cancelled(browser, server):
-    opened = contextmanager(open_page)
-    link = f"{server}/?{urlencode({'settings': LONG_TRAINING, 'method': 'ced'})}"
-    with opened(browser, link) as first, opened(browser, server) as second:
-        expect(first.locator("#status")).to_contain_text("restored from the link")
-        first.locator("#run").click()
-        expect(first.locator("#status")).to_contain_text("ced step", timeout=120_000)
-        second.locator("#run").click()
+    with two_sessions(browser, server) as (first, second):
         expect(second.locator("#status")).to_contain_text("queue")
         second.locator("#cancel").click()
         expect(second.locator("#status .cancelled")).to_contain_text("left the queue")
