@@ -68,10 +68,10 @@ def read_attention(
     slots = prefix.slots if prefix else 0
     recorders, last, offset = [], [], -1
     for part in pack_slices(queries):
-        ids, _, _, ends = pack(lm, queries[part], prefix)
-        to_end = ends.repeat_interleave(ends.diff(prepend=ends.new_tensor([-1])))
-        to_end = to_end - torch.arange(len(ids), device=lm.device)
-        rows = torch.arange(len(ids), device=lm.device)[to_end < (tail or len(ids))]
+        ids, segment, _, ends = pack(lm, queries[part], prefix)
+        rows = torch.arange(len(ids), device=lm.device)
+        if tail is not None:
+            rows = rows[ends[segment] - rows < tail]
         recorders.append(AttentionRecorder(rows, slots))
         packed_logits(lm, queries[part], prefix, recorder=recorders[-1])
         last.append(offset + torch.searchsorted(rows, ends, right=True))

@@ -141,7 +141,8 @@ class StressEval:
     """The first texts of the fixed stress eval with the base's answers, as dual ascent reads them."""
 
     def __init__(self, bench: Workbench) -> None:
-        phase3, self.lm = bench.config.phase3, bench.trunk
+        self.lm = bench.trunk
+        phase3 = bench.config.phase3
         texts = bench.episode.off_set("stress", phase3.off_data.stress_samples).texts
         self.ids = [self.lm.encode(off.text) for off in texts[: phase3.optim.tick_stress_samples]]
         self.base = log_probs(self.lm, self.ids)
