@@ -45,6 +45,21 @@ def open_cache(lm: LanguageModel, prefix: KVPrefix | None) -> PackedCache:
     return PackedCache(kv, segment, prefix.positions.to(lm.device), prefix.active.to(lm.device))
 
 
+def open_caches(lm: LanguageModel, prefixes: Sequence[KVPrefix | None]) -> PackedCache:
+    """A fresh cache that holds several prefixes at once: text `i` sees prefix `i` alone, as its own beginning."""
+    caches = [open_cache(lm, prefix) for prefix in prefixes]
+    filled = [cache.kv.layers for cache in caches if cache.kv.layers]
+    kv = DynamicCache(
+        ddp_cache_data=[
+            (torch.cat([layer.keys for layer in same], dim=2), torch.cat([layer.values for layer in same], dim=2))
+            for same in zip(*filled, strict=True)
+        ]
+    )
+    segment = torch.cat([torch.full_like(cache.segment, text) for text, cache in enumerate(caches)])
+    position = torch.cat([cache.position for cache in caches])
+    return PackedCache(kv, segment, position, torch.cat([cache.active for cache in caches], dim=1))
+
+
 def extend(
     lm: LanguageModel,
     cache: PackedCache,

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cedkv.lm.forward import PackedCache, TokenIds, extend, open_cache, pack, pack_slices
+from cedkv.lm.forward import PackedCache, TokenIds, extend, open_cache, open_caches, pack, pack_slices
 from cedkv.lm.load import LanguageModel
 from cedkv.state import KVPrefix
 
@@ -31,6 +31,19 @@ def read_queries(lm: LanguageModel, queries: Sequence[TokenIds], prefix: KVPrefi
     """Run queries behind a prefix, or alone. The prefix is copied: it never changes."""
     cache = open_cache(lm, prefix)
     ids, segment, position, last = pack(lm, queries, prefix)
+    return ReadQueries(cache, extend(lm, cache, ids, segment, position, last), position[last] + 1)
+
+
+@torch.no_grad()
+def read_behind_each(lm: LanguageModel, query: TokenIds, prefixes: Sequence[KVPrefix | None]) -> ReadQueries:
+    """Run one query behind each of several prefixes (None: alone) in one pack. The prefixes never change."""
+    packs = [pack(lm, [query], prefix) for prefix in prefixes]
+    ids = torch.cat([ids for ids, *_ in packs])
+    position = torch.cat([position for _, _, position, _ in packs])
+    lengths = torch.tensor([len(ids) for ids, *_ in packs], device=lm.device)
+    segment = torch.repeat_interleave(torch.arange(len(packs), device=lm.device), lengths)
+    last = lengths.cumsum(0) - 1
+    cache = open_caches(lm, prefixes)
     return ReadQueries(cache, extend(lm, cache, ids, segment, position, last), position[last] + 1)
 
 

@@ -89,6 +89,7 @@ class Extraction:
     training : the steps, ticks and lambda of a training, and why it stopped; empty for methods that do not train.
     artifacts : what the method wants written beside the report, by file stem.
     metrics : what the method measured of the state on the way, for the state's own notes.
+    complete : whether the method came to its own end, and was not told to stop.
     """
 
     method: str
@@ -96,6 +97,7 @@ class Extraction:
     training: dict[str, Any] = field(default_factory=dict)
     artifacts: dict[str, dict] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
+    complete: bool = True
 
 
 class Method(Protocol):

@@ -109,7 +109,7 @@ def train_slots(bench: Workbench, method: str, slots: TrainableSlots) -> Iterato
         "lambda_off": training.dual.trace,
     }
     metrics = {"off_p99": training.best_tick.stress_p99} if training.best_tick else {}
-    yield Done(Extraction(method, training.best, training=record, metrics=metrics))
+    yield Done(Extraction(method, training.best, record, metrics=metrics, complete=not training.cancelled))
 
 
 def warm_up(bench: Workbench, slots: TrainableSlots) -> list[float]:

@@ -54,6 +54,7 @@ class Training:
     trace: list[StepTrace] = field(default_factory=list)
     ticks: list[Tick] = field(default_factory=list)
     stopped: str = ""
+    cancelled: bool = False
     best: KVPrefix | None = None
     best_tick: Tick | None = None
     best_objective: float = float("inf")
@@ -90,7 +91,7 @@ def run_training(training: Training) -> Iterator[Event]:
             yield Warned(f"{training.method}: training stopped, {error}; the last good state is kept")
             return
         if training.stop():
-            training.stopped = f"step {step + 1}: cancelled"
+            training.stopped, training.cancelled = f"step {step + 1}: cancelled", True
             return
         if optim.early_stop and _stalled(training):
             training.stopped = f"step {step + 1}: {optim.patience} ticks without improvement"

@@ -3,8 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
+from jaxtyping import Float
+from torch import Tensor
+
 from cedkv.errors import CedKVError
-from cedkv.lm import LanguageModel, ReadQueries, read_queries, stream_tokens
+from cedkv.lm import LanguageModel, read_behind_each, stream_tokens
 from cedkv.metrics import kl
 from cedkv.session.views import Comparison, View
 from cedkv.state import KVPrefix
@@ -41,25 +44,21 @@ def iter_compare(
             f"the query has {len(ids)} tokens; with {longest} of demonstrations and {max_new_tokens} to generate "
             f"that is more than the {lm.context} that {lm.id} takes"
         )
-    read = {name: read_queries(lm, [ids], prefix) for name, prefix in prefixes.items()}
-    comparison = Comparison(query, _next_tokens(lm, read, top_k))
+    read = read_behind_each(lm, ids, list(prefixes.values()))
+    comparison = Comparison(query, _next_tokens(lm, dict(zip(prefixes, read.logits, strict=True)), top_k))
     yield comparison
-    streams = {name: stream_tokens(lm, opened, max_new_tokens, stop=stop) for name, opened in read.items()}
-    while streams:
-        for name in list(streams):
-            generated = next(streams[name], None)
-            if generated is None:
-                del streams[name]
-                continue
-            text = lm.decode(generated[0])
-            text = text.split(stop)[0] if stop else text
-            comparison = replace(comparison, views=_with_text(comparison.views, name, text))
+    for generated in stream_tokens(lm, read, max_new_tokens, stop=stop):
+        texts = [lm.decode(tokens) for tokens in generated]
+        views = zip(comparison.views, texts, strict=True)
+        comparison = replace(
+            comparison, views=tuple(replace(view, text=text.split(stop)[0] if stop else text) for view, text in views)
+        )
         yield comparison
     yield replace(comparison, done=True)
 
 
-def _next_tokens(lm: LanguageModel, read: dict[str, ReadQueries], top_k: int) -> tuple[View, ...]:
-    rows = {name: opened.logits[0].float().log_softmax(-1) for name, opened in read.items()}
+def _next_tokens(lm: LanguageModel, logits: dict[str, Float[Tensor, " vocab"]], top_k: int) -> tuple[View, ...]:
+    rows = {name: row.float().log_softmax(-1) for name, row in logits.items()}
     views = []
     for name, row in rows.items():
         best = row.topk(top_k)
@@ -74,7 +73,3 @@ def _next_tokens(lm: LanguageModel, read: dict[str, ReadQueries], top_k: int) ->
             )
         )
     return tuple(views)
-
-
-def _with_text(views: tuple[View, ...], name: str, text: str) -> tuple[View, ...]:
-    return tuple(replace(view, text=text) if view.name == name else view for view in views)

@@ -289,13 +289,12 @@ class Service:
 
 def _extract_report(lm, episode, config: Config, extraction: Extraction, run_id: str, seconds: float) -> dict:
     """A report of the gate's shape with what an extraction alone can say."""
-    stopped = extraction.training.get("stopped", "")
     return {
         "run_id": run_id,
         "phase": 0,
         "method": extraction.method,
-        "complete": not stopped.endswith(": cancelled"),
-        "stopped": stopped,
+        "complete": extraction.complete,
+        "stopped": extraction.training.get("stopped", ""),
         "seed": config.phase2.seed,
         "slots_budget": extraction.prefix.slots,
         "model": {

@@ -5,7 +5,16 @@ from collections import Counter
 import pytest
 import torch
 
-from cedkv.lm import LanguageModel, generate, load_model, log_probs, read_demo_kv, read_queries, stream_tokens
+from cedkv.lm import (
+    LanguageModel,
+    generate,
+    load_model,
+    log_probs,
+    read_behind_each,
+    read_demo_kv,
+    read_queries,
+    stream_tokens,
+)
 from cedkv.lm.forward import PACK_TOKENS
 from tests.tiny import QUERY_TEXTS, plain_model, text_tokens, tiny_lm, tiny_path
 
@@ -39,6 +48,19 @@ def test_batch_equals_one_by_one(tiny, demo_kv, queries, stop):
     prefix = demo_kv.as_prefix()
     alone = [generate(tiny, [query], prefix, NEW_TOKENS, stop=stop)[0] for query in queries]
     assert generate(tiny, queries, prefix, NEW_TOKENS, stop=stop) == alone
+
+
+@pytest.mark.parametrize("order", [(None, "demos", "few"), ("few", None, "demos"), ("demos",), (None,)])
+def test_one_query_behind_each_of_several_prefixes_is_each_prefix_alone(tiny, demo_kv, queries, order):
+    """The compared views share a forward. Slots that a layer does not see stay hidden there, and only there."""
+    demos = demo_kv.as_prefix()
+    prefixes = {None: None, "demos": demos, "few": demos.with_injection_layers([tiny.layers - 1])}
+    chosen = [prefixes[name] for name in order]
+    together = read_behind_each(tiny, queries[0], chosen)
+    alone = torch.cat([read_queries(tiny, queries[:1], prefix).logits for prefix in chosen])
+    torch.testing.assert_close(together.logits, alone, rtol=0, atol=1e-4)
+    *_, ids = stream_tokens(tiny, together, NEW_TOKENS)
+    assert ids == [generated_ids(tiny, queries[:1], prefix)[0] for prefix in chosen]
 
 
 def test_more_queries_than_a_pack_holds_come_back_in_order(tiny, queries):

@@ -116,6 +116,7 @@ def test_a_training_that_is_asked_to_stop_does_so_after_the_step_and_keeps_the_b
     extraction = told[-1].result
     assert [step.step for step in events_of(told, StepTrace)] == [0, 1, 2, 3, 4, 5]
     assert extraction.training["stopped"] == "step 6: cancelled"
+    assert not extraction.complete
     (measured,) = events_of(told, Tick)
     student = log_probs(stopping.lm, stopping.train_ids, extraction.prefix)
     assert measured.train_kl == pytest.approx(kl(stopping.teacher_train_log_probs, student).mean().item(), rel=1e-4)
@@ -213,6 +214,7 @@ def test_a_training_that_stopped_still_gives_its_extraction():
     extraction = ced("phase3.optim.early_stop=true", "phase3.optim.patience=1", "phase3.optim.tick_every=1",
                      "phase3.optim.lr=1e-9")  # fmt: skip
     assert extraction.training["stopped"] == "step 2: 1 ticks without improvement"
+    assert extraction.complete
     assert len(extraction.training["steps"]) == 2
     assert extraction.prefix.values.isfinite().all()
 
