@@ -172,7 +172,7 @@ class MixtureScopeSettings(Settings):
 
 class LossSettings(Settings):
     lambda_on: float = Field(1.0, ge=0, description="Weight of L_on, the KL to the teacher on ON queries.")
-    lambda_off: float = Field(2.0, ge=0, description="Weight of L_off at the start; dual ascent raises it.")
+    lambda_off: float = Field(1.0, ge=0, description="Weight of L_off at the start; dual ascent raises it.")
     lambda_str: float = Field(0.02, ge=0, description="Weight of L_str: entropy and overlap of the mixtures.")
     tail_fraction: float = Field(
         0.7, gt=0, le=1, description="Share of the OFF batch whose mean Delta is L_off (CVaR)."
@@ -183,7 +183,7 @@ class LossSettings(Settings):
 
 
 class OptimSettings(Settings):
-    steps: int = Field(16, ge=1, le=5000, description="Training steps.")
+    steps: int = Field(15, ge=1, le=5000, description="Training steps.")
     lr: float = Field(0.3, gt=0, le=10, description="Learning rate of Adam on mixture logits.")
     free_lr: float = Field(0.03, gt=0, le=10, description="Learning rate of Free-KV, relative to each slot's size.")
     decay: Literal["cosine", "linear"] = Field("cosine", description="How the learning rate falls to a tenth.")
@@ -201,9 +201,9 @@ class OptimSettings(Settings):
     topk_schedule: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (16, 8, 4), min_length=1, description="Tokens a slot may mix, in equal parts of the training."
     )
-    tick_every: int = Field(6, ge=1, description="Steps between measurements of the real metrics.")
+    tick_every: int = Field(5, ge=1, description="Steps between measurements of the real metrics.")
     tick_on_samples: int = Field(16, ge=1, description="ON training queries read at a tick.")
-    tick_stress_samples: int = Field(48, ge=8, description="Fixed stress texts read at a tick.")
+    tick_stress_samples: int = Field(40, ge=8, description="Fixed stress texts read at a tick.")
     early_stop: bool = Field(False, description="Stop when the ticks' metrics stop improving.")
     patience: int = Field(3, ge=1, description="Ticks without improvement before an early stop.")
     free_sink: bool = Field(True, description="Free-KV: keep the first slot as the attention sink.")
@@ -232,7 +232,7 @@ class OffDataSettings(Settings):
     dual_metric_source: OffSource = Field("fixed_stress", description="What dual ascent reads.")
     stress_samples: int = Field(256, ge=8, le=16384, description="Size of the fixed stress eval.")
     pool_size: int = Field(16, ge=8, description="Texts kept in the hard pool.")
-    candidates: int = Field(40, ge=8, description="Fresh candidates per refill, mined for large Delta.")
+    candidates: int = Field(32, ge=8, description="Fresh candidates per refill, mined for large Delta.")
     refill_every: int = Field(8, ge=1, description="Steps between refills.")
 
 

@@ -15,8 +15,10 @@ from cedkv.lm import AttentionReading, LanguageModel, log_probs, read_attention,
 from cedkv.lm.layers import layers_in_scope
 from cedkv.state import DemoKV, KVPrefix
 
-# Training queries whose attention is read: enough for a mean, few enough to keep every token's.
-_READ_QUERIES = 16
+# Training queries whose attention is read, and tokens at the end of each: those lead to the answer, and more queries
+# tell more about queries to come than more tokens of the same ones.
+_READ_QUERIES = 32
+_READ_TAIL = 4
 
 Observer = Callable[[KVPrefix], dict[str, float]]
 
@@ -63,8 +65,8 @@ class Workbench:
 
     @cached_property
     def teacher_reading(self) -> AttentionReading:
-        """How ON training queries attend behind the teacher's prefix, every token of them."""
-        return read_attention(self.lm, self.train_ids[:_READ_QUERIES], self.teacher)
+        """How the last tokens of ON training queries attend behind the teacher's prefix."""
+        return read_attention(self.lm, self.train_ids[:_READ_QUERIES], self.teacher, tail=_READ_TAIL)
 
     @cached_property
     def teacher_attention(self) -> Float[Tensor, "layers heads queries tokens"]:
