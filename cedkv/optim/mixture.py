@@ -60,7 +60,8 @@ class TrainableSlots(Protocol):
 class MixtureSlots:
     """Slots as sparse convex mixtures of demonstration tokens.
 
-    logits : `[layers or 1, kv_heads or 1, slots, tokens]`, fp32, the only parameters.
+    logits : `[layers or 1, kv_heads or 1, slots, tokens]`, fp32, the parameters.
+    key_logits : the keys' own where their candidates are others than the values'; elsewhere `logits` are for both.
     anchors : the token each slot started from. Its key is the slot's key with `v_only`.
     """
 
@@ -71,6 +72,7 @@ class MixtureSlots:
     layers: list[int]
     learning_rate: float
     logits: Float[Tensor, "scope_layers scope_heads slots tokens"]
+    key_logits: Float[Tensor, "scope_layers scope_heads slots tokens"] | None = None
 
     @classmethod
     def warm_start(
@@ -95,11 +97,14 @@ class MixtureSlots:
         share = share - share.amax(-1, keepdim=True)
         logits = share[:, :, None].repeat(1, 1, len(anchors), 1)
         logits.scatter_(-1, anchors.expand(*logits.shape[:-1])[..., None], _ANCHOR_LOGIT)
-        return cls(demo_kv, anchors, warm, settings, layers, learning_rate, logits.requires_grad_())
+        logits.requires_grad_()
+        apart = settings.mix_mode == "kv" and settings.key_candidates != settings.value_candidates
+        key_logits = logits.detach().clone().requires_grad_() if apart else None
+        return cls(demo_kv, anchors, warm, settings, layers, learning_rate, logits, key_logits)
 
     @property
     def parameters(self) -> list[Tensor]:
-        return [self.logits]
+        return [self.logits] if self.key_logits is None else [self.logits, self.key_logits]
 
     @property
     def _roles(self) -> Sequence[str]:
@@ -126,7 +131,8 @@ class MixtureSlots:
         """The keys' mixtures: those of the values, or with `v_only` the anchors."""
         if self.settings.mix_mode == "v_only":
             return torch.nn.functional.one_hot(self.anchors, self.logits.shape[-1]).float()[None, None]
-        return sparse_softmax(self.logits, top_k, self._allowed(self.settings.key_candidates))
+        logits = self.logits if self.key_logits is None else self.key_logits
+        return sparse_softmax(logits, top_k, self._allowed(self.settings.key_candidates))
 
     def prefix(self, top_k: int) -> KVPrefix:
         values, keys = self.value_weights(top_k), self.key_weights(top_k)

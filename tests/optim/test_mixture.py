@@ -155,6 +155,17 @@ def test_keys_and_values_share_their_mixture_unless_their_candidates_differ():
     assert (apart.value_weights(ALL)[..., outputs] > 0).all()
 
 
+def test_keys_with_candidates_of_their_own_have_mixtures_of_their_own():
+    (shared,) = mixture_slots(bench_with("phase3.mixture.mix_mode=kv"), SLOTS).parameters
+    closed = "phase3.mixture={scope: per_layer, mix_mode: kv, value_candidates: input_and_delimiter_only}"
+    slots = mixture_slots(bench_with(closed), SLOTS)
+    of_values, of_keys = slots.parameters
+    assert shared.shape == of_values.shape == of_keys.shape
+    slots.prefix(8).keys.square().sum().backward()
+    assert of_keys.grad.abs().max() > 0
+    assert of_values.grad is None
+
+
 def test_values_without_output_tokens_have_no_output_weight():
     extraction = ced("phase3.mixture.value_candidates=input_and_delimiter_only")
     mass = role_mass(extraction.prefix.mixture.weights, extraction.prefix.mixture.tokens.roles, ROLES)
