@@ -203,7 +203,7 @@ class OptimSettings(Settings):
     )
     tick_every: int = Field(5, ge=1, description="Steps between measurements of the real metrics.")
     tick_on_samples: int = Field(16, ge=1, description="ON training queries read at a tick.")
-    tick_stress_samples: int = Field(40, ge=8, description="Fixed stress texts read at a tick.")
+    tick_stress_samples: int = Field(40, ge=8, description="Fixed stress texts read at a tick, near-format ones first.")
     early_stop: bool = Field(False, description="Stop when the ticks' metrics stop improving.")
     patience: int = Field(3, ge=1, description="Ticks without improvement before an early stop.")
     free_sink: bool = Field(True, description="Free-KV: keep the first slot as the attention sink.")
@@ -223,7 +223,7 @@ class DualSettings(Settings):
     ema_beta: float = Field(0.5, ge=0, lt=1, description="Smoothing of the measured p99.")
     update_every: int = Field(1, ge=1, description="Ticks between updates.")
     delta_clip: float = Field(1.0, gt=0, description="Largest violation that counts in one update.")
-    lambda_max: float = Field(5.0, gt=0, description="Upper bound of lambda_off.")
+    lambda_max: float = Field(2.0, gt=0, description="Upper bound of lambda_off.")
 
 
 class OffDataSettings(Settings):

@@ -138,13 +138,17 @@ def _near_cap(tick: Tick, slots: MixtureSlots) -> Iterator[Warned]:
 
 
 class StressEval:
-    """The first texts of the fixed stress eval with the base's answers, as dual ascent reads them."""
+    """A part of the fixed stress eval with the base's answers, as dual ascent reads it.
+
+    Near-format texts come first: they decide the p99 of the whole, of which the first texts of all kinds tell little.
+    """
 
     def __init__(self, bench: Workbench) -> None:
         self.lm = bench.trunk
         phase3 = bench.config.phase3
         texts = bench.episode.off_set("stress", phase3.off_data.stress_samples).texts
-        self.ids = [self.lm.encode(off.text) for off in texts[: phase3.optim.tick_stress_samples]]
+        hardest = sorted(texts, key=lambda off: off.bucket != "near_format")[: phase3.optim.tick_stress_samples]
+        self.ids = [self.lm.encode(off.text) for off in hardest]
         self.base = log_probs(self.lm, self.ids)
 
     def p99(self, prefix: KVPrefix) -> float:
