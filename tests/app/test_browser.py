@@ -16,7 +16,11 @@ expect.set_options(timeout=40_000)  # two busy cores
 
 # A gate that takes seconds: the same code, fewer queries and texts.
 QUICK = "episode: {on_train: 4}\nphase2: {eval: {on_samples: 3, off_samples: 9, n_random_trials: 1}}\n"
-LONG_TRAINING = "phase3: {optim: {steps: 200}}"
+# A training that is soon in its steps and long in them.
+LONG_TRAINING = """phase3:
+  optim: {steps: 200, matching_iterations: 10, tick_stress_samples: 9, tick_on_samples: 4}
+  off_data: {candidates: 9, pool_size: 9}
+"""
 DEMOS = "lift -> lifted\nwalk -> walked\nplay -> played\n<b>x</b> -> <s>$x$\ncall -> called\nask -> asked"
 
 
