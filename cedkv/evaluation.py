@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cedkv.episodes import Episode
 from cedkv.episodes.off import OffSet
+from cedkv.errors import NonFiniteError
 from cedkv.lm import LanguageModel, generate, iter_log_probs, log_probs
 from cedkv.metrics import exact_match, first_token_correct, kl, off_summary, rel_kl
 from cedkv.state import KVPrefix
@@ -113,10 +114,19 @@ class Judge:
         return sum(matches) / len(matches)
 
     def delta_off(self, prefix: KVPrefix | None, split: str) -> Float[Tensor, " texts"]:
-        """`Delta(u) = KL(student || base)` in nats for every text of an OFF set, pack by pack."""
+        """`Delta(u) = KL(student || base)` in nats for every text of an OFF set, pack by pack.
+
+        Raises
+        ------
+        NonFiniteError
+            The model's answers are no numbers, as half precision can make them.
+        """
         base = self.base_off[split]
         packs = iter_log_probs(self.lm, self.off_ids[split], prefix)
-        return torch.cat([kl(rows, base[part]) for part, rows in packs])
+        delta = torch.cat([kl(rows, base[part]) for part, rows in packs])
+        if not delta.isfinite().all():
+            raise NonFiniteError(f"Delta on the {split} texts is not finite; judge with runtime.torch_dtype: float32")
+        return delta
 
     def off_scores(self, delta: Float[Tensor, " texts"], split: str) -> dict:
         """The report's `off` entry of one OFF set: over all texts, and per bucket."""

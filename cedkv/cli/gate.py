@@ -1,10 +1,9 @@
 """Judge a relation's KV prefix with Gate A and Gate B and write the report."""
 
 import argparse
-import json
 from typing import Any
 
-from cedkv.cli.options import add_config_options, add_setting, config_from
+from cedkv.cli.options import add_config_options, add_setting, config_from, noted_settings, override
 from cedkv.cli.show import ProgressLine, drain, table
 from cedkv.config import Config, choices
 from cedkv.episodes import task_names
@@ -51,6 +50,10 @@ def _dtype(name: str) -> str:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.precision and not args.state:
+        raise ConfigError("--precision is for a saved state; give it with --state FILE")
+    if args.state and args.tasks:
+        raise ConfigError("--state judges one state on its own relation; leave out --tasks")
     return _run_table(args) if args.tasks else _run_one(args)
 
 
@@ -62,6 +65,8 @@ def _run_table(args: argparse.Namespace) -> int:
     failed = sum(not row["passed"] for row in result.asked if row["method"] in (None, PHASES[args.phase].student))
     print(f"{failed} of {len(result.tasks)} gates fail." if failed else f"All {len(result.tasks)} gates pass.")
     print(result.folder / "table.csv")
+    if any(row["error"] for row in result.asked):
+        return 2
     return 0 if result.passed else 1
 
 
@@ -78,15 +83,24 @@ def _run_one(args: argparse.Namespace) -> int:
 
 def _config(args: argparse.Namespace) -> Config:
     """The user's settings; for a saved state, those it was made with take the place of the defaults."""
-    if args.precision and not args.state:
-        raise ConfigError("--precision is for a saved state; give it with --state FILE")
     if not args.state or args.config:
         return config_from(args)
-    settings = KVPrefix.load(args.state).meta.get("settings", {})
-    kept = {f"episode.{name}": value for name, value in settings.get("episode", {}).items()}
-    for block in ("model", "runtime"):
-        kept |= {f"phase2.{block}.{name}": value for name, value in settings.get("phase2", {}).get(block, {}).items()}
-    return config_from(args, *(f"{path}={json.dumps(value)}" for path, value in kept.items()))
+    return config_from(args, *(override(path, value) for path, value in _made_with(args.state).items()))
+
+
+def _made_with(state: str) -> dict[str, Any]:
+    """The settings in a state's notes that decide on model, demonstrations and queries."""
+    kept = {path: value for path, value in noted_settings(KVPrefix.load(state)).items() if _decides(path)}
+    if kept.get("episode.demos_file") and not (kept.get("episode.task") or kept.get("episode.task_file")):
+        # Queries that the model makes up are judged beside those of the training, however few it asked for.
+        kept.pop("phase2.eval.on_samples", None)
+    return kept
+
+
+def _decides(path: str) -> bool:
+    return path in ("phase2.seed", "phase2.eval.on_samples") or path.startswith(
+        ("episode.", "phase2.model.", "phase2.runtime.")
+    )
 
 
 def _judge(args: argparse.Namespace) -> GateReport:

@@ -3,11 +3,13 @@
 import argparse
 import json
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from cedkv.config import Config, load_config, setting
 from cedkv.errors import OutputError
+from cedkv.state import KVPrefix
 
 
 def add_setting(parser: argparse._ActionsContainer, flag: str, path: str, **options: Any) -> None:
@@ -16,13 +18,28 @@ def add_setting(parser: argparse._ActionsContainer, flag: str, path: str, **opti
     parser.add_argument(flag, dest=path, action=_Override, **options)
 
 
+def override(path: str, value: Any) -> str:
+    """`path=value` as `--set` takes it. As JSON a text stays a text: a task called `yes` is no truth value."""
+    return f"{path}={json.dumps(value, ensure_ascii=False)}"
+
+
 class _Override(argparse.Action):
     """Collects `path=value` overrides in the order in which they were given."""
 
     def __call__(self, parser, namespace, value, option_string=None) -> None:
-        # Written as JSON, a text stays a text: a task called `yes` must not become a truth value.
-        given = value if self.dest == "set" else f"{self.dest}={json.dumps(value)}"
+        given = value if self.dest == "set" else override(self.dest, value)
         namespace.overrides = [*namespace.overrides, given]
+
+
+def noted_settings(state: KVPrefix) -> dict[str, Any]:
+    """The settings in a state's notes by their paths. The notes may be anyone's: only a tree gives any."""
+
+    def leaves(tree: dict[str, Any], above: str) -> Iterator[tuple[str, Any]]:
+        for name, value in tree.items():
+            yield from leaves(value, f"{above}{name}.") if isinstance(value, dict) else [(f"{above}{name}", value)]
+
+    tree = state.meta.get("settings")
+    return dict(leaves(tree, "")) if isinstance(tree, dict) else {}
 
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:

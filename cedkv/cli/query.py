@@ -4,7 +4,7 @@ import argparse
 
 import torch
 
-from cedkv.cli.options import positive
+from cedkv.cli.options import noted_settings, positive
 from cedkv.cli.show import ProgressLine, quoted, table
 from cedkv.config import Config
 from cedkv.episodes import Template, get_template, read_demos, tokenize_demos
@@ -43,9 +43,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _load(args: argparse.Namespace, prefix: KVPrefix) -> LanguageModel:
     """The model the user names, else the one that the state was made with."""
-    recorded = prefix.meta.get("settings", {}).get("phase2", {})
-    id = args.model or recorded.get("model", {}).get("id", EMBEDDED)
-    dtype = recorded.get("runtime", {}).get("torch_dtype", "float32")
+    noted = noted_settings(prefix)
+    id = args.model or str(noted.get("phase2.model.id", EMBEDDED))
+    dtype = str(noted.get("phase2.runtime.torch_dtype", "float32"))
     progress = ProgressLine()
     progress.show(Progress("loading the model", 0, 1))
     try:

@@ -126,9 +126,12 @@ def build_episode(
     if judged:
         evaluated = [make_query(lm, template, pair.input, pair.output) for pair in judged]
     else:
-        share = min(on_eval, len(inputs) // 2)
-        evaluated = _answered_by_teacher(lm, tokens, template, inputs[:share])
-        inputs = inputs[share:]
+        # Training takes the first ones: they are the same however many are judged, so that a state that was
+        # trained on them can be judged later on others.
+        enough = len(inputs) - on_train >= min(on_eval, len(inputs) // 4)
+        trained = on_train if enough else len(inputs) - len(inputs) // 2
+        evaluated = _answered_by_teacher(lm, tokens, template, inputs[trained:][:on_eval])
+        inputs = inputs[:trained]
     return Episode(
         task=task,
         demos=tuple(demos),

@@ -1,14 +1,15 @@
 """One run of the gate, from a config to a report, as a generator of events."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from cedkv.config import Config, dump_config
 from cedkv.episodes import episode_from_config
+from cedkv.errors import ConfigError
 from cedkv.evaluation import Judge, OnView
-from cedkv.events import Done, Event, GateCriterion, Opened, Progress, Sample
+from cedkv.events import Done, Event, GateCriterion, Opened, Progress, Sample, StepTrace, Warned
 from cedkv.gate.phases import PHASES, SAVED, Phase, saved_state_phase
 from cedkv.gate.plumbing import check_plumbing, repeat_criterion
 from cedkv.gate.slots import describe_collapse, describe_roles, describe_slots
@@ -93,6 +94,8 @@ def iter_gate(
     CedKVError
         Anything in the config, the files it names or the output folder that cannot be used.
     """
+    if phase not in PHASES:
+        raise ConfigError(f"phase {phase!r} does not exist; choose from {', '.join(map(str, PHASES))}")
     timing: dict[str, float] = {}
     saved = KVPrefix.load(state) if state else None
     if lm is None:
@@ -109,6 +112,8 @@ def iter_gate(
             run.data["state"] = {"file": str(state), "method": saved.meta.get("method"), "precision": precision}
         run.save(complete=False)
     yield Opened(run.folder.path)
+    if saved and saved.meta.get("episode") != run.bench.episode.sha256:
+        yield Warned(f"state {str(state)!r} was made in another episode: what is judged may be what it was trained on")
     yield from _judge_view(run, "base", None)
     yield from _judge_view(run, "teacher", run.judge.teacher)
     for method in run.phase.methods:
@@ -147,13 +152,13 @@ def _open(
     off = {split: episode.off_set(split, size) for split, size in phase.off_sizes(config).items()}
     folder = RunFolder(out, new_run_id(episode.task, phase.number, phase.slots(config)))
     folder.write("config.yaml", dump_config(config))
-    folder.write("artifacts/hf_runtime_meta.json", dump_json(_runtime_meta(lm)))
+    folder.write("artifacts/hf_runtime_meta.json", dump_json(lm.describe()))
     data = {
         "run_id": folder.path.name,
         "phase": phase.number,
         "seed": config.phase2.seed,
         "slots_budget": phase.slots(config),
-        "model": {**_runtime_meta(lm), "fingerprint": lm.fingerprint},
+        "model": {**lm.describe(), "fingerprint": lm.fingerprint},
         "episode": {
             "task": episode.task,
             "demos": len(episode.demos),
@@ -180,18 +185,6 @@ def _open(
     return GateRun(phase, replace(bench, observe=judge.observe), judge, folder, GateReport(folder.path, data), state)
 
 
-def _runtime_meta(lm: LanguageModel) -> dict[str, Any]:
-    return {
-        "id": lm.id,
-        "architecture": lm.model.config.model_type,
-        "dtype": str(lm.dtype).removeprefix("torch."),
-        "device": str(lm.device),
-        "layers": lm.layers,
-        "kv_heads": lm.kv_heads,
-        "head_dim": lm.head_dim,
-    }
-
-
 def _run_method(run: GateRun, method: str, bench: Workbench) -> Iterator[Event]:
     """An extraction; a saved state is one that is there already."""
     if method == SAVED:
@@ -207,6 +200,8 @@ def _extract(run: GateRun, method: str) -> Iterator[Event]:
                 run.extractions[method] = event.result
             else:
                 yield event
+    # At once, so that a run that is cut short leaves what is finished.
+    run.extractions[method].prefix.save(run.folder.path / "artifacts" / f"{method}.safetensors")
     artifacts, training = run.extractions[method].artifacts, run.extractions[method].training
     for name, artifact in artifacts.items():
         _write_artifact(run, name, artifact)
@@ -300,14 +295,12 @@ def _judge_trials(run: GateRun, name: str, trial_prefix: Callable[[Workbench, in
 
 
 def _describe(run: GateRun) -> Iterator[Event]:
-    """Slots, roles and collapse of the student, and every method's state file."""
+    """Slots, roles and collapse of the student."""
     yield Progress("describing the slots", 0, 1)
     student = run.extractions[run.phase.student].prefix
     run.data["slots"] = describe_slots(student, run.config.phase2.reporting.topk_tokens)
     run.data["role_mass"] = describe_roles(student)
     run.data["collapse"] = describe_collapse(student)
-    for method, extraction in run.extractions.items():
-        extraction.prefix.save(run.folder.path / "artifacts" / f"{method}.safetensors")
     meta = {
         "slots": student.slots,
         "active_slots": int(student.active.any(0).sum()),
@@ -324,7 +317,8 @@ def _decide(run: GateRun) -> Iterator[Event]:
     with run.part("gate_a"):
         for criterion in check_plumbing(run.judge, run.extractions[run.phase.student].prefix):
             yield _add(run, criterion)
-        yield _add(run, repeat_criterion(_repeat(run), run.config.phase2.thresholds.repro_acc_tol))
+        accuracies = yield from _repeat(run)
+        yield _add(run, repeat_criterion(accuracies, run.config.phase2.thresholds.repro_acc_tol))
     for criterion in run.phase.criteria(run.data, run.config):
         yield _add(run, criterion)
     run.data.update(run.phase.summary(run.data))
@@ -337,12 +331,14 @@ def _add(run: GateRun, criterion: GateCriterion) -> GateCriterion:
     return criterion
 
 
-def _repeat(run: GateRun) -> list[float]:
-    """Accuracies of the student, extracted and evaluated anew."""
-    first = run.views[run.phase.student].accuracy
-    repeats = [first]
+def _repeat(run: GateRun) -> Generator[Progress, None, list[float]]:
+    """Accuracies of the student, extracted and evaluated anew. Of a training only its steps are told."""
+    repeats = [run.views[run.phase.student].accuracy]
     for _ in range(run.config.phase2.eval.repro_runs - 1):
         bench = Workbench(run.bench.lm, run.bench.episode, run.config)
-        *_, done = _run_method(run, run.phase.student, bench)
-        repeats.append(run.judge.on_view(done.result.prefix).accuracy)
+        for event in _run_method(run, run.phase.student, bench):
+            if isinstance(event, StepTrace):
+                yield Progress(f"repeating {event.method}", event.step, event.steps)
+            elif isinstance(event, Done):
+                repeats.append(run.judge.on_view(event.result.prefix).accuracy)
     return repeats

@@ -23,7 +23,7 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
-from cedkv.errors import ModelError
+from cedkv.errors import ModelError, OutputError
 from cedkv.lm.architectures import KeySource, key_source
 from cedkv.lm.attention import PACKED_ATTENTION
 
@@ -98,6 +98,18 @@ class LanguageModel:
     @cached_property
     def key_source(self) -> KeySource:
         return key_source(self.model.config)
+
+    def describe(self) -> dict[str, Any]:
+        """What a report says of the model that made it."""
+        return {
+            "id": self.id,
+            "architecture": self.model.config.model_type,
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "device": str(self.device),
+            "layers": self.layers,
+            "kv_heads": self.kv_heads,
+            "head_dim": self.head_dim,
+        }
 
     @property
     def rope(self) -> dict[str, Any]:
@@ -210,7 +222,10 @@ def _find(id: str) -> tuple[Path, str]:
     """The folder with safetensors weights for an id, and the name to show for it."""
     if id == EMBEDDED:
         return _embedded_folder(), "SmolLM2-135M-Instruct"
-    path = Path(id).expanduser()
+    try:
+        path = Path(id).expanduser()
+    except RuntimeError as error:  # the home of a user whom this machine does not know
+        raise ModelError(f"model {id!r} does not exist: {error}") from error
     if path.suffix == ".gguf":
         if not path.is_file():
             raise ModelError(f"model file {id!r} does not exist; give the path of a .gguf file")
@@ -252,8 +267,13 @@ def _dequantised_folder(gguf: Path) -> Path:
     target = cache_root() / "models" / f"{gguf.stem}-{_file_digest(gguf)[:16]}"
     if target.is_dir():
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(dir=target.parent, prefix=".building-"))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(dir=target.parent, prefix=".building-"))
+    except OSError as error:
+        raise OutputError(
+            f"cache folder {str(target.parent)!r} cannot be written: {error.strerror}; set CEDKV_CACHE to another one"
+        ) from error
     try:
         source = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
         AutoTokenizer.from_pretrained(**source).save_pretrained(building)

@@ -11,7 +11,7 @@ from cedkv.optim.mixture import MixtureSlots
 
 def ced_kv(bench: Workbench, slots: int) -> Iterator[Event]:
     """Train a mixture as `phase3.mixture` says, warm-started from the anchors."""
-    yield from train_slots(bench, "ced", mixture_slots(bench, slots))
+    yield from train_slots(bench, "ced", mixture_slots(bench, slots), slots)
 
 
 def mixture_slots(bench: Workbench, slots: int) -> MixtureSlots:

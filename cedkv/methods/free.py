@@ -11,6 +11,5 @@ from cedkv.optim.mixture import FreeSlots
 def free_kv(bench: Workbench, slots: int) -> Iterator[Event]:
     """Train keys and values directly, from the same warm start as the mixtures."""
     optim = bench.config.phase3.optim
-    yield from train_slots(
-        bench, "free", FreeSlots.warm_start(warm_prefix(bench, slots), optim.free_lr, optim.free_sink)
-    )
+    free = FreeSlots.warm_start(warm_prefix(bench, slots), optim.free_lr, optim.free_sink)
+    yield from train_slots(bench, "free", free, slots)

@@ -31,11 +31,13 @@ _MATCHED_TAIL = 8
 def warm_prefix(bench: Workbench, slots: int, outputs_allowed: bool = True) -> KVPrefix:
     """The tokens Select-KV would copy, as the slots that training starts from, in the injection layers.
 
-    Where output tokens may not be used, the nearest others stand in for them, the later ones first: what follows an
-    answer has seen it.
+    Where its spans do not fill the slots, the last tokens do. Where output tokens may not be used, the nearest others
+    stand in for them, the later ones first: what follows an answer has seen it.
     """
     *_, done = select_kv(bench, slots)
     chosen = done.result.artifacts["selection"]["tokens"]
+    rest = [token for token in reversed(range(len(bench.episode.tokens))) if token not in chosen]
+    chosen = sorted(chosen + rest[: slots - len(chosen)])
     if not outputs_allowed:
         chosen = _without_outputs(bench.episode.tokens.roles, chosen)
     prefix = token_prefix(bench, chosen)
@@ -89,10 +91,13 @@ def open_training(bench: Workbench, method: str, slots: TrainableSlots) -> Train
     )
 
 
-def train_slots(bench: Workbench, method: str, slots: TrainableSlots) -> Iterator[Event]:
+def train_slots(bench: Workbench, method: str, slots: TrainableSlots, wanted: int) -> Iterator[Event]:
     """Train, yielding the loop's events and at the end `Done(Extraction)` with the best state and all traces."""
     for warning in check_policy(bench.config.phase3, os.environ):
         yield Warned(warning)
+    made = slots.template.slots
+    if made < wanted:
+        yield Warned(f"{method}: {wanted} slots are asked for, but only {made} tokens may be one; {made} are made")
     matching = warm_up(bench, slots)
     training = open_training(bench, method, slots)
     for event in run_training(training):

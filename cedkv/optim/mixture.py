@@ -42,8 +42,9 @@ def cap_mass(
 
 
 class TrainableSlots(Protocol):
-    """What the training loop needs of slots."""
+    """What the training loop needs of slots. `template` is the prefix they start from."""
 
+    template: KVPrefix
     parameters: list[Tensor]
     learning_rate: float
 

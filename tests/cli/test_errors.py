@@ -143,6 +143,15 @@ def test_a_state_of_another_model(cli, state):
     assert "'fingerprint'" in error and "load the model it was made for" in error
 
 
+def test_a_name_in_any_script_is_shown_as_it_was_typed(cli):
+    error = cli("extract", "--demos", "nowhere 😀.txt", "--out", "state.safetensors").error
+    assert "nowhere 😀.txt" in error
+
+
+def test_a_home_that_does_not_exist(cli):
+    assert "'~no-such-user/model' does not exist" in cli("gate", "--model", "~no-such-user/model").error
+
+
 @pytest.mark.parametrize("text", ["", "word " * 600])
 def test_a_text_that_is_empty_or_too_long(cli, state, text):
     error = cli("query", "--state", state, "--raw", text).error

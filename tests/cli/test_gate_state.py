@@ -59,6 +59,30 @@ def test_phase_3_trains_nothing_for_a_saved_state(cli, task_state, tmp_path):
     assert {"off_delta_p99_stress", "acc_state_vs_select"} <= {row["name"] for row in report["gate_b"]}
 
 
+FEW_TEXTS = ["--set", "phase2.eval.off_samples=9", "--set", "phase2.eval.n_random_trials=1"]
+
+
+@pytest.mark.parametrize("relation", ["task", "demos"])
+@pytest.mark.parametrize(("changed", "told"), [([], False), (["--set", "phase2.seed=3"], True)])
+def test_a_state_is_judged_on_queries_it_was_not_trained_on_or_it_is_said(
+    cli, model, demos_file, tmp_path, relation, changed, told
+):
+    """The same draw as at the extraction, in which training and evaluation are disjoint, whoever gave the seed."""
+    path = tmp_path / "state.safetensors"
+    source = {"task": ["--task", "capitalize", "--set", "phase2.eval.on_samples=5"], "demos": ["--demos", demos_file]}
+    seed = ["--set", "phase2.seed=1", "--set", "episode.on_train=12"]
+    made = cli("extract", *source[relation], *seed, "--model", model, "--method", "select", "--out", path)
+    assert made.code == 0, made.err
+    outcome = cli("gate", "--state", path, *FEW_TEXTS, *changed, "--out", tmp_path / "runs")
+    assert outcome.code in (0, 1), outcome.err
+    assert ("was made in another episode" in outcome.err) is told
+
+
+def test_a_state_is_judged_on_its_own_relation_alone(cli, task_state):
+    error = cli("gate", "--state", task_state, "--tasks", "capitalize").error
+    assert "leave out --tasks" in error
+
+
 def test_precision_needs_a_state(cli):
     assert "--precision is for a saved state" in cli("gate", "--precision", "int8").error
 

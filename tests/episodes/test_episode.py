@@ -95,6 +95,14 @@ def test_pasted_inputs_alone_need_no_labels():
     assert all(query.answer_ids for query in episode.on_eval)
 
 
+def test_training_does_not_depend_on_how_many_of_the_pasted_inputs_are_judged():
+    """A state trained without a judge in mind can be judged later, on inputs it has not seen."""
+    pasted = [f"word{i}" for i in range(12)]
+    few, many = (build(held_out=[], on_source="pasted", pasted_inputs=pasted, on_eval=n) for n in (1, 6))
+    assert inputs(few)[1] == inputs(many)[1] == pasted[:6]
+    assert inputs(many)[2] == pasted[6:]
+
+
 @pytest.mark.parametrize("pasted", [[], ["lift"], ["", "  "]])
 def test_too_few_pasted_inputs_are_refused(pasted):
     with pytest.raises(DemoError, match="on_source 'pasted' gives 0 queries besides the demonstrations"):

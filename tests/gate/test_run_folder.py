@@ -5,7 +5,7 @@ import json
 import pytest
 
 from cedkv.config import load_config
-from cedkv.errors import OutputError
+from cedkv.errors import ConfigError, OutputError
 from cedkv.events import Done, GateCriterion, Opened, Progress, Sample
 from cedkv.gate import iter_gate
 from cedkv.state import KVPrefix
@@ -80,7 +80,14 @@ def test_a_cancelled_run_leaves_a_readable_report_marked_incomplete(stage, small
     assert load_config(folder / "config.yaml") == small_config
     if seen:
         assert len(records(folder)) == seen
+    if stage is GateCriterion:
+        assert KVPrefix.load(folder / "artifacts" / "select.safetensors").slots
     assert not [path for path in folder.rglob("*") if path.name.startswith(".")], "no half-written file stays"
+
+
+def test_a_phase_that_does_not_exist_is_named(small_config, tmp_path):
+    with pytest.raises(ConfigError, match="phase 7 does not exist; choose from 2, 3"):
+        list(iter_gate(small_config, 7, lm=tiny_lm("llama"), out=tmp_path))
 
 
 def test_an_output_folder_that_cannot_be_made_is_named(small_config, tmp_path):

@@ -170,7 +170,7 @@ def test_the_command_prints_the_table_and_fails_with_its_gates(tmp_path, capsys)
     model = ["--model", str(tiny_path("llama"))]
     code = main(["gate", "--tasks", "capitalize, no-such-task", "--out", str(tmp_path), *model, *overrides])
     shown = capsys.readouterr()
-    assert code == 1, "a random model has learnt nothing"
+    assert code == 2, "a task that cannot be judged is an error, whatever the others' verdicts"
     assert "capitalize" in shown.out
     assert "ERROR no shipped task is called 'no-such-task'" in shown.out
     assert "2 of 2 gates fail." in shown.out

@@ -27,6 +27,17 @@ def test_it_gives_a_state_that_can_be_saved_and_used(tmp_path):
     assert not prefix.values.requires_grad
 
 
+def test_more_slots_than_spans_or_tokens():
+    """The spans that Select-KV may take do not limit a mixture; the demonstrations' tokens do, and that is said."""
+    bench = bench_with("phase3.optim.steps=1", "phase2.select.span_budget=2")
+    tokens = len(bench.episode.tokens)
+    exact, events = train(bench, slots=tokens)
+    assert (exact.prefix.slots, events_of(events, Warned)) == (tokens, [])
+    most, events = train(bench, slots=tokens + 5)
+    assert most.prefix.slots == tokens
+    assert f"{tokens + 5} slots are asked for" in events_of(events, Warned)[0].message
+
+
 @pytest.mark.parametrize("slots", [1, 2, 9])
 def test_it_gives_as_many_slots_as_are_asked_for(slots):
     prefix = train(bench_with("phase3.optim.steps=2"), slots=slots)[0].prefix

@@ -6,9 +6,13 @@ from contextlib import closing
 import pytest
 
 from cedkv.config import Phase3Thresholds, load_config
-from cedkv.events import Opened, StepTrace, Warned
+from cedkv.episodes import episode_from_config
+from cedkv.errors import NonFiniteError
+from cedkv.evaluation import Judge
+from cedkv.events import Opened, Progress, StepTrace, Warned
 from cedkv.gate import iter_gate, run_gate
 from cedkv.gate.verdicts import exploration_milestones, phase3_criteria
+from cedkv.methods import Workbench
 from tests.optim.trainings import events_of
 from tests.phase3.conftest import GATE
 from tests.tiny import tiny_lm
@@ -83,6 +87,21 @@ def test_a_cancelled_run_leaves_an_incomplete_report(config, tmp_path):
     left = json.loads((folder / "report_phase3.json").read_text(encoding="utf-8"))
     assert left["complete"] is False
     assert list(left["on"]) == ["base", "teacher", "select", "few_shot"]
+
+
+def test_the_repeat_tells_its_steps_so_that_it_can_be_cancelled(events, config):
+    told = [event.done for event in events_of(events, Progress) if event.stage == "repeating ced"]
+    assert told == list(range(config.phase3.optim.steps))
+
+
+def test_answers_that_are_no_numbers_are_an_error_a_user_can_read(config):
+    lm = tiny_lm("llama")
+    episode = episode_from_config(lm, config)
+    bench = Workbench(lm, episode, config)
+    judge = Judge(lm, episode, bench.teacher, {"stress": episode.off_set("stress", 9)})
+    broken = bench.teacher.with_tensors(bench.teacher.keys, bench.teacher.values * float("inf"))
+    with pytest.raises(NonFiniteError, match="Delta on the stress texts is not finite"):
+        judge.delta_off(broken, "stress")
 
 
 def test_a_training_that_stops_early_is_reported_with_its_reason(tmp_path):
