@@ -83,6 +83,16 @@ def _ablate(desk: Desk) -> Any:
     return ablate
 
 
+def _swap(desk: Desk) -> Any:
+    def swap(run_id: str, query: str, slot: int, from_run: str, from_slot: int, request: gr.Request) -> dict:
+        """The comparison with one slot (from 1) taken from another run, as view `changed`."""
+        if not from_run:
+            raise message_of(CedKVError("name the run to take the slot from"))
+        return _asked(desk, request, run_id, query, [], False, desk.service.slot_change(slot, 1, from_run, from_slot))
+
+    return swap
+
+
 def _asked(desk: Desk, request: gr.Request, run_id: str, query: str, views: list, plain: bool, change: Any) -> dict:
     try:
         *_, last = desk.service.iter_compare(request.session_hash, run_id, query, views, plain, change)
@@ -129,6 +139,7 @@ _ENDPOINTS = {
     "gate": _gate,
     "compare": _compare,
     "ablate": _ablate,
+    "swap": _swap,
     "slots": _of_run(lambda desk, run: asdict(desk.service.slot_map(run, run.student))),
     "collapse": _of_run(lambda desk, run: {**run.report["collapse"], **desk.service.similarity(run, run.student)}),
     "off": _of_run(lambda desk, run: {"scores": run.report.get("off", {}), "worst": worst_rows(run, "stress")}),
@@ -137,4 +148,4 @@ _ENDPOINTS = {
     "runs": _runs,
     "cancel": _cancel,
 }
-_USES_MODEL = {"run", "gate", "compare", "ablate"}
+_USES_MODEL = {"run", "gate", "compare", "ablate", "swap"}

@@ -50,6 +50,12 @@ def on_table(run: Run) -> dict[str, Any]:
     return {"headers": ["input", "gold", *map(view_name, views)], "data": list(rows.values())}
 
 
+def on_input(run: Run, shown: str) -> str:
+    """The input behind a row, as it was asked."""
+    found = (s["input"] for s in run.samples if s["kind"] == "on" and visible(s["input"]) == shown)
+    return next(found, shown)
+
+
 def comparison_html(comparison: Comparison, student: str) -> str:
     """The columns. All bars share one scale, 0 to 100 %; the thin line is the teacher's probability."""
     columns = "".join(_column(view, student) for view in comparison.views)

@@ -1,18 +1,20 @@
 """From what the rail holds to the config of a run, and back."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cedkv.config import Config, parse_config
-from components.settings import SettingsForm, compact_yaml, overrides
-from components.setup import OWN
+from pydantic import BaseModel
+
+from cedkv.config import Config, load_config, parse_config, setting
+from components.settings import SettingsForm, compact_yaml, overrides, value_of
+from components.setup import OWN, mixture_files
 
 _PLAIN = {
     "episode.demos": "count",
     "episode.template": "template",
     "episode.on_source": "on_source",
-    "phase2.prefix_len": "slots",
+    "phase2.prefix_len": "prefix_len",
     "phase3.slots": "slots",
     "phase2.model.id": "model",
 }
@@ -20,7 +22,7 @@ _PLAIN = {
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asks for, checked against the schema."""
+    """What a user asks for, checked against the schema. With `own` demonstrations the config names no task."""
 
     config: Config
     method: str
@@ -36,8 +38,11 @@ def read_request(form: SettingsForm, values: Sequence[Any]) -> Request:
     ConfigError
         A setting is out of range, or the YAML has a mistake, which is named with its line.
     """
-    task, demos, count, template, on_source, pasted, method, slots, model, text, *rest = values
-    plain = {"count": int(count), "template": template, "on_source": on_source, "slots": int(slots), "model": model}
+    task, demos, count, template, on_source, pasted, method, prefix_len, slots, model, text, *rest = values
+    plain = {
+        "count": int(count), "template": template, "on_source": on_source, "prefix_len": int(prefix_len),
+        "slots": int(slots), "model": model,
+    }  # fmt: skip
     inputs = tuple(line.strip() for line in (pasted or "").splitlines() if line.strip())
     paths = [*_PLAIN, "episode.pasted_inputs", *form.paths]
     given = [*(plain[name] for name in _PLAIN.values()), list(inputs), *rest]
@@ -45,7 +50,7 @@ def read_request(form: SettingsForm, values: Sequence[Any]) -> Request:
     if not own:
         paths, given = ["episode.task", *paths], [task, *given]
     config = parse_config(text or "", "settings", overrides(paths, given))
-    return Request(config, method, read_table(demos), own)
+    return Request(without_task(config) if own else config, method, read_table(demos), own)
 
 
 def read_table(rows: Sequence[Sequence[Any]] | None) -> list[tuple[str, str]]:
@@ -57,10 +62,37 @@ def read_table(rows: Sequence[Sequence[Any]] | None) -> list[tuple[str, str]]:
 def shown_values(
     form: SettingsForm, config: Config, task: str, demos: Sequence[tuple[str, str]], method: str
 ) -> list[Any]:
-    """The rail's values for a config: the inverse of `read_request`."""
+    """The rail's values for a config: the inverse of `read_request`. The YAML leaves the task to its own widget."""
     episode = config.episode
     return [
         task, [list(pair) for pair in demos], episode.demos, episode.template,
-        episode.on_source, "\n".join(episode.pasted_inputs), method, config.phase2.prefix_len, config.phase2.model.id,
-        compact_yaml(config), *form.values(config),
+        episode.on_source, "\n".join(episode.pasted_inputs), method, config.phase2.prefix_len, config.phase3.slots,
+        config.phase2.model.id, compact_yaml(without_task(config)), *form.values(config),
     ]  # fmt: skip
+
+
+def without_task(config: Config) -> Config:
+    return config.model_copy(update={"episode": config.episode.model_copy(update={"task": None})})
+
+
+def with_mixture(config: Config, preset: str) -> Config:
+    """The config with a shipped mixture laid over it; what another mixture has put there goes back to its default."""
+    shipped = {name: dict(_leaves(load_config(file))) for name, file in mixture_files().items()}
+    undone = {
+        path: setting(path).get_default()
+        for other in shipped.values()
+        for path, value in other.items()
+        if value_of(config, path) == value
+    }
+    laid = {**undone, **shipped[preset]}
+    return parse_config(compact_yaml(config), "settings", overrides(list(laid), list(laid.values())))
+
+
+def _leaves(block: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The settings that were given, by dotted path."""
+    for name in block.model_fields_set:
+        value = getattr(block, name)
+        if isinstance(value, BaseModel):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

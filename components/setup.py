@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gradio as gr
 
@@ -17,7 +17,10 @@ CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 @dataclass(frozen=True)
 class Setup:
-    """The rail's components. `leaving` counts how often a run that still waited was taken back."""
+    """The rail's components. `leaving` counts how often a run that still waited was taken back.
+
+    prefix_len, slots : how many slots each phase of the gate has; the one of the chosen method's phase is seen.
+    """
 
     task: gr.Dropdown
     demos: gr.Dataframe
@@ -29,6 +32,7 @@ class Setup:
     pasted_inputs: gr.Textbox
     method: gr.Dropdown
     preset: gr.Dropdown
+    prefix_len: gr.Slider
     slots: gr.Slider
     model: gr.Dropdown
     form: SettingsForm
@@ -41,11 +45,14 @@ class Setup:
     status: gr.HTML
 
     def inputs(self) -> list[gr.components.Component]:
-        """What a run is made of, in the order of `components.request.FIELDS`."""
+        """What a run is made of, in the order of `components.request.shown_values`."""
         return [
             self.task, self.demos, self.count, self.template, self.on_source, self.pasted_inputs, self.method,
-            self.slots, self.model, self.yaml, *self.form.components(),
+            self.prefix_len, self.slots, self.model, self.yaml, *self.form.components(),
         ]  # fmt: skip
+
+    def slots_of_phase(self) -> dict[int, gr.Slider]:
+        return {2: self.prefix_len, 3: self.slots}
 
 
 def build_setup(limits: Limits, config: Config) -> Setup:
@@ -63,24 +70,26 @@ def build_setup(limits: Limits, config: Config) -> Setup:
             )  # fmt: skip
             use_pasted = gr.Button("Use these", size="sm")
         method, preset = _method_row()
-        slots = gr.Slider(
-            1, min(limits.slots, 64), value=config.phase2.prefix_len, step=1, label="slots",
-            info="What the prefix may hold. The demonstrations themselves have about 8 tokens each.", elem_id="slots",
-        )  # fmt: skip
+        prefix_len = _slots_slider(limits, config.phase2.prefix_len, "prefix-len", True)
+        slots = _slots_slider(limits, config.phase3.slots, "slots", "hidden")
     run, gate, cancel, status = _buttons()
     with gr.Accordion("queries and template", open=False):
         count, template, on_source, pasted_inputs = _episode_widgets(limits, config)
     form, model, code, apply = _advanced(limits, config)
     return Setup(
-        task, demos, paste, use_pasted, count, template, on_source, pasted_inputs, method, preset, slots, model,
-        form, code, apply, run, gate, cancel, gr.State(0), status,
+        task, demos, paste, use_pasted, count, template, on_source, pasted_inputs, method, preset, prefix_len, slots,
+        model, form, code, apply, run, gate, cancel, gr.State(0), status,
     )  # fmt: skip
 
 
 def preset_files() -> dict[str, Path]:
     """The shipped settings by the name a user sees."""
-    found = [*sorted(CONFIGS.glob("*.yaml")), *sorted(CONFIGS.glob("mixtures/*.yaml"))]
-    return {str(path.relative_to(CONFIGS)): path for path in found}
+    return {**{path.name: path for path in sorted(CONFIGS.glob("*.yaml"))}, **mixture_files()}
+
+
+def mixture_files() -> dict[str, Path]:
+    """Those of them that are laid over other settings."""
+    return {str(path.relative_to(CONFIGS)): path for path in sorted(CONFIGS.glob("mixtures/*.yaml"))}
 
 
 def status_html(kind: str, message: str, share: float | None = None) -> str:
@@ -96,6 +105,13 @@ def _method_row() -> tuple[gr.Dropdown, gr.Dropdown]:
             list(preset_files()), value="smoke.yaml", label="preset", min_width=120, elem_id="preset",
         )  # fmt: skip
     return method, preset
+
+
+def _slots_slider(limits: Limits, count: int, name: str, visible: bool | Literal["hidden"]) -> gr.Slider:
+    return gr.Slider(
+        1, min(limits.slots, 64), value=count, step=1, label="slots", elem_id=name, visible=visible,
+        info="What the prefix may hold. The demonstrations themselves have about 8 tokens each.",
+    )  # fmt: skip
 
 
 def _buttons() -> tuple[gr.Button, gr.Button, gr.Button, gr.HTML]:
@@ -136,6 +152,9 @@ def _advanced(limits: Limits, config: Config) -> tuple[SettingsForm, gr.Dropdown
                 for path in paths:
                     widgets[path] = setting_widget(path)
         with gr.Accordion("as YAML", open=False):
-            code = gr.Code("", language="yaml", label="settings that differ from the defaults", lines=6, elem_id="yaml")
+            code = gr.Code(
+                "", language="yaml", label="settings that differ from the defaults, the task aside", lines=6,
+                elem_id="yaml",
+            )  # fmt: skip
             apply = gr.Button("Apply", size="sm")
     return SettingsForm(widgets), model, code, apply

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import gradio as gr
@@ -14,8 +14,8 @@ from components.desk import Desk
 from components.example import example_comparison
 from components.headline import top_html
 from components.page import Page
-from components.request import read_table, shown_values
-from components.setup import OWN, preset_files, status_html
+from components.request import read_request, read_table, shown_values, with_mixture
+from components.setup import OWN, mixture_files, preset_files, status_html
 from components.wiring.common import DRAWING, told
 from components.wiring.show import show_files, show_states
 
@@ -74,16 +74,42 @@ def from_address(page: Page, desk: Desk, parameters: dict[str, str]) -> Iterator
             raise CedKVError(f"the link's method {method!r} is unknown; known are {', '.join(service.methods)}")
         pasted = parameters.get("demos")
         demos = service.parse_demos(pasted) if pasted else service.task_demos(config)
-        values = shown_values(setup.form, config, service.task_of(config), demos, method)
+        task = OWN if pasted and config.episode.task is None else service.task_of(config)
+        values = shown_values(setup.form, config, task, demos, method)
     except CedKVError as error:
         yield {setup.status: status_html("error", str(error))}
         return
     yield {
         **dict(zip(setup.inputs(), values, strict=True)),
-        **({setup.task: OWN} if pasted else {}),
         **({page.compare.query: parameters["query"][: desk.limits.query_chars]} if "query" in parameters else {}),
         setup.status: status_html("idle", "settings restored from the link"),
     }
+
+
+def from_yaml(page: Page, desk: Desk, task: str, demos: list, method: str, text: str) -> list[Any]:
+    """The rail's values for typed settings. Task and demonstrations stay, unless the settings name a task."""
+    config = parse_config(text or "", "settings")
+    pairs = read_table(demos)
+    if config.episode.task is not None:
+        task, pairs = config.episode.task, desk.service.task_demos(config)
+    return shown_values(page.setup.form, config, task, pairs, method)
+
+
+def from_preset(page: Page, desk: Desk, name: str, method: str, rail: Sequence[Any]) -> list[Any]:
+    """The rail's values for a preset: all settings anew, or a mixture laid over those that the rail holds."""
+    form, service = page.setup.form, desk.service
+    if name in mixture_files():
+        asked = read_request(form, rail)
+        config = with_mixture(asked.config, name)
+        return shown_values(form, config, OWN if asked.own else service.task_of(config), asked.demos, method)
+    config = load_config(preset_files()[name])
+    return shown_values(form, config, service.task_of(config), service.task_demos(config), method)
+
+
+def slots_shown(page: Page, desk: Desk, method: str) -> list[Any]:
+    """Of the sliders for slots, the one that the method's phase reads. The other stays in the page with its value."""
+    phase = desk.service.phase_of(method)
+    return [gr.Slider(visible=number == phase or "hidden") for number in page.setup.slots_of_phase()]
 
 
 def demos_as_lines(demos: list[tuple[str, str]]) -> str:
@@ -105,14 +131,15 @@ def wire_setup(page: Page, desk: Desk) -> None:
         return [list(pair) for pair in desk.service.parse_demos(text)], OWN
 
     @told
-    def apply(method: str, demos: list, text: str) -> list[Any]:
-        config = parse_config(text or "", "settings")
-        return shown_values(setup.form, config, desk.service.task_of(config), read_table(demos), method)
+    def apply(task: str, demos: list, method: str, text: str) -> list[Any]:
+        return from_yaml(page, desk, task, demos, method, text)
 
     @told
-    def choose_preset(method: str, name: str) -> list[Any]:
-        config, service = load_config(preset_files()[name]), desk.service
-        return shown_values(setup.form, config, service.task_of(config), service.task_demos(config), method)
+    def choose_preset(name: str, method: str, *rail: Any) -> list[Any]:
+        return from_preset(page, desk, name, method, rail)
+
+    def choose_method(method: str) -> list[Any]:
+        return slots_shown(page, desk, method)
 
     seed = setup.form.widgets["phase2.seed"]
     gr.on(
@@ -123,5 +150,6 @@ def wire_setup(page: Page, desk: Desk) -> None:
         **DRAWING,
     )
     setup.use_pasted.click(paste, setup.paste, [setup.demos, setup.task], **DRAWING)
-    setup.apply.click(apply, [setup.method, setup.demos, setup.yaml], setup.inputs(), **DRAWING)
-    setup.preset.input(choose_preset, [setup.method, setup.preset], setup.inputs(), **DRAWING)
+    setup.apply.click(apply, [setup.task, setup.demos, setup.method, setup.yaml], setup.inputs(), **DRAWING)
+    setup.preset.input(choose_preset, [setup.preset, setup.method, *setup.inputs()], setup.inputs(), **DRAWING)
+    setup.method.change(choose_method, setup.method, list(setup.slots_of_phase().values()), **DRAWING)

@@ -7,7 +7,7 @@ import gradio as gr
 
 from cedkv.errors import CedKVError
 from cedkv.session.runs import Run
-from components.compare import comparison_html
+from components.compare import comparison_html, on_input
 from components.desk import Desk
 from components.off_effect import off_figure, worst_rows, worst_text
 from components.page import Page
@@ -53,8 +53,7 @@ def wire_compare(page: Page, desk: Desk) -> None:
 
     @told
     def open_row(run_id: str, request: gr.Request, chosen: gr.SelectData) -> tuple[str, bool]:
-        run_of(desk, request, run_id)
-        return str(chosen.row_value[0]), False
+        return on_input(run_of(desk, request, run_id), str(chosen.row_value[0])), False
 
     tab.table.select(open_row, page.run_id, [tab.query, tab.plain], **DRAWING).then(**ask, **MODEL_QUEUE)
 

@@ -26,7 +26,7 @@ def judged(client) -> dict:
 
 def test_every_action_is_an_endpoint(client):
     named = client.view_api(return_format="dict")["named_endpoints"]
-    actions = "run gate compare ablate slots collapse off report reproduce runs cancel open"
+    actions = "run gate compare ablate swap slots collapse off report reproduce runs cancel open"
     assert {f"/{name}" for name in actions.split()} == named.keys()
 
 
@@ -46,6 +46,17 @@ def test_compare_and_ablate_answer_with_numbers(client, judged):
     assert views[1]["kl_to_teacher"] == 0 and views[2]["kl_to_teacher"] > 0
     changed = client.predict(judged["run_id"], "jump", 1, 0, api_name="/ablate")["views"]
     assert changed[3]["name"] == "changed" and changed[3]["delta"] != changed[2]["delta"]
+
+
+def test_swap_takes_a_slot_from_a_run(client, judged):
+    run, changes = judged["run_id"], []
+    for from_slot in (1, 2):
+        views = client.predict(run, "jump", 1, run, from_slot, api_name="/swap")["views"]
+        assert views[3]["name"] == "changed"
+        changes.append(views[3]["delta"] - views[2]["delta"])
+    assert changes[0] == pytest.approx(0, abs=1e-4) and abs(changes[1]) > 1e-4
+    with pytest.raises(AppError, match="name the run"):
+        client.predict(run, "jump", 1, "", 1, api_name="/swap")
 
 
 def test_another_session_sees_nothing_of_it(server, judged):

@@ -1,0 +1,146 @@
+"""What the rail shows is what runs, after Apply, a preset, another method or a link: the same as without the app."""
+
+import json
+from urllib.parse import parse_qs
+
+import gradio as gr
+import pytest
+
+from cedkv.config import Config, load_config
+from cedkv.gate.phases import PHASES
+from cedkv.session.limits import Limits
+from cedkv.session.runs import Run
+from cedkv.session.store import SessionStore
+from components.compare import on_input, on_table
+from components.desk import Desk
+from components.page import Page, build_page
+from components.request import read_request, with_mixture
+from components.setup import CONFIGS, OWN, preset_files
+from components.text import visible
+from components.wiring.history import permalink
+from components.wiring.start import from_address, from_preset, from_yaml, slots_shown
+
+MINE = [["lift", "lifted"], ["walk", "walked"]]
+PAIRS = [("lift", "lifted"), ("walk", "walked")]
+
+
+@pytest.fixture(scope="module")
+def page() -> Page:
+    with gr.Blocks() as blocks:
+        return build_page(blocks, Limits(), load_config(CONFIGS / "smoke.yaml"))
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory) -> Desk:
+    return Desk(Limits(), SessionStore(tmp_path_factory.mktemp("runs"), Limits(), []))
+
+
+def asked(page, rail):
+    return read_request(page.setup.form, rail)
+
+
+def held(page, rail, component):
+    return rail[page.setup.inputs().index(component)]
+
+
+def opened(page, desk, link: str) -> list:
+    """The rail's values after a link was opened."""
+    parameters = {name: values[0] for name, values in parse_qs(link.removeprefix("?")).items()}
+    (shown,) = from_address(page, desk, parameters)
+    return [shown[component] for component in page.setup.inputs()]
+
+
+def slots_of(config: Config) -> tuple[int, int]:
+    return config.phase2.prefix_len, config.phase3.slots
+
+
+@pytest.mark.parametrize("method", ["select", "few_shot", "ced", "free"])
+def test_the_slider_that_is_seen_is_the_one_that_the_method_runs_on(page, desk, method):
+    updates = zip(page.setup.slots_of_phase().values(), slots_shown(page, desk, method), strict=True)
+    (seen,) = [slider for slider, update in updates if update.visible is True]
+    rail = from_yaml(page, desk, "present-past", MINE, method, "phase2: {prefix_len: 5}\nphase3: {slots: 4}\n")
+    assert held(page, rail, seen) == PHASES[desk.service.phase_of(method)].slots(asked(page, rail).config)
+
+
+@pytest.mark.parametrize(
+    ("text", "slots"), [("", (16, 8)), ("phase3: {slots: 4}", (16, 4)), ("phase2: {prefix_len: 5}", (5, 8))]
+)
+def test_applied_slots_of_one_phase_leave_those_of_the_other(page, desk, text, slots):
+    assert slots_of(asked(page, from_yaml(page, desk, OWN, MINE, "ced", text)).config) == slots
+
+
+@pytest.mark.parametrize("preset", [path for path in preset_files() if "/" not in path])
+def test_a_preset_gives_the_config_of_its_file(page, desk, preset):
+    rail = from_preset(page, desk, preset, "ced", [])
+    assert asked(page, rail).config == load_config(preset_files()[preset])
+
+
+def test_apply_keeps_own_demonstrations(page, desk):
+    after = asked(page, from_yaml(page, desk, OWN, MINE, "select", "phase2: {seed: 3}"))
+    assert after.own and after.demos == PAIRS and after.config.phase2.seed == 3
+
+
+def test_apply_keeps_own_demonstrations_also_when_a_preset_filled_the_yaml(page, desk):
+    text = held(page, from_preset(page, desk, "base.yaml", "select", []), page.setup.yaml)
+    after = asked(page, from_yaml(page, desk, OWN, MINE, "select", text))
+    assert after.own and after.demos == PAIRS and after.config.episode.on_train == 72
+
+
+def test_apply_keeps_the_chosen_task(page, desk):
+    after = asked(page, from_yaml(page, desk, "antonym", MINE, "select", "phase2: {seed: 3}"))
+    assert after.config.episode.task == "antonym" and after.demos == PAIRS
+
+
+def test_apply_takes_a_task_that_is_named_with_its_demonstrations(page, desk):
+    rail = asked(page, from_yaml(page, desk, OWN, MINE, "select", "episode: {task: antonym, demos: 4}"))
+    assert rail.config.episode.task == "antonym" and not rail.own
+    assert len(rail.demos) == 4 and rail.demos == desk.service.task_demos(rail.config)
+
+
+def test_a_mixture_is_laid_over_what_the_rail_holds(page, desk):
+    before = from_yaml(page, desk, OWN, MINE, "ced", "phase2: {eval: {on_samples: 3}}\nphase3: {optim: {steps: 7}}")
+    after = asked(page, from_preset(page, desk, "mixtures/v_only.yaml", "ced", before))
+    assert after.own and after.demos == PAIRS
+    assert (after.config.phase2.eval.on_samples, after.config.phase3.optim.steps) == (3, 7)
+    assert after.config.phase3.mixture.mix_mode == "v_only"
+
+
+@pytest.mark.parametrize("first", [name for name in preset_files() if "/" in name])
+def test_a_mixture_takes_the_place_of_another(first):
+    over = load_config(CONFIGS / "base.yaml")
+    for name in preset_files():
+        if "/" in name:
+            expected = load_config(CONFIGS / "base.yaml", mixture=preset_files()[name])
+            assert with_mixture(with_mixture(over, first), name) == expected
+
+
+@pytest.mark.parametrize(("task", "own"), [("antonym", False), (OWN, True)])
+def test_a_link_with_demonstrations_brings_back_the_task_they_were_edited_in(page, desk, task, own):
+    rail = from_yaml(page, desk, task, MINE, "ced", "phase3: {slots: 4}")
+    before = asked(page, rail)
+    after = asked(page, opened(page, desk, permalink(desk, before, "jump")))
+    assert (before.own, after) == (own, before)
+    assert after.config.episode.task == (None if own else "antonym")
+
+
+def test_own_demonstrations_have_no_task_even_where_the_yaml_still_names_one(page, desk):
+    rail = from_yaml(page, desk, OWN, MINE, "select", "")
+    rail[page.setup.inputs().index(page.setup.yaml)] = "episode: {task: antonym}"
+    assert asked(page, rail).config.episode.task is None
+
+
+def test_a_row_of_the_gates_queries_is_asked_as_it_was(tmp_path):
+    text = "two\nlines\tand a tab"
+    sample = {
+        "type": "sample",
+        "kind": "on",
+        "view": "base",
+        "input": text,
+        "gold": "y",
+        "answer": "y",
+        "correct": True,
+    }
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(sample))
+    ((shown, *_),) = on_table(Run(tmp_path))["data"]
+    assert shown == visible(text) != text
+    assert on_input(Run(tmp_path), shown) == text
