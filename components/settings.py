@@ -56,10 +56,10 @@ def advanced_groups() -> dict[str, list[str]]:
     return groups
 
 
-def setting_widget(path: str, **options: Any) -> gr.components.Component:
-    """The widget of one setting."""
+def setting_widget(path: str, config: Config) -> gr.components.Component:
+    """The widget of one setting, as a config has it."""
     field = setting(path)
-    common = {"label": label(path), "info": field.description, "value": shown(field.get_default()), **options}
+    common = {"label": label(path), "info": field.description, "value": shown(value_of(config, path))}
     kind, words = field.annotation, _words(field.annotation)
     if kind is bool:
         return gr.Checkbox(**common)

@@ -150,7 +150,7 @@ def _advanced(limits: Limits, config: Config) -> tuple[SettingsForm, gr.Dropdown
         for block, paths in advanced_groups().items():
             with gr.Accordion(label(block) if "." in block else block, open=False):
                 for path in paths:
-                    widgets[path] = setting_widget(path)
+                    widgets[path] = setting_widget(path, config)
         with gr.Accordion("as YAML", open=False):
             code = gr.Code(
                 "", language="yaml", label="settings that differ from the defaults, the task aside", lines=6,
