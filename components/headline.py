@@ -19,12 +19,12 @@ def top_html(state: str, name: str, detail: str) -> str:
 def headline_html(run: Run | None) -> str:
     if run is None:
         return empty_html("No run yet", "Choose demonstrations on the left and press Run.")
-    report, student = run.report, run.student
+    report, view = run.report, run.judged_view
     what = (
-        f"{esc(report['episode']['task'])} · S={report['slots_budget']} · {esc(view_name(student))}"
+        f"{esc(report['episode']['task'])} · S={report['slots_budget']} · {esc(view_name(run.student or view))}"
         f"<small>{esc(run.note + ' · ' if run.note else '')}{esc(run.id)}</small> "
     )
-    stats = "".join(_stats(report, student)) if run.judged else _unjudged(report)
+    stats = "".join(_stats(report, view)) if run.judged else _unjudged(report)
     return f'<div class="ck ck-head"><div class="what run">{what}{_verdicts(run)}</div>{stats}</div>'
 
 
@@ -66,10 +66,15 @@ def _stats(report: dict[str, Any], student: str) -> list[str]:
 
 
 def _unjudged(report: dict[str, Any]) -> str:
-    collapse = report["collapse"]
-    return stat(
-        "effective rank of values", number(collapse["effective_rank_values"], 1), f"of {report['slots_budget']} slots"
-    ) + stat("made in", f"{report['timing']['total']:.1f} s", "press Run gate to judge it")
+    """What there is of a run that was never judged, or was cut short before its verdict."""
+    collapse, seconds = report["collapse"], report["timing"].get("total")
+    stats = []
+    if collapse:
+        rank, slots = number(collapse["effective_rank_values"], 1), report["slots_budget"]
+        stats.append(stat("effective rank of values", rank, f"of {slots} slots"))
+    if seconds is not None:
+        stats.append(stat("made in", f"{seconds:.1f} s", "press Run gate to judge it"))
+    return "".join(stats) or stat("views judged", str(len(report.get("on", {}))), "before it was cut short")
 
 
 def stat(name: str, value: str, yardstick: str) -> str:

@@ -64,6 +64,8 @@ def off_figure(run: Run, split: str, also: Sequence[str]) -> Any:
     for view in [run.student, *also, "teacher"]:
         for sample in off_samples(run, view, split):
             deltas.setdefault(sample["bucket"], {}).setdefault(view, []).append(delta_of(sample))
+    if not deltas:  # a report that was opened without its metrics.jsonl
+        return None
     buckets = run.report["off"][run.student][split]["buckets"]
     limit = off_threshold(run) if split == "stress" else None
     return off_histograms(deltas, run.student, limit, {name: row["delta_p99"] for name, row in buckets.items()})

@@ -1,7 +1,9 @@
 """The limits of a deployment, in one place, each with its message."""
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 
 from cedkv.config import Config
@@ -16,6 +18,8 @@ class LimitError(CedKVError):
 class Limits:
     """What one user may ask for. Zero seconds or sessions never happen: every limit is positive.
 
+    settings : the most that a setting may be, by its path, or how many entries it may have; for the others the
+        schema's own bounds do.
     models : ids that may be loaded; None allows any.
     allow_paths : whether a path typed by a user may be opened.
     keep_runs : whether run folders stay on disk when their session ends.
@@ -25,15 +29,12 @@ class Limits:
     demo_chars: int = 200_000
     query_chars: int = 4_000
     slots: int = 512
-    on_samples: int = 4096
-    off_samples: int = 16384
-    steps: int = 100_000
     run_seconds: int = 24 * 3600
-    answer_tokens: int = 64
     queue: int = 32
     upload_mb: int = 64
     sessions: int = 64
     runs_per_session: int = 50
+    settings: Mapping[str, int] = field(default_factory=dict)
     models: tuple[str, ...] | None = None
     allow_paths: bool = True
     keep_runs: bool = True
@@ -52,18 +53,20 @@ class Limits:
 
     def check_config(self, config: Config) -> None:
         """Raise LimitError naming the first setting that asks for more than is allowed here."""
-        judged = config.phase2.eval
         _at_most("slots (phase2.prefix_len)", config.phase2.prefix_len, self.slots, "use fewer")
-        _at_most("phase2.eval.on_samples", judged.on_samples, self.on_samples, "judge fewer queries")
-        _at_most("phase2.eval.off_samples", judged.off_samples, self.off_samples, "judge fewer texts")
-        for path, value in _training_sizes(config):
-            _at_most(path, value, self.slots if path.endswith("slots") else self.steps, "train less")
+        _at_most("slots (phase3.slots)", config.phase3.slots, self.slots, "use fewer")
+        for path, most in self.settings.items():
+            value = attrgetter(path)(config)
+            _at_most(path, len(value) if isinstance(value, tuple) else value, most, "ask for less")
+        self.check_model(config.phase2.model.id)
         self._check_paths(config)
 
+    def check_model(self, id: str) -> None:
+        if self.models is not None and id not in self.models:
+            raise LimitError(f"model {id!r} is not offered here; choose one of {', '.join(self.models)}")
+
     def _check_paths(self, config: Config) -> None:
-        model, episode = config.phase2.model.id, config.episode
-        if self.models is not None and model not in self.models:
-            raise LimitError(f"model {model!r} is not offered here; choose one of {', '.join(self.models)}")
+        episode = config.episode
         if self.allow_paths:
             return
         for name, value in (("episode.task_file", episode.task_file), ("episode.demos_file", episode.demos_file)):
@@ -73,19 +76,39 @@ class Limits:
                 )
 
 
+# What decides how long a run takes and how much memory it needs; smoke.yaml, mid.yaml and base.yaml fit.
+_PUBLIC_SETTINGS = {
+    "episode.on_train": 128,
+    "episode.pasted_inputs": 128,
+    "phase2.eval.on_samples": 64,
+    "phase2.eval.off_samples": 256,
+    "phase2.eval.repro_runs": 3,
+    "phase2.eval.n_random_trials": 10,
+    "phase2.eval.answer_tokens": 32,
+    "phase3.optim.steps": 200,
+    "phase3.optim.matching_iterations": 240,
+    "phase3.optim.matching_off_texts": 64,
+    "phase3.optim.on_batch": 16,
+    "phase3.optim.off_batch": 16,
+    "phase3.optim.topk_schedule": 16,
+    "phase3.optim.tick_on_samples": 64,
+    "phase3.optim.tick_stress_samples": 128,
+    "phase3.off_data.stress_samples": 512,
+    "phase3.off_data.pool_size": 128,
+    "phase3.off_data.candidates": 128,
+}
+
 PUBLIC = Limits(
     demos=40,
     demo_chars=20_000,
     query_chars=1_000,
     slots=32,
-    on_samples=64,
-    off_samples=256,
-    steps=200,
     run_seconds=600,
     queue=16,
     upload_mb=16,
     sessions=32,
     runs_per_session=12,
+    settings=_PUBLIC_SETTINGS,
     models=("embedded",),
     allow_paths=False,
     keep_runs=False,
@@ -100,17 +123,3 @@ def limits_from_environment() -> Limits:
 def _at_most(what: str, value: int, most: int, remedy: str) -> None:
     if value > most:
         raise LimitError(f"{value} {what}: this deployment allows {most}; {remedy}")
-
-
-def _training_sizes(config: Config) -> list[tuple[str, int]]:
-    """`steps` and `slots` of every block of settings that trains."""
-    found = []
-    for block in type(config).model_fields:
-        settings = getattr(config, block)
-        for name in type(settings).model_fields:
-            inner = getattr(settings, name)
-            leaves = {name: inner} if isinstance(inner, int) else {}
-            if hasattr(type(inner), "model_fields"):
-                leaves = {f"{name}.{leaf}": getattr(inner, leaf) for leaf in type(inner).model_fields}
-            found += [(f"{block}.{leaf}", v) for leaf, v in leaves.items() if leaf.split(".")[-1] in ("steps", "slots")]
-    return found

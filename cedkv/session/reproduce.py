@@ -7,8 +7,6 @@ import yaml
 from cedkv.config import Config
 from cedkv.session.runs import Run
 
-DEMOS_NAME = "demonstrations.jsonl"
-
 
 def minimal_yaml(config: Config, own: bool, demos_file: str | None) -> str:
     """The settings that differ from the defaults.
@@ -25,32 +23,37 @@ def minimal_yaml(config: Config, own: bool, demos_file: str | None) -> str:
 
 def command_line(run: Run, phase: int) -> str:
     """Shell commands that write the run's files and judge them with the gate."""
-    text, demos = _files(run)
+    text, demos_name, demos = _files(run)
     parts = [f"cat > run.yaml <<'CEDKV'\n{text}CEDKV"]
     if demos:
-        parts.insert(0, f"cat > {DEMOS_NAME} <<'CEDKV'\n{demos}CEDKV")
+        parts.insert(0, f"cat > {demos_name} <<'CEDKV'\n{demos}CEDKV")
     return "\n".join([*parts, f"python -m cedkv gate --config run.yaml --phase {phase}"]) + "\n"
 
 
 def python_code(run: Run, phase: int) -> str:
     """A Python program that judges the same settings with the gate."""
-    text, demos = _files(run)
+    text, demos_name, demos = _files(run)
     lines = ["from cedkv import run_gate", "from cedkv.config import parse_config", ""]
     if demos:
         lines.insert(0, "from pathlib import Path\n")
-        lines.append(f'Path("{DEMOS_NAME}").write_text({_literal(demos)}, encoding="utf-8")')
+        lines.append(f'Path("{demos_name}").write_text({_literal(demos)}, encoding="utf-8")')
     lines.append(f'config = parse_config({_literal(text)}, "run")')
     lines.append(f"report = run_gate(config, phase={phase})")
     lines.append("print(report.passed, report.folder)")
     return "\n".join(lines) + "\n"
 
 
-def _files(run: Run) -> tuple[str, str]:
-    """The settings, and the demonstrations where they were not drawn from a task."""
-    path = run.config.episode.demos_file
-    demos = Path(path).read_text(encoding="utf-8") if path and Path(path).is_file() else ""
+def _files(run: Run) -> tuple[str, str, str]:
+    """The settings, and name and text of the demonstrations file where this session wrote it.
+
+    A file from elsewhere is named as the settings name it, and never read.
+    """
+    given = run.config.episode.demos_file
     own = run.report["episode"].get("on_eval_gold") == "teacher"
-    return minimal_yaml(run.config, own, DEMOS_NAME if demos else None), demos
+    path = Path(given or "").resolve()
+    if given is None or path.parent != run.folder.resolve().parent:
+        return minimal_yaml(run.config, own, given), "", ""
+    return minimal_yaml(run.config, own, path.name), path.name, path.read_text(encoding="utf-8")
 
 
 def _literal(text: str) -> str:

@@ -1,6 +1,7 @@
 """A run as its folder tells it: the one source of everything a face shows, whoever made the folder."""
 
 import json
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 _REPORTS = ("report_phase3.json", "report_phase2.json", "report_extract.json")
 _STUDENTS = ("ced", "select", "free")
+# What a gate can be about; `state` is its name for a saved state, which is then the one.
+JUDGED = ("state", *_STUDENTS)
 
 
 class RunError(CedKVError):
@@ -64,15 +67,8 @@ class Run:
         path = self.folder / "metrics.jsonl"
         if not path.is_file():
             return []
-        found = []
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                record = json.loads(line)
-            except ValueError:
-                continue
-            if record.get("type") == "sample":
-                found.append(record)
-        return found
+        records = iter_records(path.read_text(encoding="utf-8"))
+        return [record for _, record in records if record.get("type") == "sample"]
 
     @property
     def judged(self) -> bool:
@@ -96,7 +92,13 @@ class Run:
         present = {path.stem for path in (self.folder / "artifacts").glob("*.safetensors")}
         if self.report.get("method") in present:
             return self.report["method"]
-        return next((name for name in _STUDENTS if name in present), min(present, default=""))
+        return student_among(present)
+
+    @property
+    def judged_view(self) -> str:
+        """The view whose numbers the report's verdict is about, also where its state is not in the folder."""
+        views = self.report.get("on", {})
+        return next((name for name in ("state", self.student, *JUDGED) if name in views), "")
 
     @property
     def template(self) -> str:
@@ -129,3 +131,17 @@ class Run:
         """Select-KV's chosen spans with their scores, where the method ran."""
         path = next((self.folder / "artifacts").glob("phase*_selection.json"), None)
         return json.loads(path.read_text(encoding="utf-8")) if path else None
+
+
+def student_among(methods: Collection[str]) -> str:
+    """The method that a run is about where its report does not say; empty where there is none."""
+    return next((name for name in _STUDENTS if name in methods), min(methods, default=""))
+
+
+def iter_records(text: str) -> Iterator[tuple[int, Any]]:
+    """The records of metrics.jsonl with their lines, from 1; what is not JSON, as a line cut short, is left out."""
+    for line, record in enumerate(text.split("\n"), start=1):
+        try:
+            yield line, json.loads(record)
+        except (ValueError, RecursionError):
+            continue

@@ -1,5 +1,6 @@
 """Everything a face asks of the engine, per session: runs, comparisons, slots. Plain data out, no widgets."""
 
+import hashlib
 import json
 import random
 import threading
@@ -100,13 +101,14 @@ class Service:
 
     def open_files(self, session: str, paths: Sequence[Path], names: Sequence[str]) -> Run:
         """Uploaded files of a run from elsewhere, as a run of this session."""
-        lm = self.models.get(Config())
-        return self.store.add(session, open_files(paths, names, self.store.folder(session), lm, self.limits))
+        folder = self.store.folder(session)
+        return self.store.add(session, open_files(paths, names, folder, self.models.get, self.limits))
 
     def reproduce(self, run: Run) -> tuple[str, str]:
         """The run's gate as a command line and as Python."""
-        phase = run.report.get("phase") or self.phase_of(run.student)
-        phase = phase if phase in PHASES else min(PHASES)
+        phase = run.report.get("phase")
+        if phase not in PHASES:
+            phase = next((n for n in PHASES if run.student in PHASES[n].methods), min(PHASES))
         return command_line(run, phase), python_code(run, phase)
 
     def slot_change(self, slot: int, factor: float, from_run: str = "", from_slot: int = 1) -> SlotChange:
@@ -167,7 +169,9 @@ class Service:
             return config
         lines = "".join(json.dumps({"input": x, "output": y}, ensure_ascii=False) + "\n" for x, y in demos)
         parse_demos(lines)
-        path = self.store.folder(session) / "demonstrations.jsonl"
+        # Named after its content, because earlier runs of the session still name theirs.
+        digest = hashlib.sha256(lines.encode()).hexdigest()[:8]
+        path = self.store.folder(session) / f"demonstrations-{digest}.jsonl"
         write_whole(path, lines)
         episode = config.episode.model_dump(exclude_unset=True, exclude={"task"} if own else set())
         kept = {name: value for name, value in config.model_dump(exclude_unset=True).items() if name != "episode"}

@@ -1,85 +1,148 @@
 """Files of a run from elsewhere: verified, and laid out as the folder that the run had."""
 
 import json
-import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cedkv.config import Config, dump_config, load_config
+from cedkv.config import Config, dump_config, parse_config
 from cedkv.errors import CedKVError
 from cedkv.gate.slots import describe_collapse, describe_roles, describe_slots
 from cedkv.lm import LanguageModel
 from cedkv.report import RunFolder, dump_json, new_run_id
 from cedkv.session.limits import Limits
-from cedkv.session.runs import Run, RunError
+from cedkv.session.runs import Run, RunError, iter_records, student_among
+from cedkv.session.shape import REPORT_BLOCKS, check_record, check_report
 from cedkv.state import KVPrefix
 
-_REPORT_BLOCKS = {
-    "run_id": str,
-    "model": dict,
-    "episode": dict,
-    "on": dict,
-    "off": dict,
-    "slots": list,
-    "collapse": dict,
-}
 _ACCEPTED = (".safetensors", ".json", ".jsonl", ".yaml", ".yml")
 
 
-def open_files(paths: Sequence[Path], names: Sequence[str], root: Path, lm: LanguageModel, limits: Limits) -> Run:
-    """A run from uploaded files: a state file, a report, or both, with their metrics.jsonl and config.yaml.
+def open_files(
+    paths: Sequence[Path],
+    names: Sequence[str],
+    root: Path,
+    load: Callable[[Config], LanguageModel],
+    limits: Limits,
+) -> Run:
+    """A run from uploaded files: its states, its report, or both, with its metrics.jsonl and config.yaml.
+
+    Of a whole run folder the other JSON files are left aside.
+
+    Parameters
+    ----------
+    load : gives the model that a config names; asked only where there is a state, and only for an allowed model.
 
     Raises
     ------
     CedKVError
         A file is too large, of another kind, damaged, or made for another model; it is named.
     """
+    files: dict[str, dict[str, Path]] = {suffix: {} for suffix in _ACCEPTED}
     for path, name in zip(paths, names, strict=True):
         limits.check_upload(path)
         if path.suffix not in _ACCEPTED:
             raise RunError(f"{name!r} is not accepted; open .safetensors, .json, .jsonl or .yaml files")
-    by_kind = {path.suffix.replace("yml", "yaml"): (path, name) for path, name in zip(paths, names, strict=True)}
-    state = _read_state(*by_kind[".safetensors"], lm) if ".safetensors" in by_kind else None
-    report = _read_report(*by_kind[".json"]) if ".json" in by_kind else None
-    if state is None and report is None:
+        if name in files[path.suffix]:
+            raise RunError(f"{name!r} is there twice; open the files of one run at a time")
+        files[path.suffix][name] = path
+    if not (files[".safetensors"] or files[".json"]):
         raise RunError("nothing to open: give a state file (.safetensors) or a report (.json)")
-    config = load_config(by_kind[".yaml"][0]) if ".yaml" in by_kind else _settings_of(state)
-    report = report or _report_of(state, lm, config)
-    folder = RunFolder(root, new_run_id("opened", report.get("phase", 0), int(report.get("slots_budget", 0))))
+    states = _read_states(files[".safetensors"])
+    report = _read_report(files[".json"]) if files[".json"] else None
+    metrics = _read_metrics(files[".jsonl"])
+    config = _read_config(files[".yaml"] | files[".yml"], states)
+    limits.check_model(config.phase2.model.id)
+    if states:
+        lm = load(config)
+        _check_model(states, lm)
+        report = report or _report_of(states[student_among(states)][1], lm, config)
+    folder = RunFolder(root, new_run_id("opened", report.get("phase", 0), report["slots_budget"]))
     folder.write("config.yaml", dump_config(config))
     folder.write(f"report_{_kind(report)}.json", dump_json(report))
-    if state is not None:
-        state.save(folder.path / "artifacts" / f"{_method_of(state)}.safetensors")
-    if ".jsonl" in by_kind:
-        shutil.copyfile(by_kind[".jsonl"][0], folder.path / "metrics.jsonl")
+    for method, (_, state) in states.items():
+        state.save(folder.path / "artifacts" / f"{method}.safetensors")
+    if metrics:
+        folder.write("metrics.jsonl", metrics)
     return Run(folder.path, note="opened")
 
 
-def _read_state(path: Path, name: str, lm: LanguageModel) -> KVPrefix:
-    try:
-        return KVPrefix.load(path, lm.fingerprint)
-    except CedKVError as error:
-        raise RunError(str(error).replace(repr(str(path)), repr(name))) from error
+def _read_states(files: dict[str, Path]) -> dict[str, tuple[str, KVPrefix]]:
+    """The states with their file names, by method."""
+    states: dict[str, tuple[str, KVPrefix]] = {}
+    for name, path in files.items():
+        try:
+            state = KVPrefix.load(path)
+        except CedKVError as error:
+            raise RunError(str(error).replace(repr(str(path)), repr(name))) from error
+        method = _method_of(state)
+        if method in states:
+            raise RunError(f"{name!r} is a second state of {method!r}; open the files of one run at a time")
+        states[method] = (name, state)
+    return states
 
 
-def _read_report(path: Path, name: str) -> dict[str, Any]:
+def _check_model(states: dict[str, tuple[str, KVPrefix]], lm: LanguageModel) -> None:
+    for name, state in states.values():
+        if state.fingerprint != lm.fingerprint:
+            raise RunError(
+                f"{name!r} was made with a model of fingerprint {state.fingerprint}, {lm.id} has {lm.fingerprint}; "
+                "open it with the config.yaml that names its model"
+            )
+
+
+def _read_report(files: dict[str, Path]) -> dict[str, Any]:
+    """The report among JSON files, told from a run's artifacts by its blocks; of several that of the highest phase."""
+    read = {name: _read_json(path, name) for name, path in files.items()}
+    whole = {name: data for name, data in read.items() if isinstance(data, dict) and data.keys() >= REPORT_BLOCKS}
+    reports = whole or read
+    for name, report in reports.items():
+        check_report(report, name)
+    return max(reports.values(), key=lambda report: report.get("phase", 0))
+
+
+def _read_json(path: Path, name: str) -> Any:
+    """Strict JSON: what could not be written again is refused too."""
     try:
-        report = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8"))
+        dump_json(data).encode()
     except (ValueError, RecursionError) as error:
         raise RunError(f"{name!r} is not JSON: {type(error).__name__}; open a report that the gate wrote") from error
-    if not isinstance(report, dict):
-        raise RunError(f"{name!r} holds no report; open a report that the gate wrote")
-    for block, kind in _REPORT_BLOCKS.items():
-        if not isinstance(report.get(block), kind):
-            raise RunError(f"{name!r}: {block!r} is missing or not a {kind.__name__}; it is no report of the gate")
-    return report
+    return data
 
 
-def _settings_of(state: KVPrefix | None) -> Config:
-    settings = state.meta.get("settings") if state else None
+def _read_metrics(files: dict[str, Path]) -> str:
+    text = _only_text(files)
+    for line, record in iter_records(text):
+        check_record(record, next(iter(files)), line)
+    return text
+
+
+def _read_config(files: dict[str, Path], states: dict[str, tuple[str, KVPrefix]]) -> Config:
+    """The run's settings. The files they name are another machine's, so they name none any more."""
+    if files:
+        config = parse_config(_only_text(files), next(iter(files)))
+    else:
+        config = _settings_of(states[student_among(states)][1]) if states else Config()
+    episode = config.episode.model_copy(update={"demos_file": None, "task_file": None})
+    return config.model_copy(update={"episode": episode})
+
+
+def _only_text(files: dict[str, Path]) -> str:
+    """The text of the only file of its kind; empty where there is none."""
+    if len(files) > 1:
+        raise RunError(f"{' and '.join(map(repr, files))} are of one kind; open the files of one run at a time")
+    for name, path in files.items():
+        try:
+            return path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise RunError(f"{name!r} is not UTF-8 text; open the file that the run wrote") from error
+    return ""
+
+
+def _settings_of(state: KVPrefix) -> Config:
     try:
-        return Config.model_validate(settings or {})
+        return Config.model_validate(state.meta.get("settings") or {})
     except ValueError:
         return Config()  # settings of another version describe a run that is over; the state itself is verified
 

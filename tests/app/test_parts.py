@@ -1,8 +1,11 @@
 """The page's parts from plain data: numbers stand with their yardstick, and foreign text stays text."""
 
+import json
+import re
+
 import pytest
 
-from cedkv.config import Config, parse_config
+from cedkv.config import Config, load_config, parse_config, setting
 from cedkv.errors import ConfigError
 from cedkv.session.limits import PUBLIC, LimitError, Limits
 from cedkv.session.runs import Run, RunError
@@ -11,7 +14,9 @@ from cedkv.session.store import SessionStore
 from cedkv.session.views import Comparison, View
 from components.compare import comparison_html
 from components.gate import criteria_html, margin
+from components.headline import headline_html
 from components.settings import advanced_groups, compact_yaml, leaf_settings, overrides, value_of
+from components.setup import CONFIGS
 from components.slots import demo_text_html, slot_card_html, slot_of_token
 
 HOSTILE = '<img src=x onerror="alert(1)">'
@@ -81,6 +86,10 @@ def test_a_mistake_in_the_yaml_is_told_with_its_line():
         ("phase2: {model: {id: /etc}}", "'/etc' is not offered"),
         ("episode: {task_file: /etc/passwd}", "opens no paths"),
         ("phase3: {optim: {steps: 201}}", "phase3.optim.steps"),
+        ("phase3: {slots: 33}", "33 slots"),
+        ("phase2: {eval: {repro_runs: 10}}", "10 phase2.eval.repro_runs: this deployment allows 3; ask for less"),
+        ("phase3: {off_data: {candidates: 100000000}}", "phase3.off_data.candidates"),
+        (f"episode: {{pasted_inputs: {['word'] * 129}}}", "129 episode.pasted_inputs"),
     ],
 )
 def test_a_public_deployment_refuses_by_name(settings, named):
@@ -92,6 +101,35 @@ def test_a_public_deployment_refuses_by_name(settings, named):
 
 def test_the_defaults_are_within_the_public_limits():
     PUBLIC.check_config(Config())
+
+
+@pytest.mark.parametrize("name", ["smoke", "mid", "base"])
+def test_the_shipped_quick_settings_are_within_the_public_limits(name):
+    PUBLIC.check_config(load_config(CONFIGS / f"{name}.yaml"))
+
+
+def test_every_size_that_the_schema_leaves_open_has_a_public_limit():
+    rarer_is_cheaper = {"tick_every", "update_every", "refill_every", "patience"}
+    sizes = [path for path in leaf_settings() if setting(path).annotation is int]
+    bounded = [path for path in sizes if any(hasattr(bound, "le") for bound in setting(path).metadata)]
+    left_open = {path for path in sizes if path not in bounded and path.split(".")[-1] not in rarer_is_cheaper}
+    assert left_open and left_open <= PUBLIC.settings.keys()
+
+
+@pytest.mark.parametrize(
+    ("left", "named"),
+    [
+        ({"on": {}, "collapse": {}, "timing": {}}, "views judged.*>0<"),
+        ({"on": {"base": {}}, "collapse": {}, "timing": {"episode": 0.5}}, "views judged.*>1<"),
+        ({"collapse": {"effective_rank_values": 3.25}, "timing": {}}, "effective rank.*>3.2<"),
+        ({"collapse": {}, "timing": {"total": 2.5}}, "made in.*>2.5 s<"),
+    ],
+)
+def test_the_headline_of_a_cancelled_run_shows_what_there_is(tmp_path, left, named):
+    report = {"episode": {"task": "present-past"}, "slots_budget": 8, "complete": False, **left}
+    (tmp_path / "report_phase2.json").write_text(json.dumps(report))
+    headline = headline_html(Run(tmp_path))
+    assert "cancelled" in headline and re.search(named, headline)
 
 
 def test_sessions_cannot_name_each_others_runs(tmp_path):

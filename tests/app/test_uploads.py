@@ -1,0 +1,243 @@
+"""Files from elsewhere: what a run keeps of them, and what is refused before it is kept."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from cedkv.config import Config, dump_config, parse_config
+from cedkv.errors import CedKVError
+from cedkv.session.limits import PUBLIC, LimitError, Limits
+from cedkv.session.reproduce import command_line, python_code
+from cedkv.session.runs import Run, RunError
+from cedkv.session.service import Service
+from cedkv.session.store import SessionStore
+from cedkv.session.upload import open_files
+from cedkv.state import KVPrefix
+from components.example import FOLDER
+from components.headline import headline_html
+from components.off_effect import off_figure
+from components.report_page import report_page
+from components.runs import history_rows
+
+EXAMPLE = next(FOLDER.glob("20*"))
+REPORT = json.loads((EXAMPLE / "report_phase3.json").read_text())
+LM = SimpleNamespace(id="SmolLM2-135M-Instruct", fingerprint=REPORT["model"]["fingerprint"])
+DEMOS = [("walk", "walked"), ("lift", "lifted")]
+
+
+def opened(folder: Path, *files: Path, limits: Limits = PUBLIC, load=lambda config: LM):
+    return open_files(files, [file.name for file in files], folder / "session", load, limits)
+
+
+def written(folder: Path, name: str, text: str) -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def report_file(folder: Path, **changes) -> Path:
+    return written(folder, "report_phase3.json", json.dumps({**REPORT, **changes}))
+
+
+@pytest.fixture
+def service(tmp_path) -> Service:
+    """A server's engine that never loads a model: it holds the example's."""
+    service = Service(PUBLIC, SessionStore(tmp_path / "sessions", PUBLIC, []))
+    service.models.get = lambda config: LM
+    return service
+
+
+def shown(run) -> str:
+    return headline_html(run) + report_page(run) + str(history_rows([run]))
+
+
+def test_a_whole_run_folder_is_the_run_again(tmp_path):
+    run = opened(tmp_path, *sorted(path for path in EXAMPLE.rglob("*") if path.is_file()))
+    assert (run.report, run.note) == (REPORT, "opened")
+    assert run.methods == ["ced", "select"]
+    assert len(run.samples) == (EXAMPLE / "metrics.jsonl").read_text().count('"type": "sample"')
+    assert "Gate A passed" in shown(run)
+
+
+def test_a_report_alone_shows_its_numbers(tmp_path):
+    run = opened(tmp_path, report_file(tmp_path), load=None)
+    assert run.methods == []
+    assert "CED mixture" in shown(run)
+
+
+def test_a_state_alone_says_what_it_can(tmp_path):
+    run = opened(tmp_path, EXAMPLE / "artifacts" / "ced.safetensors")
+    assert run.report["slots_budget"] == 8 and "effective rank" in shown(run)
+
+
+def test_the_report_of_an_extraction_opens_with_its_state(tmp_path):
+    alone = opened(tmp_path, EXAMPLE / "artifacts" / "select.safetensors")
+    again = opened(tmp_path, alone.folder / "report_extract.json", alone.state_file("select"))
+    assert again.report == alone.report and again.student == "select"
+
+
+def test_of_two_reports_the_higher_phase_counts(tmp_path):
+    lower = written(tmp_path, "report_phase2.json", json.dumps({**REPORT, "phase": 2}))
+    assert opened(tmp_path, report_file(tmp_path), lower).report["phase"] == 3
+
+
+def test_the_model_is_the_one_that_the_settings_name(tmp_path):
+    asked = []
+    config = written(tmp_path, "config.yaml", "phase2: {model: {id: my-model}}")
+    state = EXAMPLE / "artifacts" / "ced.safetensors"
+    opened(tmp_path, state, config, limits=Limits(), load=lambda config: asked.append(config.phase2.model.id) or LM)
+    assert asked == ["my-model"]
+
+
+def test_a_state_of_another_model_is_refused_by_name(tmp_path):
+    other = SimpleNamespace(id="other", fingerprint="0")
+    with pytest.raises(RunError, match="'ced.safetensors' was made with a model of fingerprint a73d.*, other has 0"):
+        opened(tmp_path, EXAMPLE / "artifacts" / "ced.safetensors", load=lambda config: other)
+
+
+def test_a_model_that_is_not_offered_is_never_loaded(tmp_path):
+    config = written(tmp_path, "config.yaml", "phase2: {model: {id: /etc}}")
+    with pytest.raises(LimitError, match="'/etc' is not offered"):
+        opened(tmp_path, EXAMPLE / "artifacts" / "ced.safetensors", config, load=None)
+
+
+def test_a_report_alone_names_no_other_model_either(tmp_path):
+    config = written(tmp_path, "config.yaml", "phase2: {model: {id: /etc}}")
+    with pytest.raises(LimitError, match="'/etc' is not offered"):
+        opened(tmp_path, report_file(tmp_path), config)
+
+
+def test_a_larger_run_than_this_deployment_makes_can_be_looked_at(tmp_path):
+    config = written(tmp_path, "config.yaml", "phase3: {optim: {steps: 5000}}")
+    assert opened(tmp_path, EXAMPLE / "artifacts" / "ced.safetensors", config).config.phase3.optim.steps == 5000
+
+
+def test_a_judged_report_and_its_state_can_be_looked_at_without_samples(tmp_path):
+    run = opened(tmp_path, EXAMPLE / "artifacts" / "ced.safetensors", report_file(tmp_path))
+    assert run.judged
+    assert off_figure(run, "stress", ["select"]) is None
+
+
+def test_a_states_own_settings_are_checked_alike(tmp_path):
+    state = KVPrefix.load(EXAMPLE / "artifacts" / "ced.safetensors")
+    settings = parse_config("phase2: {model: {id: /etc}}", "test").model_dump(mode="json")
+    replace(state, meta={**state.meta, "settings": settings}).save(tmp_path / "ced.safetensors")
+    with pytest.raises(LimitError, match="'/etc' is not offered"):
+        opened(tmp_path, tmp_path / "ced.safetensors", load=None)
+
+
+@pytest.mark.parametrize("name", ["demos_file", "task_file"])
+def test_paths_of_another_machine_are_dropped(tmp_path, name):
+    secret = written(tmp_path, "secret.jsonl", "hidden -> text")
+    config = written(tmp_path, "config.yaml", f"episode: {{{name}: {secret}}}")
+    run = opened(tmp_path, report_file(tmp_path), config)
+    assert run.config == Config()
+    assert "hidden" not in command_line(run, 3) + python_code(run, 3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"slots_budget": "abc"}, "'slots_budget'"),
+        ({"slots_budget": 10**30}, "'slots_budget'"),
+        ({"phase": [3]}, "'phase'"),
+        ({"method": {}}, "'method'"),
+        ({"episode": {}}, "'episode.task'"),
+        ({"model": {}}, "'model.fingerprint'"),
+        ({"timing": None}, "'timing'"),
+        ({"collapse": {"verdict": "fine"}}, "'collapse.value_cosine_max'"),
+        ({"slots": [{"slot": 0, "tokens": [{}]}]}, "'slots.0.tokens.0.text'"),
+        ({"gate_a": [{}]}, "'gate_a.0.name'"),
+        ({"on": {"ced": {"accuracy": "all"}}}, "'on.ced.accuracy'"),
+        ({"on": {}}, "'gate_b' stands without"),
+        ({"off": {}}, "'off' has no 'base'"),
+        ({"anything": float("nan")}, "not JSON"),
+        ({"anything": "\ud800"}, "not JSON"),
+    ],
+)
+def test_a_report_that_could_not_be_shown_is_refused_before_it_is_kept(service, tmp_path, changes, named):
+    file = report_file(tmp_path, **changes)
+    with pytest.raises(RunError, match=f"'report_phase3.json'.*{named}"):
+        service.open_files("me", [file], [file.name])
+    assert service.store.runs("me") == []
+
+
+def test_json_that_is_no_report_is_refused_by_name(tmp_path):
+    with pytest.raises(RunError, match=r"'phase3_prefix_meta.json': 'run_id': field required"):
+        opened(tmp_path, EXAMPLE / "artifacts" / "phase3_prefix_meta.json")
+
+
+@pytest.mark.parametrize(
+    ("record", "named"),
+    [
+        ("[]", "valid dictionary"),
+        ('{"type": "sample"}', "kind"),
+        ('{"type": "sample", "kind": []}', "kind"),
+        ('{"type": "sample", "kind": "on", "view": "ced"}', "'on.input'"),
+        ('{"type": "sample", "kind": "off", "view": "a", "split": "b", "bucket": "c", "text": "d"}', "no Delta"),
+        ('{"type": "sample", "kind": "off", "view": "a", "split": "b", "bucket": "c", "text": "d", '
+         '"phase3_delta_off_a": NaN}', "delta_off_a"),
+        ('{"type": "sample", "kind": "on", "view": "a", "input": "\\ud800", "gold": "", "answer": "", '
+         '"correct": true}', "not JSON"),
+    ],
+)  # fmt: skip
+def test_a_metrics_record_that_could_not_be_shown_is_refused_by_its_line(tmp_path, record, named):
+    metrics = written(tmp_path, "metrics.jsonl", f'{{"type": "run"}}\n{record}\n')
+    with pytest.raises(RunError, match=f"'metrics.jsonl' line 2: .*{named}"):
+        opened(tmp_path, report_file(tmp_path), metrics)
+
+
+def test_a_line_cut_short_is_left_out_and_one_with_a_line_separator_is_not(tmp_path):
+    whole = {"type": "sample", "kind": "span", "text": "a\u2028b"}
+    metrics = written(tmp_path, "metrics.jsonl", json.dumps(whole, ensure_ascii=False) + '\n{"type": "sam')
+    assert opened(tmp_path, report_file(tmp_path), metrics).samples == [whole]
+
+
+def test_files_of_two_runs_are_refused_by_name(tmp_path):
+    files = [written(tmp_path, name, "") for name in ("a.yaml", "b.yml")]
+    with pytest.raises(RunError, match="'a.yaml' and 'b.yml' are of one kind"):
+        opened(tmp_path, report_file(tmp_path), *files)
+    state = EXAMPLE / "artifacts" / "ced.safetensors"
+    (tmp_path / "again.safetensors").write_bytes(state.read_bytes())
+    with pytest.raises(RunError, match="'again.safetensors' is a second state of 'ced'"):
+        opened(tmp_path, state, tmp_path / "again.safetensors")
+
+
+def run_made_with(config: Config, folder: Path) -> Run:
+    folder.mkdir()
+    report_file(folder)
+    written(folder, "config.yaml", dump_config(config))
+    return Run(folder)
+
+
+def test_every_run_reproduces_its_own_demonstrations(service):
+    session = service.store.folder("me")
+    first = run_made_with(service.prepare("me", Config(), DEMOS, own=True), session / "first")
+    second = run_made_with(service.prepare("me", Config(), DEMOS[:1], own=True), session / "second")
+    for copied in (command_line, python_code):
+        assert "walked" in copied(first, 3) and "lifted" in copied(first, 3)
+        assert "walked" in copied(second, 3) and "lifted" not in copied(second, 3)
+
+
+def test_a_state_of_a_method_that_no_phase_runs_reproduces_with_the_first(service, tmp_path):
+    state = KVPrefix.load(EXAMPLE / "artifacts" / "ced.safetensors")
+    replace(state, meta={"method": "peft"}).save(tmp_path / "mine.safetensors")
+    run = service.open_files("me", [tmp_path / "mine.safetensors"], ["mine.safetensors"])
+    assert run.student == "peft" and "--phase 2" in service.reproduce(run)[0]
+
+
+def test_a_demonstrations_file_outside_the_session_is_named_and_not_read(service, tmp_path):
+    secret = written(tmp_path, "mine.jsonl", "hidden -> text")
+    config = parse_config(f"episode: {{demos_file: {secret}}}", "test")
+    run = run_made_with(config, service.store.folder("me") / "mine")
+    copied = command_line(run, 3)
+    assert str(secret) in copied and "hidden" not in copied
+
+
+@pytest.mark.parametrize("name", ["report.html", "state.pkl"])
+def test_other_kinds_of_files_are_refused_by_name(tmp_path, name):
+    with pytest.raises(CedKVError, match=f"'{name}' is not accepted"):
+        opened(tmp_path, written(tmp_path, name, ""))
