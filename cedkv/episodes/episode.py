@@ -126,12 +126,8 @@ def build_episode(
     if judged:
         evaluated = [make_query(lm, template, pair.input, pair.output) for pair in judged]
     else:
-        # Training takes the first ones: they are the same however many are judged, so that a state that was
-        # trained on them can be judged later on others.
-        enough = len(inputs) - on_train >= min(on_eval, len(inputs) // 4)
-        trained = on_train if enough else len(inputs) - len(inputs) // 2
-        evaluated = _answered_by_teacher(lm, tokens, template, inputs[trained:][:on_eval])
-        inputs = inputs[:trained]
+        inputs, others = _trained_and_judged(inputs, on_train, on_eval)
+        evaluated = _answered_by_teacher(lm, tokens, template, others)
     return Episode(
         task=task,
         demos=tuple(demos),
@@ -142,6 +138,16 @@ def build_episode(
         gold="labels" if judged else "teacher",
         seed=seed,
     )
+
+
+def _trained_and_judged(inputs: list[str], on_train: int, on_eval: int) -> tuple[list[str], list[str]]:
+    """Unlabelled inputs to train on and to judge, half of them each where they are few.
+
+    Training takes the first: the same ones however many are judged, so that a state can be judged later on others.
+    """
+    enough = len(inputs) - on_train >= min(on_eval, len(inputs) // 4)
+    trained = on_train if enough else len(inputs) - len(inputs) // 2
+    return inputs[:trained], inputs[trained:][:on_eval]
 
 
 def _answered_by_teacher(
