@@ -16,7 +16,7 @@ from cedkv.gate.slots import describe_collapse, describe_roles, describe_slots
 from cedkv.gate.spans import score_spans
 from cedkv.gate.trained import constraint_warnings, describe_training
 from cedkv.lm import LanguageModel, load_model
-from cedkv.methods import Extraction, Workbench, run_method
+from cedkv.methods import Extraction, Workbench, describe_source, run_method
 from cedkv.methods.few_shot import few_shot_trial
 from cedkv.methods.select import random_trial
 from cedkv.report import RunFolder, dump_json, library_versions, new_run_id, timed
@@ -201,7 +201,7 @@ def _extract(run: GateRun, method: str) -> Iterator[Event]:
             else:
                 yield event
     # At once, so that a run that is cut short leaves what is finished.
-    run.extractions[method].prefix.save(run.folder.path / "artifacts" / f"{method}.safetensors")
+    _save_state(run, method, run.extractions[method].prefix)
     artifacts, training = run.extractions[method].artifacts, run.extractions[method].training
     for name, artifact in artifacts.items():
         _write_artifact(run, name, artifact)
@@ -213,6 +213,10 @@ def _extract(run: GateRun, method: str) -> Iterator[Event]:
     if "selection" in artifacts:
         with run.part("score_spans"):
             yield from _span_samples(run, method, artifacts["selection"]["spans"])
+
+
+def _save_state(run: GateRun, name: str, prefix: KVPrefix) -> None:
+    prefix.save(run.folder.path / "artifacts" / f"{name}.safetensors")
 
 
 def _write_artifact(run: GateRun, name: str, artifact: Any) -> None:
@@ -286,6 +290,8 @@ def _judge_trials(run: GateRun, name: str, trial_prefix: Callable[[Workbench, in
             view = run.judge.on_view(prefix)
             scores.append(run.judge.on_scores(view))
             if trial == 0:
+                if name == "random":  # to stand beside the others when a query is looked at
+                    _save_state(run, name, replace(prefix, meta=describe_source(name, run.bench)))
                 off = {s: run.judge.off_scores(run.judge.delta_off(prefix, s), s) for s in run.judge.off_sets}
     run.data["on"][name] = {
         **{key: sum(score[key] for score in scores) / trials for key in scores[0]},

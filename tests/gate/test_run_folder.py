@@ -27,6 +27,7 @@ def test_the_folder_holds_the_files_of_the_contract(report):
         "artifacts/hf_runtime_meta.json",
         "artifacts/select.safetensors",
         "artifacts/few_shot.safetensors",
+        "artifacts/random.safetensors",
     }
 
 
