@@ -213,6 +213,13 @@ def run_made_with(config: Config, folder: Path) -> Run:
     return Run(folder)
 
 
+def test_an_empty_table_stands_for_what_the_task_draws_and_is_refused_where_there_is_no_task(service):
+    """A page that is just opening has an empty table for a moment; Run works then too."""
+    assert service.prepare("me", Config(), [], own=False) == Config()
+    with pytest.raises(CedKVError, match="the demonstrations are empty"):
+        service.prepare("me", Config(), [], own=True)
+
+
 def test_every_run_reproduces_its_own_demonstrations(service):
     session = service.store.folder("me")
     first = run_made_with(service.prepare("me", Config(), DEMOS, own=True), session / "first")
