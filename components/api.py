@@ -32,7 +32,7 @@ def _followed(
     try:
         config = parse_config(settings, "settings", [f"episode.task={task!r}"] if task else [])
         pairs = desk.service.parse_demos(demos) if demos.strip() else desk.service.task_demos(config)
-        config = desk.service.prepare(session, config, pairs, own=bool(demos.strip()) and not task)
+        config = desk.service.prepare(session, config, pairs, own=bool(demos.strip()) and not config.episode.task)
         with desk.service.going(session) as stop:
             yield from filter(None, map(_heard, desk.service.in_time(start(config, stop))))
     except CedKVError as error:

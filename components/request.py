@@ -1,12 +1,10 @@
 """From what the rail holds to the config of a run, and back."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel
-
-from cedkv.config import Config, load_config, parse_config, setting
+from cedkv.config import Config, leaves, load_config, parse_config, setting
 from components.settings import SettingsForm, compact_yaml, overrides, value_of
 from components.setup import OWN, mixture_files
 
@@ -77,7 +75,9 @@ def without_task(config: Config) -> Config:
 
 def with_mixture(config: Config, preset: str) -> Config:
     """The config with a shipped mixture laid over it; what another mixture has put there goes back to its default."""
-    shipped = {name: dict(_leaves(load_config(file))) for name, file in mixture_files().items()}
+    shipped = {
+        name: dict(leaves(load_config(file).model_dump(exclude_unset=True))) for name, file in mixture_files().items()
+    }
     undone = {
         path: setting(path).get_default()
         for other in shipped.values()
@@ -86,13 +86,3 @@ def with_mixture(config: Config, preset: str) -> Config:
     }
     laid = {**undone, **shipped[preset]}
     return parse_config(compact_yaml(config), "settings", overrides(list(laid), list(laid.values())))
-
-
-def _leaves(block: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The settings that were given, by dotted path."""
-    for name in block.model_fields_set:
-        value = getattr(block, name)
-        if isinstance(value, BaseModel):
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value

@@ -8,7 +8,7 @@ import gradio as gr
 
 from cedkv.session.runs import Run
 from components.headline import empty_html
-from components.settings import leaf_settings, shown, value_of
+from components.settings import setting_paths, shown, value_of
 from components.text import esc, number
 from components.theme import view_name
 
@@ -116,7 +116,7 @@ def _metric(run: Run, path: tuple[str, ...]) -> float | None:
 
 def _setting_rows(left: Run, right: Run) -> Iterator[tuple[str, str, str]]:
     """The settings in which the runs differ."""
-    for path in leaf_settings():
+    for path in setting_paths():
         a, b = (str(shown(value_of(run.config, path))) for run in (left, right))
         if a != b:
             yield path, a, b

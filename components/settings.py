@@ -1,15 +1,13 @@
 """Widgets for settings, made from the config schema: type, bounds, choices and help come from there alone."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
 
 import gradio as gr
 import yaml
-from pydantic import BaseModel
 
-from cedkv.config import Config, setting
+from cedkv.config import Config, leaves, setting
 
 # Set by the setup rail itself, or meant for the command line only.
 _ELSEWHERE = {
@@ -37,19 +35,15 @@ class SettingsForm:
         return [shown(value_of(config, path)) for path in self.widgets]
 
 
-def leaf_settings(block: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
+def setting_paths() -> list[str]:
     """The dotted path of every setting, in the schema's order."""
-    for name, field in block.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from leaf_settings(field.annotation, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}"
+    return [path for path, _ in leaves(Config().model_dump())]
 
 
 def advanced_groups() -> dict[str, list[str]]:
     """The settings that have no place of their own in the rail, by the block they belong to."""
     groups: dict[str, list[str]] = {}
-    for path in leaf_settings():
+    for path in setting_paths():
         if path not in _ELSEWHERE:
             block = path.rpartition(".")[0]
             groups.setdefault(block, []).append(path)
@@ -68,7 +62,7 @@ def setting_widget(path: str, config: Config) -> gr.components.Component:
     if words:
         return gr.Dropdown(choices=words, allow_custom_value=True, **common)
     if kind in (int, float):
-        bounds = {edge: found for edge, names in _BOUNDS.items() if (found := _bound(field, names)) is not None}
+        bounds = {edge: found for edge in _BOUNDS if (found := bound(path, edge)) is not None}
         return gr.Number(precision=0 if kind is int else None, **bounds, **common)
     return gr.Textbox(lines=1, **common)
 
@@ -107,10 +101,11 @@ def compact_yaml(config: Config) -> str:
 _BOUNDS = {"minimum": ("ge", "gt"), "maximum": ("le", "lt")}
 
 
-def _bound(field: Any, names: tuple[str, ...]) -> float | None:
-    return next(
-        (found for note in field.metadata for name in names if (found := getattr(note, name, None)) is not None), None
-    )
+def bound(path: str, edge: Literal["minimum", "maximum"]) -> float | None:
+    """The smallest or the largest value that the schema lets a setting have."""
+    notes = setting(path).metadata
+    found = (getattr(note, name, None) for note in notes for name in _BOUNDS[edge])
+    return next((value for value in found if value is not None), None)
 
 
 def _words(annotation: Any) -> list[str]:

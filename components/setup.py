@@ -8,7 +8,7 @@ import gradio as gr
 
 from cedkv.config import Config, choices, setting
 from cedkv.session.limits import Limits
-from components.settings import SettingsForm, advanced_groups, label, setting_widget
+from components.settings import SettingsForm, advanced_groups, bound, label, setting_widget
 from components.text import esc
 
 OWN = "(my own demonstrations)"
@@ -70,8 +70,8 @@ def build_setup(limits: Limits, config: Config) -> Setup:
             )  # fmt: skip
             use_pasted = gr.Button("Use these", size="sm")
         method, preset = _method_row()
-        prefix_len = _slots_slider(limits, config.phase2.prefix_len, "prefix-len", True)
-        slots = _slots_slider(limits, config.phase3.slots, "slots", "hidden")
+        prefix_len = _slots_slider(limits, config.phase2.prefix_len, "phase2.prefix_len", True)
+        slots = _slots_slider(limits, config.phase3.slots, "phase3.slots", "hidden")
     run, gate, cancel, status = _buttons()
     with gr.Accordion("queries and template", open=False):
         count, template, on_source, pasted_inputs = _episode_widgets(limits, config)
@@ -107,9 +107,10 @@ def _method_row() -> tuple[gr.Dropdown, gr.Dropdown]:
     return method, preset
 
 
-def _slots_slider(limits: Limits, count: int, name: str, visible: bool | Literal["hidden"]) -> gr.Slider:
+def _slots_slider(limits: Limits, count: int, path: str, visible: bool | Literal["hidden"]) -> gr.Slider:
     return gr.Slider(
-        1, min(limits.slots, 64), value=count, step=1, label="slots", elem_id=name, visible=visible,
+        1, min(limits.slots, bound(path, "maximum")), value=count, step=1, label="slots", visible=visible,
+        elem_id=path.rpartition(".")[2].replace("_", "-"),
         info="What the prefix may hold. The demonstrations themselves have about 8 tokens each.",
     )  # fmt: skip
 
@@ -125,8 +126,8 @@ def _buttons() -> tuple[gr.Button, gr.Button, gr.Button, gr.HTML]:
 
 def _episode_widgets(limits: Limits, config: Config) -> tuple[gr.Slider, gr.Dropdown, gr.Radio, gr.Textbox]:
     count = gr.Slider(
-        1, min(limits.demos, 40), value=config.episode.demos, step=1, label="demonstrations drawn",
-        info=setting("episode.demos").description,
+        1, min(limits.demos, bound("episode.demos", "maximum")), value=config.episode.demos, step=1,
+        label="demonstrations drawn", info=setting("episode.demos").description,
     )  # fmt: skip
     template = gr.Dropdown(
         ["qa", "arrow", "input_output", "colon"], value=config.episode.template, allow_custom_value=True,

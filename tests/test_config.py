@@ -7,7 +7,7 @@ import pytest
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from cedkv.config import Config, choices, dump_config, load_config, parse_config, setting
+from cedkv.config import Config, choices, dump_config, leaves, load_config, parse_config, setting
 from cedkv.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -20,11 +20,11 @@ def refusal(text: str, *overrides: str) -> str:
     return str(caught.value)
 
 
-def leaves(block: type[BaseModel] = Config, path: str = "") -> Iterator[str]:
-    """The dotted path of every setting."""
+def schema_paths(block: type[BaseModel] = Config, path: str = "") -> Iterator[str]:
+    """The dotted path of every setting, from the classes."""
     for name, field in block.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from leaves(field.annotation, f"{path}{name}.")
+            yield from schema_paths(field.annotation, f"{path}{name}.")
         else:
             yield f"{path}{name}"
 
@@ -74,6 +74,8 @@ def test_unknown_key_like_no_other_is_named_with_those_there_are():
         ),
         ("phase2: {seed: -1}", "my.yaml line 1: phase2.seed = -1: input should be greater than or equal to 0"),
         ("phase2: {seed: 0.5}", "my.yaml line 1: phase2.seed = 0.5: input should be a valid integer"),
+        ("phase2: {prefix_len: '8'}", "my.yaml line 1: phase2.prefix_len = '8': input should be a valid integer"),
+        ("phase3: {slots: true}", "my.yaml line 1: phase3.slots = True: input should be a valid integer"),
         ("episode: {task: 3}", "my.yaml line 1: episode.task = 3: input should be a valid string"),
         ("episode: {demos: many}", "my.yaml line 1: episode.demos = 'many': input should be a valid integer"),
         ("phase2: {eval: {repro_runs: 1}}", "phase2.eval.repro_runs = 1: input should be greater than or equal to 2"),
@@ -186,14 +188,10 @@ def test_dump_loads_to_the_same_settings():
 
 
 def test_dump_names_every_setting():
-    tree = yaml.safe_load(dump_config(Config()))
-    for path in leaves():
-        block = tree
-        for name in path.split("."):
-            block = block[name]
+    assert [path for path, _ in leaves(yaml.safe_load(dump_config(Config())))] == list(schema_paths())
 
 
-@pytest.mark.parametrize("path", list(leaves()))
+@pytest.mark.parametrize("path", list(schema_paths()))
 def test_every_setting_has_a_description(path):
     assert setting(path).description.endswith(".")
 

@@ -3,11 +3,10 @@
 import argparse
 import json
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cedkv.config import Config, load_config, setting
+from cedkv.config import Config, leaves, load_config, setting
 from cedkv.errors import OutputError
 from cedkv.state import KVPrefix
 
@@ -33,13 +32,8 @@ class _Override(argparse.Action):
 
 def noted_settings(state: KVPrefix) -> dict[str, Any]:
     """The settings in a state's notes by their paths. The notes may be anyone's: only a tree gives any."""
-
-    def leaves(tree: dict[str, Any], above: str) -> Iterator[tuple[str, Any]]:
-        for name, value in tree.items():
-            yield from leaves(value, f"{above}{name}.") if isinstance(value, dict) else [(f"{above}{name}", value)]
-
     tree = state.meta.get("settings")
-    return dict(leaves(tree, "")) if isinstance(tree, dict) else {}
+    return dict(leaves(tree)) if isinstance(tree, dict) else {}
 
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:

@@ -1,6 +1,6 @@
 """The settings, in one validated schema."""
 
-from cedkv.config.read import choices, dump_config, load_config, mixture_names, parse_config, setting
+from cedkv.config.read import choices, dump_config, leaves, load_config, mixture_names, parse_config, setting
 from cedkv.config.schema import (
     Config,
     DelimiterSettings,
@@ -53,6 +53,7 @@ __all__ = [
     "Settings",
     "choices",
     "dump_config",
+    "leaves",
     "load_config",
     "mixture_names",
     "parse_config",

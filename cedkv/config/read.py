@@ -1,7 +1,7 @@
 """Reading settings: YAML, a named mixture on top, overrides; and what is wrong with them, in one line."""
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 from cedkv.config.schema import Config
 from cedkv.errors import ConfigError
 
+# Besides its own errors, PyYAML lets those of impossible dates and of deep nesting through.
 _YAML_ERRORS = (yaml.YAMLError, ValueError, RecursionError)
 MIXTURES = Path(__file__).parents[2] / "configs" / "mixtures"
 
@@ -91,6 +92,15 @@ def _validated(tree: dict, lines: dict[tuple, int], source: str, overrides: Sequ
 def dump_config(config: Config) -> str:
     """The fully resolved settings as YAML; loading it gives an equal config."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """The settings of a tree by dotted path, in its order: `phase2.select.mode` and its value."""
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", value
 
 
 def setting(path: str) -> FieldInfo:

@@ -2,13 +2,12 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, model_validator
 
-Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
-LayerScope = Literal["all", "top25"] | str | list[int]
+Seed = Annotated[StrictInt, Field(ge=0, le=2**31 - 1)]
+LayerScope = Literal["all", "top25"] | str | list[StrictInt]
 SelectMode = Literal["attention_diversity_span", "delimiter_span", "random_span", "causal_drop_span"]
 OffSource = Literal["fixed_stress", "hard_pool"]
-# Besides its own errors, PyYAML lets those of impossible dates and of deep nesting through.
 
 
 class Settings(BaseModel):
@@ -25,13 +24,13 @@ class EpisodeSettings(Settings):
     demos_file: str | None = Field(
         None, description="Only these demonstrations; held-out queries then come from `task` or `task_file` if given."
     )
-    demos: int = Field(10, ge=1, le=200, description="Demonstrations drawn from the task.")
+    demos: StrictInt = Field(10, ge=1, le=200, description="Demonstrations drawn from the task.")
     template: str = Field("qa", description="Name of a template, or a text with {input} and {output}.")
     on_source: Literal["held_out", "pasted", "generated"] = Field(
         "held_out",
         description="Training queries: held-out pairs, inputs pasted without labels, or inputs the model makes up.",
     )
-    on_train: int = Field(64, ge=1, le=2048, description="Training queries; never an evaluation input.")
+    on_train: StrictInt = Field(64, ge=1, le=2048, description="Training queries; never an evaluation input.")
     pasted_inputs: tuple[str, ...] = Field((), description="Inputs for on_source: pasted.")
 
 
@@ -55,12 +54,14 @@ class RuntimeSettings(Settings):
 
 
 class EvalSettings(Settings):
-    on_samples: int = Field(64, ge=1, le=4096, description="Unseen relation queries that are judged.")
-    off_samples: int = Field(256, ge=8, le=16384, description="OFF texts that are judged.")
-    repro_runs: int = Field(2, ge=2, le=10, description="Repeats of the student's evaluation for the repeat tolerance.")
-    n_random_trials: int = Field(5, ge=1, le=50, description="Random selections whose mean accuracy is the bar.")
+    on_samples: StrictInt = Field(64, ge=1, le=4096, description="Unseen relation queries that are judged.")
+    off_samples: StrictInt = Field(256, ge=8, le=16384, description="OFF texts that are judged.")
+    repro_runs: StrictInt = Field(
+        2, ge=2, le=10, description="Repeats of the student's evaluation for the repeat tolerance."
+    )
+    n_random_trials: StrictInt = Field(5, ge=1, le=50, description="Random selections whose mean accuracy is the bar.")
     decoding: Literal["greedy", "sample"] = Field("greedy", description="How whole answers are generated.")
-    answer_tokens: int = Field(8, ge=1, le=64, description="Longest generated answer, in tokens.")
+    answer_tokens: StrictInt = Field(8, ge=1, le=64, description="Longest generated answer, in tokens.")
 
 
 class PrefixSettings(Settings):
@@ -77,9 +78,13 @@ class InjectionSettings(Settings):
 
 class SelectSettings(Settings):
     mode: SelectMode = Field("attention_diversity_span", description="How spans of demonstration tokens are ranked.")
-    span_len: int = Field(4, ge=1, le=256, description="Tokens per span; with align: demo, a whole demonstration.")
-    span_budget: int = Field(8, ge=1, le=256, description="Most spans that are taken.")
-    min_span_distance: int = Field(0, ge=0, le=256, description="Tokens that must lie between two chosen centres.")
+    span_len: StrictInt = Field(
+        4, ge=1, le=256, description="Tokens per span; with align: demo, a whole demonstration."
+    )
+    span_budget: StrictInt = Field(8, ge=1, le=256, description="Most spans that are taken.")
+    min_span_distance: StrictInt = Field(
+        0, ge=0, le=256, description="Tokens that must lie between two chosen centres."
+    )
     candidate_policy: Literal["all", "input_and_delimiter_only"] = Field(
         "input_and_delimiter_only",
         description="Which tokens may be a span's start or centre; the tokens inside a span are not restricted.",
@@ -110,7 +115,7 @@ class Phase2Thresholds(Settings):
 
 
 class ReportingSettings(Settings):
-    topk_tokens: int = Field(5, ge=1, le=50, description="Tokens listed per slot.")
+    topk_tokens: StrictInt = Field(5, ge=1, le=50, description="Tokens listed per slot.")
 
 
 class Phase2Settings(Settings):
@@ -120,7 +125,7 @@ class Phase2Settings(Settings):
     model: ModelSettings = ModelSettings()
     runtime: RuntimeSettings = RuntimeSettings()
     eval: EvalSettings = EvalSettings()
-    prefix_len: int = Field(16, ge=1, le=512, description="Slots of the Select-KV prefix.")
+    prefix_len: StrictInt = Field(16, ge=1, le=512, description="Slots of the Select-KV prefix.")
     prefix: PrefixSettings = PrefixSettings()
     injection: InjectionSettings = InjectionSettings()
     select: SelectSettings = SelectSettings()
@@ -183,29 +188,31 @@ class LossSettings(Settings):
 
 
 class OptimSettings(Settings):
-    steps: int = Field(15, ge=1, le=5000, description="Training steps.")
+    steps: StrictInt = Field(15, ge=1, le=5000, description="Training steps.")
     lr: float = Field(0.3, gt=0, le=10, description="Learning rate of Adam on mixture logits.")
     free_lr: float = Field(0.03, gt=0, le=10, description="Learning rate of Free-KV, relative to each slot's size.")
     decay: Literal["cosine", "linear"] = Field("cosine", description="How the learning rate falls to a tenth.")
     clip: float = Field(1.0, gt=0, description="Largest gradient norm.")
-    matching_iterations: int = Field(
+    matching_iterations: StrictInt = Field(
         120, ge=0, le=2000, description="Iterations of the warm start that matches attention outputs layer by layer."
     )
     matching_speedup: float = Field(
         2.0, gt=0, le=100, description="Learning rate of that warm start, as a multiple of the training's."
     )
-    matching_off_texts: int = Field(16, ge=1, le=1024, description="OFF texts that the warm start leaves alone.")
+    matching_off_texts: StrictInt = Field(16, ge=1, le=1024, description="OFF texts that the warm start leaves alone.")
     matching_off_weight: float = Field(0.5, ge=0, description="Weight of OFF texts in the warm start.")
-    on_batch: int = Field(8, ge=1, le=256, description="ON queries per step.")
-    off_batch: int = Field(6, ge=1, le=256, description="OFF texts per step.")
-    topk_schedule: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+    on_batch: StrictInt = Field(8, ge=1, le=256, description="ON queries per step.")
+    off_batch: StrictInt = Field(6, ge=1, le=256, description="OFF texts per step.")
+    topk_schedule: tuple[Annotated[StrictInt, Field(ge=1)], ...] = Field(
         (16, 8, 4), min_length=1, description="Tokens a slot may mix, in equal parts of the training."
     )
-    tick_every: int = Field(5, ge=1, description="Steps between measurements of the real metrics.")
-    tick_on_samples: int = Field(16, ge=1, description="ON training queries read at a tick.")
-    tick_stress_samples: int = Field(40, ge=8, description="Fixed stress texts read at a tick, near-format ones first.")
+    tick_every: StrictInt = Field(5, ge=1, description="Steps between measurements of the real metrics.")
+    tick_on_samples: StrictInt = Field(16, ge=1, description="ON training queries read at a tick.")
+    tick_stress_samples: StrictInt = Field(
+        40, ge=8, description="Fixed stress texts read at a tick, near-format ones first."
+    )
     early_stop: bool = Field(False, description="Stop when the ticks' metrics stop improving.")
-    patience: int = Field(3, ge=1, description="Ticks without improvement before an early stop.")
+    patience: StrictInt = Field(3, ge=1, description="Ticks without improvement before an early stop.")
     free_sink: bool = Field(True, description="Free-KV: keep the first slot as the attention sink.")
     train_dtype: Literal["auto", "model", "bfloat16"] = Field(
         "auto",
@@ -221,7 +228,7 @@ class DualSettings(Settings):
     )
     eta: float = Field(1.0, gt=0, description="Step size of the ascent.")
     ema_beta: float = Field(0.5, ge=0, lt=1, description="Smoothing of the measured p99.")
-    update_every: int = Field(1, ge=1, description="Ticks between updates.")
+    update_every: StrictInt = Field(1, ge=1, description="Ticks between updates.")
     delta_clip: float = Field(1.0, gt=0, description="Largest violation that counts in one update.")
     lambda_max: float = Field(2.0, gt=0, description="Upper bound of lambda_off.")
 
@@ -230,10 +237,10 @@ class OffDataSettings(Settings):
     off_train_source: Literal["hard_pool"] = Field("hard_pool", description="Where training samples OFF texts from.")
     off_constraint_source: OffSource = Field("fixed_stress", description="What the OFF constraint is measured on.")
     dual_metric_source: OffSource = Field("fixed_stress", description="What dual ascent reads.")
-    stress_samples: int = Field(256, ge=8, le=16384, description="Size of the fixed stress eval.")
-    pool_size: int = Field(16, ge=8, description="Texts kept in the hard pool.")
-    candidates: int = Field(32, ge=8, description="Fresh candidates per refill, mined for large Delta.")
-    refill_every: int = Field(8, ge=1, description="Steps between refills.")
+    stress_samples: StrictInt = Field(256, ge=8, le=16384, description="Size of the fixed stress eval.")
+    pool_size: StrictInt = Field(16, ge=8, description="Texts kept in the hard pool.")
+    candidates: StrictInt = Field(32, ge=8, description="Fresh candidates per refill, mined for large Delta.")
+    refill_every: StrictInt = Field(8, ge=1, description="Steps between refills.")
 
 
 class Phase3Thresholds(Settings):
@@ -247,7 +254,9 @@ class Phase3Thresholds(Settings):
 class Phase3Settings(Settings):
     """Trained mixtures. Seed, model, runtime, evaluation and Select-KV are those of `phase2`."""
 
-    slots: int = Field(8, ge=1, le=128, description="Slots of the trained prefix, and of every baseline beside it.")
+    slots: StrictInt = Field(
+        8, ge=1, le=128, description="Slots of the trained prefix, and of every baseline beside it."
+    )
     policy_mode: Literal["prod", "debug"] = Field(
         "prod", description="prod refuses OFF constraint and dual sources that are not frozen; CI=true forces prod."
     )

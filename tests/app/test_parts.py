@@ -15,7 +15,7 @@ from cedkv.session.views import Comparison, View
 from components.compare import comparison_html
 from components.gate import criteria_html, margin
 from components.headline import headline_html
-from components.settings import advanced_groups, compact_yaml, leaf_settings, overrides, value_of
+from components.settings import advanced_groups, compact_yaml, overrides, setting_paths, value_of
 from components.setup import CONFIGS
 from components.slots import demo_text_html, slot_card_html, slot_of_token
 
@@ -58,7 +58,7 @@ def test_a_token_leads_to_the_slot_that_takes_most_of_it():
 
 def test_every_setting_of_the_schema_can_be_reached():
     shown = {path for paths in advanced_groups().values() for path in paths}
-    hidden = set(leaf_settings()) - shown
+    hidden = set(setting_paths()) - shown
     assert {"phase2.select.mode", "phase3.mixture.mix_mode"} <= shown
     assert "episode.task" in hidden and len(hidden) == 12
 
@@ -110,7 +110,7 @@ def test_the_shipped_quick_settings_are_within_the_public_limits(name):
 
 def test_every_size_that_the_schema_leaves_open_has_a_public_limit():
     rarer_is_cheaper = {"tick_every", "update_every", "refill_every", "patience"}
-    sizes = [path for path in leaf_settings() if setting(path).annotation is int]
+    sizes = [path for path in setting_paths() if setting(path).annotation is int]
     bounded = [path for path in sizes if any(hasattr(bound, "le") for bound in setting(path).metadata)]
     left_open = {path for path in sizes if path not in bounded and path.split(".")[-1] not in rarer_is_cheaper}
     assert left_open and left_open <= PUBLIC.settings.keys()
