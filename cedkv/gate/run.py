@@ -158,7 +158,7 @@ def _open(
         "phase": phase.number,
         "seed": config.phase2.seed,
         "slots_budget": phase.slots(config),
-        "model": {**lm.describe(), "fingerprint": lm.fingerprint},
+        "model": lm.describe(),
         "episode": {
             "task": episode.task,
             "demos": len(episode.demos),

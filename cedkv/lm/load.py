@@ -103,6 +103,7 @@ class LanguageModel:
         """What a report says of the model that made it."""
         return {
             "id": self.id,
+            "fingerprint": self.fingerprint,
             "architecture": self.model.config.model_type,
             "dtype": str(self.dtype).removeprefix("torch."),
             "device": str(self.device),

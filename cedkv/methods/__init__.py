@@ -18,9 +18,6 @@ from cedkv.methods.select import select_kv
 from cedkv.metrics import kl
 from cedkv.state import KVPrefix
 
-# Training queries on which a state is measured as it leaves.
-_MEASURED_QUERIES = 16
-
 METHODS: dict[str, Method] = {
     "select": select_kv,
     "few_shot": few_shot,
@@ -88,8 +85,7 @@ def describe_source(method: str, bench: Workbench) -> dict[str, Any]:
 
 def measure(bench: Workbench, prefix: KVPrefix) -> dict[str, float]:
     """How near a state is to the teacher on training queries: KL(teacher || student) in nats, and agreement."""
-    teacher = bench.teacher_train_log_probs[:_MEASURED_QUERIES]
-    student = log_probs(bench.lm, bench.train_ids[:_MEASURED_QUERIES], prefix)
+    teacher, student = bench.teacher_on_probes, log_probs(bench.lm, bench.probes, prefix)
     agreement = (teacher.argmax(-1) == student.argmax(-1)).float().mean()
     return {"train_kl": kl(teacher, student).mean().item(), "train_agreement": agreement.item()}
 

@@ -19,6 +19,7 @@ from cedkv.state import DemoKV, KVPrefix
 # tell more about queries to come than more tokens of the same ones.
 _READ_QUERIES = 32
 _READ_TAIL = 4
+_PROBES = 16
 
 Observer = Callable[[KVPrefix], dict[str, float]]
 
@@ -59,9 +60,14 @@ class Workbench:
         return [query.ids for query in self.episode.on_train]
 
     @cached_property
-    def teacher_train_log_probs(self) -> Float[Tensor, "queries vocab"]:
-        """The teacher's next-token log-probabilities on the ON training queries."""
-        return log_probs(self.lm, self.train_ids, self.teacher)
+    def probes(self) -> list[tuple[int, ...]]:
+        """The ON training queries that a state is held against the teacher with, on its way and as it leaves."""
+        return self.train_ids[:_PROBES]
+
+    @cached_property
+    def teacher_on_probes(self) -> Float[Tensor, "probes vocab"]:
+        """The teacher's next-token log-probabilities on them."""
+        return log_probs(self.lm, self.probes, self.teacher)
 
     @cached_property
     def teacher_reading(self) -> AttentionReading:

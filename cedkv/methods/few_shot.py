@@ -65,5 +65,5 @@ def _prompt(bench: Workbench, demos: list[int]) -> KVPrefix:
 
 
 def _distance(bench: Workbench, prefix: KVPrefix) -> float:
-    reference = bench.teacher_train_log_probs[:_JUDGES]
-    return kl(reference, log_probs(bench.lm, bench.train_ids[:_JUDGES], prefix)).mean().item()
+    reference = bench.teacher_on_probes[:_JUDGES]
+    return kl(reference, log_probs(bench.lm, bench.probes[:_JUDGES], prefix)).mean().item()

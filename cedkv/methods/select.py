@@ -204,8 +204,7 @@ def score_by_causal_drop(bench: Workbench, candidates: list[Span]) -> Iterator[E
     A sink that is kept whatever is chosen stays: without it any demonstration around it would look decisive.
     """
     spared = {_SINK} if bench.config.phase2.select.keep_sink else set()
-    queries = bench.train_ids[:_CAUSAL_QUERIES]
-    reference = bench.teacher_train_log_probs[:_CAUSAL_QUERIES]
+    queries, reference = bench.probes[:_CAUSAL_QUERIES], bench.teacher_on_probes[:_CAUSAL_QUERIES]
     drops = []
     for index, span in enumerate(candidates):
         removed = [token for token in span.tokens if token not in spared]

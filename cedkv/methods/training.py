@@ -63,28 +63,28 @@ def on_targets(bench: Workbench) -> OnTargets:
     """The teacher's log-probabilities on ON training queries: of the first answer token, or of its whole answer."""
     queries = bench.train_ids
     if bench.config.phase3.loss.on_tokens == "first":
-        return OnTargets(queries, [1] * len(queries), list(bench.teacher_train_log_probs.split(1)))
+        return OnTargets(queries, [1] * len(queries), list(log_probs(bench.trunk, queries, bench.teacher).split(1)))
     stop = bench.episode.template.stop
     answers = generate(bench.lm, queries, bench.teacher, _ANSWER_TOKENS, stop=stop)
     ids = [bench.lm.encode(answer) or [] for answer in answers]
     longer = [(*query, *answer[:-1]) for query, answer in zip(queries, ids, strict=True)]
     reads = [max(len(answer), 1) for answer in ids]
-    teacher = log_probs(bench.lm, longer, bench.teacher, reads)
+    teacher = log_probs(bench.trunk, longer, bench.teacher, reads)
     return OnTargets(longer, reads, list(teacher.split(reads)))
 
 
 def open_training(bench: Workbench, method: str, slots: TrainableSlots) -> Training:
     """Everything a training of these slots needs, read once: ON targets, hard pool, stress eval."""
     phase3 = bench.config.phase3
-    stress = StressEval(bench)
+    targets, stress = on_targets(bench), StressEval(bench)
     return Training(
         method=method,
         lm=bench.trunk,
         slots=slots,
-        targets=on_targets(bench),
+        targets=targets,
         pool=HardPool.open(bench.trunk, bench.episode, phase3.off_data.pool_size),
         dual=DualLambda(phase3.dual, phase3.loss.lambda_off, phase3.dual.target * stress.p99(bench.teacher)),
-        measure=lambda state, step: measure_tick(bench, stress, method, state, step),
+        measure=lambda state, step: measure_tick(bench, targets, stress, method, state, step),
         settings=phase3,
         seed=bench.config.phase2.seed,
         stop=bench.stop,
@@ -164,10 +164,12 @@ class StressEval:
         return tail_stats(delta).p99
 
 
-def measure_tick(bench: Workbench, stress: StressEval, method: str, state: KVPrefix, step: int) -> Tick:
+def measure_tick(
+    bench: Workbench, targets: OnTargets, stress: StressEval, method: str, state: KVPrefix, step: int
+) -> Tick:
     """The real metrics of a state; on evaluation queries only where someone observes."""
     count = bench.config.phase3.optim.tick_on_samples
-    teacher = bench.teacher_train_log_probs[:count]
+    teacher = torch.stack([rows[0] for rows in targets.teacher[:count]])
     student = log_probs(bench.trunk, bench.train_ids[:count], state)
     mass: dict[str, float] = {}
     slot_mass: list[list[list[float]]] = []

@@ -70,7 +70,8 @@ def run_training(training: Training) -> Iterator[Event]:
     Asked to stop, it does so after the step in hand and keeps the best state so far. A non-finite term stops the
     training with a warning that names the step and the term, keeping the last good state.
     """
-    optim, draw = training.settings.optim, random.Random(training.seed)
+    optim = training.settings.optim
+    batches = _batches(training.targets, optim.on_batch, random.Random(training.seed))
     adam = torch.optim.Adam(training.slots.parameters, lr=training.slots.learning_rate, betas=(0.9, 0.95))
     schedule = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: rate_at(step, optim.steps, optim.decay))
     training.best = detached(training.slots.prefix(optim.topk_schedule[-1]))
@@ -81,7 +82,7 @@ def run_training(training: Training) -> Iterator[Event]:
                 detached(training.slots.prefix(training.top_k(step))), training.settings.off_data.candidates
             )
         try:
-            losses = take_step(training, adam, step, _sample(training.targets, optim.on_batch, draw))
+            losses = take_step(training, adam, step, next(batches))
             schedule.step()
             yield _record(training, step, losses, time.perf_counter() - started)
             if (step + 1) % optim.tick_every == 0 or step + 1 == optim.steps:
@@ -138,13 +139,19 @@ def detached(prefix: KVPrefix) -> KVPrefix:
     return prefix.with_tensors(prefix.keys.detach(), prefix.values.detach())
 
 
-def _sample(targets: OnTargets, count: int, draw: random.Random) -> OnTargets:
-    rows = draw.sample(range(len(targets.ids)), min(count, len(targets.ids)))
-    return OnTargets(
-        [targets.ids[row] for row in rows],
-        [targets.reads[row] for row in rows],
-        [targets.teacher[row] for row in rows],
-    )
+def _batches(targets: OnTargets, count: int, draw: random.Random) -> Iterator[OnTargets]:
+    """Batches of `count` queries, or of all where there are fewer. Each query comes once before any comes again."""
+    queries = range(len(targets.ids))
+    waiting: list[int] = []
+    while True:
+        if len(waiting) < count:
+            waiting += draw.sample(queries, len(queries))
+        rows, waiting = waiting[:count], waiting[count:]
+        yield OnTargets(
+            [targets.ids[row] for row in rows],
+            [targets.reads[row] for row in rows],
+            [targets.teacher[row] for row in rows],
+        )
 
 
 def _record(training: Training, step: int, losses: Losses, seconds: float) -> StepTrace:

@@ -302,12 +302,7 @@ def _extract_report(lm, episode, config: Config, extraction: Extraction, run_id:
         "stopped": extraction.training.get("stopped", ""),
         "seed": config.phase2.seed,
         "slots_budget": extraction.prefix.slots,
-        "model": {
-            "id": lm.id,
-            "fingerprint": lm.fingerprint,
-            "dtype": str(lm.dtype).removeprefix("torch."),
-            "device": str(lm.device),
-        },
+        "model": lm.describe(),
         "episode": {
             "task": episode.task,
             "demos": len(episode.demos),

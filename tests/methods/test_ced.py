@@ -50,7 +50,7 @@ def test_it_ends_nearer_to_the_teacher_than_the_tokens_it_started_from():
     start, _ = train(bench, "select", SLOTS)
     end, _ = train(bench, "ced", SLOTS)
     distance = {
-        name: kl(bench.teacher_train_log_probs, log_probs(bench.lm, bench.train_ids, result.prefix)).mean().item()
+        name: kl(bench.teacher_on_probes, log_probs(bench.lm, bench.probes, result.prefix)).mean().item()
         for name, result in (("select", start), ("ced", end))
     }
     assert distance["ced"] < 0.8 * distance["select"]

@@ -63,7 +63,7 @@ def test_a_parameter_is_in_units_of_each_heads_own_size(size):
 def test_training_brings_it_nearer_to_the_teacher():
     bench, extraction = free("phase3.optim.steps=16", "phase3.loss.lambda_off=0.01")
     distances = [
-        kl(bench.teacher_train_log_probs, log_probs(bench.lm, bench.train_ids, prefix)).mean().item()
+        kl(bench.teacher_on_probes, log_probs(bench.lm, bench.probes, prefix)).mean().item()
         for prefix in (warm_prefix(bench, SLOTS), extraction.prefix)
     ]
     assert distances[1] < 0.8 * distances[0]

@@ -93,11 +93,29 @@ def test_a_tick_measures_what_it_says():
     extraction, events = train(bench)
     (measured,) = events_of(events, Tick)
     state = extraction.prefix
-    student = log_probs(bench.lm, bench.train_ids, state)
+    student = log_probs(bench.lm, bench.probes, state)
     texts = [bench.lm.encode(off.text) for off in bench.episode.off_set("stress", 12).texts]
     effect = kl(log_probs(bench.lm, texts, state), log_probs(bench.lm, texts))
-    assert measured.train_kl == pytest.approx(kl(bench.teacher_train_log_probs, student).mean().item(), rel=1e-4)
+    assert measured.train_kl == pytest.approx(kl(bench.teacher_on_probes, student).mean().item(), rel=1e-4)
     assert measured.stress_p99 == pytest.approx(tail_stats(effect).p99, rel=1e-4)
+
+
+def test_every_query_is_trained_on_before_any_comes_again(monkeypatch):
+    training = training_of("phase3.optim.on_batch=2")
+    queries, seen = training.targets.ids, []
+
+    def watched(lm, slots, on, *rest):
+        seen.extend(on.ids)
+        return batch_losses(lm, slots, on, *rest)
+
+    monkeypatch.setattr("cedkv.optim.loop.batch_losses", watched)
+    list(run_training(training))
+    assert len(seen) == 2 * training.settings.optim.steps
+    rounds = [seen[start : start + len(queries)] for start in range(0, len(seen), len(queries))]
+    assert all(sorted(some) == sorted(queries) for some in rounds if len(some) == len(queries))
+    assert len(set(rounds[-1])) == len(rounds[-1])
+    assert len(rounds) > 1
+    assert rounds[0] != queries
 
 
 def test_the_same_seed_gives_the_same_prefix_bit_for_bit():
@@ -118,8 +136,8 @@ def test_a_training_that_is_asked_to_stop_does_so_after_the_step_and_keeps_the_b
     assert extraction.training["stopped"] == "step 6: cancelled"
     assert not extraction.complete
     (measured,) = events_of(told, Tick)
-    student = log_probs(stopping.lm, stopping.train_ids, extraction.prefix)
-    assert measured.train_kl == pytest.approx(kl(stopping.teacher_train_log_probs, student).mean().item(), rel=1e-4)
+    student = log_probs(stopping.lm, stopping.probes, extraction.prefix)
+    assert measured.train_kl == pytest.approx(kl(stopping.teacher_on_probes, student).mean().item(), rel=1e-4)
 
 
 def test_the_best_tick_is_kept_and_not_the_last():
