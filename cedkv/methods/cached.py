@@ -1,7 +1,10 @@
 """Extraction through the cache on disk: what was made once of the same content is read instead of made again."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
+from pathlib import Path
 
 from cedkv.config import Config
 from cedkv.episodes import Episode
@@ -23,8 +26,17 @@ def extraction_cache() -> StateCache:
     return StateCache(cache_root() / "states")
 
 
+@cache
+def code_fingerprint() -> str:
+    """A hash of this package's sources: another version may make another state with the same settings."""
+    root, digest = Path(__file__).parents[1], hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
 def extraction_key(lm: LanguageModel, episode: Episode, method: str, slots: int, config: Config) -> str:
-    """The content an extraction is made of: episode, method, settings, model and its precision, format version."""
+    """What an extraction is made of: episode, method, settings, model and its precision, code, format version."""
     return content_key(
         episode=episode.sha256,
         method=method,
@@ -32,11 +44,12 @@ def extraction_key(lm: LanguageModel, episode: Episode, method: str, slots: int,
         settings=config.model_dump(mode="json", exclude=_NO_PART),
         model=lm.fingerprint,
         dtype=str(lm.dtype),
+        code=code_fingerprint(),
     )
 
 
 def iter_cached_extract(
-    cache: StateCache, lm: LanguageModel, episode: Episode, method: str, slots: int, config: Config
+    states: StateCache, lm: LanguageModel, episode: Episode, method: str, slots: int, config: Config
 ) -> Iterator[Event]:
     """`iter_extract`, unless the cache has its state. A state from the cache comes without traces and artifacts.
 
@@ -48,7 +61,7 @@ def iter_cached_extract(
         The cache's folder cannot be written.
     """
     key = extraction_key(lm, episode, method, slots, config)
-    prefix = cache.get(key, lm.fingerprint)
+    prefix = states.get(key, lm.fingerprint)
     if prefix is not None:
         # The name of the task and the settings that only judge may be others than when it was made.
         source = describe_source(method, Workbench(lm, episode, config))
@@ -56,5 +69,5 @@ def iter_cached_extract(
         return
     for event in iter_extract(lm, episode, method, slots, config):
         if isinstance(event, Done):
-            cache.put(key, event.result.prefix)
+            states.put(key, event.result.prefix)
         yield event
