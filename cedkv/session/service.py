@@ -20,7 +20,7 @@ from cedkv.episodes import (
 )
 from cedkv.episodes.episode import DEFAULT_TASK
 from cedkv.errors import CedKVError, ConfigError
-from cedkv.events import Done, Event, Opened, Progress, StepTrace
+from cedkv.events import Done, Event, Opened, Progress, StepTrace, Tick
 from cedkv.gate import iter_gate
 from cedkv.gate.phases import PHASES
 from cedkv.gate.slots import describe_collapse, describe_roles, describe_slots
@@ -224,7 +224,7 @@ class Service:
         lm = self.models.get(config)
         folder, kept = None, False
         try:
-            for event in iter_gate(config, phase, lm=lm, out=self.store.folder(session)):
+            for event in iter_gate(config, phase, lm=lm, out=self.store.folder(session), stop=stop):
                 if isinstance(event, Opened):
                     folder = event.folder
                 if isinstance(event, Done):
@@ -232,7 +232,8 @@ class Service:
                     yield Done(run)
                 else:
                     yield event
-                    if stop():
+                    # A training ends itself after its step, so that its best state so far is kept.
+                    if stop() and not isinstance(event, StepTrace | Tick):
                         return
         finally:
             if folder is not None and not kept:

@@ -9,10 +9,11 @@ from cedkv.config import Phase3Thresholds, load_config
 from cedkv.episodes import episode_from_config
 from cedkv.errors import NonFiniteError
 from cedkv.evaluation import Judge
-from cedkv.events import Opened, Progress, StepTrace, Warned
+from cedkv.events import Done, Opened, Progress, StepTrace, Tick, Warned
 from cedkv.gate import iter_gate, run_gate
 from cedkv.gate.verdicts import exploration_milestones, phase3_criteria
 from cedkv.methods import Workbench
+from cedkv.state import KVPrefix
 from tests.optim.trainings import events_of
 from tests.phase3.conftest import GATE
 from tests.tiny import tiny_lm
@@ -87,6 +88,20 @@ def test_a_cancelled_run_leaves_an_incomplete_report(config, tmp_path):
     left = json.loads((folder / "report_phase3.json").read_text(encoding="utf-8"))
     assert left["complete"] is False
     assert list(left["on"]) == ["base", "teacher", "select", "few_shot"]
+
+
+def test_a_run_that_is_told_to_stop_keeps_the_best_state_of_the_training_it_was_in(config, tmp_path):
+    told = []
+    for event in iter_gate(config, 3, lm=tiny_lm("llama"), out=tmp_path, stop=lambda: bool(events_of(told, Tick))):
+        told.append(event)
+    assert not events_of(told, Done)
+    assert len(events_of(told, Tick)) == 1
+    folder = events_of(told, Opened)[0].folder
+    left = json.loads((folder / "report_phase3.json").read_text(encoding="utf-8"))
+    assert left["complete"] is False
+    assert "cancelled" in left["training"]["ced"]["stopped"]
+    assert KVPrefix.load(folder / "artifacts" / "ced.safetensors").meta["metrics"]["off_p99"] >= 0
+    assert not (folder / "artifacts" / "free.safetensors").exists()
 
 
 def test_the_repeat_tells_its_steps_so_that_it_can_be_cancelled(events, config):

@@ -1,0 +1,78 @@
+"""Judging the views of a gate run: scores into the report, a sample for every query and text."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from cedkv.evaluation import OnView
+from cedkv.events import Event, Progress, Sample
+from cedkv.gate.stage import GateRun
+from cedkv.methods import Workbench, describe_source
+from cedkv.state import KVPrefix
+
+# Temperature of whole answers when `eval.decoding` is `sample`.
+_SAMPLING_TEMPERATURE = 0.7
+
+
+def judge_view(run: GateRun, name: str, prefix: KVPrefix | None) -> Iterator[Event]:
+    """Judge one view on all ON queries and OFF texts, write its samples and add it to the report."""
+    judge, judged = run.judge, run.config.phase2.eval
+    yield Progress(f"judging {name}", 0, 1 + len(judge.off_sets))
+    with run.part(f"judge_{name}"):
+        view = run.views[name] = judge.on_view(prefix)
+        temperature = _SAMPLING_TEMPERATURE if judged.decoding == "sample" else 0.0
+        answers = judge.whole_answers(prefix, judged.answer_tokens, temperature, run.config.phase2.seed)
+        run.data["on"][name] = {**judge.on_scores(view), "exact_match": judge.exact(answers)}
+        off = run.data["off"][name] = {}
+        yield from _on_samples(run, name, view, answers)
+        for done, split in enumerate(judge.off_sets, start=1):
+            yield Progress(f"judging {name}", done, 1 + len(judge.off_sets))
+            delta = judge.delta_off(prefix, split)
+            off[split] = judge.off_scores(delta, split)
+            yield from _off_samples(run, name, split, delta.tolist())
+    run.save(complete=False)
+
+
+def _on_samples(run: GateRun, name: str, view: OnView, answers: list[str]) -> Iterator[Sample]:
+    delta = run.judge.delta_on(view).tolist()
+    gain = (view.answer_logprob - run.judge.base_on.answer_logprob).tolist()
+    label = f"phase{run.phase.number}"
+    for index, query in enumerate(run.judge.episode.on_eval):
+        values = {
+            "kind": "on",
+            "view": name,
+            "input": query.input,
+            "gold": query.answer,
+            "answer": answers[index],
+            "correct": bool(view.correct[index]),
+            f"{label}_delta_on_{name}": delta[index],
+            f"{label}_answer_logprob_gain": gain[index],
+        }
+        yield run.write_sample(values)
+
+
+def _off_samples(run: GateRun, name: str, split: str, delta: list[float]) -> Iterator[Sample]:
+    label = f"phase{run.phase.number}_delta_off_{name}"
+    for off, value in zip(run.judge.off_sets[split].texts, delta, strict=True):
+        values = {"kind": "off", "view": name, "split": split, "bucket": off.bucket, "text": off.text, label: value}
+        yield run.write_sample(values)
+
+
+def judge_trials(run: GateRun, name: str, trial_prefix: Callable[[Workbench, int, int], KVPrefix]) -> Iterator[Event]:
+    """Random choices of the same size: ON scores are means over the trials, OFF effect is the first trial's."""
+    trials = run.config.phase2.eval.n_random_trials
+    scores: list[dict[str, float]] = []
+    with run.part(f"judge_{name}"):
+        for trial in range(trials):
+            yield Progress(f"judging {name}", trial, trials)
+            prefix = trial_prefix(run.bench, run.phase.slots(run.config), trial)
+            view = run.judge.on_view(prefix)
+            scores.append(run.judge.on_scores(view))
+            if trial == 0:
+                if name == "random":  # to stand beside the others when a query is looked at
+                    run.save_state(name, replace(prefix, meta=describe_source(name, run.bench)))
+                off = {s: run.judge.off_scores(run.judge.delta_off(prefix, s), s) for s in run.judge.off_sets}
+    run.data["on"][name] = {
+        **{key: sum(score[key] for score in scores) / trials for key in scores[0]},
+        "trials": [score["accuracy"] for score in scores],
+    }
+    run.data["off"][name] = off

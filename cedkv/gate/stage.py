@@ -1,0 +1,67 @@
+"""What the stages of one gate run share: its report as it grows, its folder, and what was made so far."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cedkv.config import Config
+from cedkv.evaluation import Judge, OnView
+from cedkv.events import Sample
+from cedkv.gate.phases import Phase
+from cedkv.methods import Extraction, Workbench
+from cedkv.report import RunFolder, dump_json, timed
+from cedkv.state import KVPrefix
+
+
+@dataclass
+class GateReport:
+    """The report as it grows; `data` is what the JSON file holds (contract: the report in docs/report.md)."""
+
+    folder: Path
+    data: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        return self.data["passed"]
+
+
+@dataclass
+class GateRun:
+    """What the stages of one run share. `state` is the saved state that is judged, where one is."""
+
+    phase: Phase
+    bench: Workbench
+    judge: Judge
+    folder: RunFolder
+    report: GateReport
+    state: KVPrefix | None = None
+    extractions: dict[str, Extraction] = field(default_factory=dict)
+    views: dict[str, OnView] = field(default_factory=dict)
+
+    @property
+    def config(self) -> Config:
+        return self.bench.config
+
+    @property
+    def data(self) -> dict[str, Any]:
+        return self.report.data
+
+    def part(self, name: str):
+        """Count a block's wall-clock seconds under `timing.NAME`."""
+        return timed(self.data["timing"], name)
+
+    def save(self, complete: bool) -> None:
+        """Write the report as far as it is; a run that is cut short leaves the last one, marked incomplete."""
+        self.data["complete"] = complete
+        self.folder.write(f"report_phase{self.phase.number}.json", dump_json(self.data))
+
+    def save_state(self, name: str, prefix: KVPrefix) -> None:
+        prefix.save(self.folder.path / "artifacts" / f"{name}.safetensors")
+
+    def write_artifact(self, name: str, artifact: Any) -> None:
+        self.folder.write(f"artifacts/phase{self.phase.number}_{name}.json", dump_json(artifact))
+
+    def write_sample(self, values: dict[str, Any]) -> Sample:
+        """A record of one judged thing, for the metrics file and for whoever listens."""
+        self.folder.append_metric({"type": "sample", **values})
+        return Sample(values)
