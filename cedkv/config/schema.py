@@ -194,7 +194,7 @@ class OptimSettings(Settings):
     decay: Literal["cosine", "linear"] = Field("cosine", description="How the learning rate falls to a tenth.")
     clip: float = Field(1.0, gt=0, description="Largest gradient norm.")
     matching_iterations: StrictInt = Field(
-        120, ge=0, le=2000, description="Iterations of the warm start that matches attention outputs layer by layer."
+        150, ge=0, le=2000, description="Iterations of the warm start that matches attention outputs layer by layer."
     )
     matching_speedup: float = Field(
         2.0, gt=0, le=100, description="Learning rate of that warm start, as a multiple of the training's."

@@ -13,7 +13,7 @@ from cedkv.lm import generate, log_probs, read_attention
 from cedkv.methods.base import Extraction, Workbench
 from cedkv.methods.select import select_kv, token_prefix
 from cedkv.metrics import kl, role_mass, tail_stats
-from cedkv.optim.attention_matching import MatchingTarget, match_attention
+from cedkv.optim.attention_matching import Matching, MatchingTarget, choose_start, match_attention
 from cedkv.optim.dual import DualLambda
 from cedkv.optim.loop import OnTargets, Training, run_training
 from cedkv.optim.mixture import MixtureSlots, TrainableSlots
@@ -26,6 +26,9 @@ _ANSWER_TOKENS = 4
 
 # Tokens at the end of each OFF text that the warm start reads: many texts tell more than many rows of a few.
 _MATCHED_TAIL = 8
+
+# The part of its iterations that the warm start spends on trying each start.
+_TRIAL = 5
 
 
 def warm_prefix(bench: Workbench, slots: int, outputs_allowed: bool = True) -> KVPrefix:
@@ -122,16 +125,17 @@ def warm_up(bench: Workbench, slots: TrainableSlots) -> list[float]:
     optim, reading = bench.config.phase3.optim, bench.teacher_reading
     texts = bench.episode.off_set("pool", optim.matching_off_texts).texts
     alone = read_attention(bench.trunk, [bench.lm.encode(off.text) for off in texts], None, tail=_MATCHED_TAIL)
-    return match_attention(
+    matching = Matching(
         bench.lm,
         MatchingTarget.of(reading, reading.outputs(reading.prefix_scores, bench.teacher.values), bench.lm.kv_heads),
         MatchingTarget.of(alone, alone.own_out, bench.lm.kv_heads),
-        slots,
-        optim.matching_iterations,
-        optim.matching_speedup * slots.learning_rate,
-        optim.topk_schedule,
         optim.matching_off_weight,
     )
+    iterations, rate, errors = optim.matching_iterations, optim.matching_speedup * slots.learning_rate, []
+    trial = iterations // _TRIAL
+    if trial and isinstance(slots, MixtureSlots):
+        errors = choose_start(matching, slots, trial, rate, optim.topk_schedule[-1])
+    return errors + match_attention(matching, slots, iterations - len(errors), rate, optim.topk_schedule)
 
 
 def _near_cap(tick: Tick, slots: MixtureSlots) -> Iterator[Warned]:

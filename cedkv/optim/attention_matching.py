@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cedkv.lm import AttentionReading, LanguageModel
-from cedkv.optim.mixture import TrainableSlots
+from cedkv.optim.mixture import MixtureSlots, TrainableSlots
 from cedkv.optim.schedule import top_k_at
 
 
@@ -72,30 +72,60 @@ class MatchingTarget:
         return square.mean(-1) / self.own.shape[-1]
 
 
-def match_attention(
-    lm: LanguageModel,
-    on: MatchingTarget,
-    off: MatchingTarget,
-    slots: TrainableSlots,
-    iterations: int,
-    rate: float,
-    topk_schedule: Sequence[int],
-    off_weight: float,
-) -> list[float]:
-    """Fit the slots' parameters in place; returns the error before each iteration.
+@dataclass(frozen=True)
+class Matching:
+    """What slots are fitted to: attention outputs on ON rows, and on OFF rows, which weigh `off_weight` of them."""
 
-    The error is the squared distance on ON rows plus `off_weight` times that on OFF rows, both in units of what the
-    teacher's prefix contributes to ON outputs, mean over layers and heads: 1 is as far as no prefix at all.
-    """
-    contribution = (on.missed_missed.mean(-1) / on.own.shape[-1]).clamp_min(1e-12)
+    lm: LanguageModel
+    on: MatchingTarget
+    off: MatchingTarget
+    off_weight: float
+
+    def errors(self, slots: TrainableSlots, top_k: int) -> Float[Tensor, "layers kv_heads"]:
+        """Squared distances in units of what the teacher's prefix gives ON outputs: 1 is as far as no prefix at all."""
+        contribution = (self.on.missed_missed.mean(-1) / self.on.own.shape[-1]).clamp_min(1e-12)
+        distance = self.on.distance(self.lm, slots, top_k)
+        return (distance + self.off_weight * self.off.distance(self.lm, slots, top_k)) / contribution
+
+
+def match_attention(
+    matching: Matching, slots: TrainableSlots, iterations: int, rate: float, topk_schedule: Sequence[int]
+) -> list[float]:
+    """Fit the slots' parameters in place; returns the mean error before each iteration."""
     adam = torch.optim.Adam(slots.parameters, lr=rate)
     errors = []
     for iteration in range(iterations):
-        top_k = top_k_at(iteration, iterations, topk_schedule)
-        distance = on.distance(lm, slots, top_k) + off_weight * off.distance(lm, slots, top_k)
-        error = (distance / contribution).mean()
+        error = matching.errors(slots, top_k_at(iteration, iterations, topk_schedule)).mean()
         adam.zero_grad()
         error.backward()
         adam.step()
         errors.append(error.item())
+    return errors
+
+
+def choose_start(matching: Matching, slots: MixtureSlots, iterations: int, rate: float, top_k: int) -> list[float]:
+    """Fit from each of the slots' starts for a while; every mixture keeps the one that brought it nearer.
+
+    The problem has many local minima, and with few slots it matters which one is near. Layers and heads are fitted by
+    themselves, so each may choose by itself. Returns the mean error before each iteration, start by start.
+    """
+    trace, ends, errors = [], [], []
+    for start in slots.starts():
+        slots.set_logits(start)
+        trace += match_attention(matching, slots, iterations, rate, (top_k,))
+        ends.append([parameter.detach().clone() for parameter in slots.parameters])
+        with torch.no_grad():
+            errors.append(matching.errors(slots, top_k))
+    nearer = _per_mixture(torch.stack(errors), slots.logits.shape[:2]).argmin(0)[..., None, None]
+    for parameter, *tried in zip(slots.parameters, *ends, strict=True):
+        parameter.data.copy_(torch.stack(tried).take_along_dim(nearer[None], dim=0)[0])
+    return trace
+
+
+def _per_mixture(
+    errors: Float[Tensor, "starts layers kv_heads"], shared: Sequence[int]
+) -> Float[Tensor, "starts scope_layers scope_heads"]:
+    """Means over the layers and heads that share a mixture."""
+    for dim, mixtures in enumerate(shared, start=1):
+        errors = errors.mean(dim, keepdim=True) if mixtures == 1 else errors
     return errors

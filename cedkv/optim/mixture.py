@@ -11,8 +11,10 @@ from torch import Tensor
 from cedkv.config import DelimiterSettings, MixtureSettings
 from cedkv.state import DemoKV, KVPrefix, Mixture
 
-# Logit of a slot's own anchor above the others at the start: about 0.9 of the mass among 32 tokens.
+# Logit of a slot's own token above the others at the start: about 0.9 of the mass among 32 tokens. Tokens that only
+# attention speaks for begin with less, about a third.
 _ANCHOR_LOGIT = 5.0
+_ATTENDED_LOGIT = 2.0
 
 
 def sparse_softmax(
@@ -62,6 +64,7 @@ class MixtureSlots:
     """Slots as sparse convex mixtures of demonstration tokens.
 
     logits : `[layers or 1, kv_heads or 1, slots, tokens]`, fp32, the parameters.
+    attended : log share of the teacher's attention to each token, above that of the most attended one.
     key_logits : the keys' own where their candidates are others than the values'; elsewhere `logits` are for both.
     anchors : the token each slot started from. Its key is the slot's key with `v_only`.
     """
@@ -72,6 +75,7 @@ class MixtureSlots:
     settings: MixtureSettings
     layers: list[int]
     learning_rate: float
+    attended: Float[Tensor, "scope_layers scope_heads tokens"]
     logits: Float[Tensor, "scope_layers scope_heads slots tokens"]
     key_logits: Float[Tensor, "scope_layers scope_heads slots tokens"] | None = None
 
@@ -95,13 +99,21 @@ class MixtureSlots:
             share = share.mean(dim=(0, 1), keepdim=True)
         elif settings.scope == "per_layer":
             share = share.mean(dim=1, keepdim=True)
-        share = share - share.amax(-1, keepdim=True)
-        logits = share[:, :, None].repeat(1, 1, len(anchors), 1)
-        logits.scatter_(-1, anchors.expand(*logits.shape[:-1])[..., None], _ANCHOR_LOGIT)
-        logits.requires_grad_()
+        attended = share - share.amax(-1, keepdim=True)
+        logits = _led_by(anchors.expand(*attended.shape[:2], -1), _ANCHOR_LOGIT, attended).requires_grad_()
         apart = settings.mix_mode == "kv" and settings.key_candidates != settings.value_candidates
         key_logits = logits.detach().clone().requires_grad_() if apart else None
-        return cls(demo_kv, anchors, warm, settings, layers, learning_rate, logits, key_logits)
+        return cls(demo_kv, anchors, warm, settings, layers, learning_rate, attended, logits, key_logits)
+
+    def starts(self) -> list[Float[Tensor, "scope_layers scope_heads slots tokens"]]:
+        """Logits to begin at: as they are now, and each slot led by one of the tokens its own heads attend to most."""
+        most = self.attended.topk(len(self.anchors), dim=-1).indices
+        return [self.logits.detach().clone(), _led_by(most, _ATTENDED_LOGIT, self.attended)]
+
+    def set_logits(self, logits: Float[Tensor, "scope_layers scope_heads slots tokens"]) -> None:
+        """Put all mixtures, those of keys too, where these logits are."""
+        for parameter in self.parameters:
+            parameter.data.copy_(logits)
 
     @property
     def parameters(self) -> list[Tensor]:
@@ -171,6 +183,16 @@ class MixtureSlots:
             return 0.0
         mass = (weights * self._is("delimiter")).sum(-1)[..., self.anchors != 0]
         return steering.penalty * (mass - steering.cap).clamp_min(0).square().mean()
+
+
+def _led_by(
+    tokens: Int[Tensor, "scope_layers scope_heads slots"],
+    lead: float,
+    attended: Float[Tensor, "scope_layers scope_heads tokens"],
+) -> Float[Tensor, "scope_layers scope_heads slots tokens"]:
+    """Logits of slots that each start mostly at a token of their own, the rest by attention."""
+    logits = attended[:, :, None].repeat(1, 1, tokens.shape[-1], 1)
+    return logits.scatter_(-1, tokens[..., None], lead)
 
 
 def _mix(

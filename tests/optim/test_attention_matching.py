@@ -6,11 +6,14 @@ import torch
 from cedkv.lm import read_attention
 from cedkv.methods.ced import mixture_slots
 from cedkv.methods.training import warm_up
-from cedkv.optim.attention_matching import MatchingTarget
+from cedkv.optim.attention_matching import Matching, MatchingTarget, choose_start
 from cedkv.optim.loop import detached
 from tests.optim.trainings import SLOTS, bench_with, ced
 
 WARM = ["phase3.optim.matching_iterations=20", "phase3.optim.matching_off_weight=0", "phase3.optim.topk_schedule=[8]"]
+
+# Dimensions of `[layers, kv_heads]` that share one mixture.
+SHARED_BY = {"per_head": (), "per_layer": (1,), "shared": (0, 1)}
 
 
 class Copies:
@@ -44,6 +47,51 @@ def test_it_lowers_its_error():
     errors = warm_up(bench, mixture_slots(bench, SLOTS))
     assert len(errors) == 20
     assert errors[-1] < 0.8 * errors[0]
+
+
+def matching_of(bench) -> Matching:
+    reading = bench.teacher_reading
+    wanted = reading.outputs(reading.prefix_scores, bench.teacher.values)
+    on = MatchingTarget.of(reading, wanted, bench.lm.kv_heads)
+    return Matching(bench.lm, on, MatchingTarget.of(reading, reading.own_out, bench.lm.kv_heads), 0.5)
+
+
+@pytest.mark.parametrize("scope", ["per_head", "per_layer", "shared"])
+def test_every_mixture_goes_on_from_the_start_that_is_nearer(scope):
+    bench = bench_with(f"phase3.mixture.scope={scope}")
+    matching, slots = matching_of(bench), mixture_slots(bench, SLOTS)
+
+    def errors() -> torch.Tensor:
+        found = matching.errors(slots, 3).detach()
+        for dim in SHARED_BY[scope]:
+            found = found.mean(dim, keepdim=True)
+        return found
+
+    first, second = slots.starts()
+    slots.set_logits(second)
+    other = errors()
+    slots.set_logits(first)
+    as_it_was = errors()
+    choose_start(matching, slots, 0, 0.1, 3)
+    assert not torch.allclose(as_it_was, other)
+    torch.testing.assert_close(errors(), torch.minimum(as_it_was, other))
+
+
+def test_each_start_is_fitted_before_one_is_chosen():
+    bench = bench_with("phase3.mixture.scope=per_head")
+    matching, slots = matching_of(bench), mixture_slots(bench, SLOTS)
+    trace = choose_start(matching, slots, 5, 0.1, 3)
+    first, second = trace[:5], trace[5:]
+    assert len(second) == 5
+    assert first[-1] < first[0] and second[-1] < second[0]
+    assert matching.errors(slots, 3).mean().item() < min(first[-1], second[-1])
+
+
+def test_keys_with_candidates_of_their_own_choose_the_same_start():
+    bench = bench_with("phase3.mixture={scope: per_head, value_candidates: input_and_delimiter_only}")
+    slots = mixture_slots(bench, SLOTS)
+    choose_start(matching_of(bench), slots, 0, 0.1, 3)
+    assert torch.equal(slots.logits, slots.key_logits)
 
 
 def test_off_texts_pull_the_other_way():
