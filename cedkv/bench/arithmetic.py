@@ -52,7 +52,7 @@ class ModelShape:
     @classmethod
     def of(cls, lm: LanguageModel) -> "ModelShape":
         config = lm.model.config
-        return cls([_layer_shape(lm, layer) for layer in lm.model.model.layers], config.hidden_size, config.vocab_size)
+        return cls([_layer_shape(lm, layer) for layer in lm.model.model.layers], config.hidden_size, lm.vocab)
 
     def step_flop(self, lengths: Sequence[int], reads: Sequence[int], active: Sequence[int]) -> int:
         """Forward and backward of one packed batch.

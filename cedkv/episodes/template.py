@@ -93,5 +93,16 @@ def tokenize_demos(lm: LanguageModel, demos: list[Demonstration], template: Temp
     return DemoTokens(tuple(ids), tuple(lm.decode([i]) for i in ids), tuple(roles), tuple(owners))
 
 
+def demos_in(lm: LanguageModel, tokens: DemoTokens, template: Template) -> list[Demonstration] | None:
+    """The demonstrations that tokens were made of; None where the template does not give the same tokens again."""
+    before, between, after = template.parts
+    demos = []
+    for start, end in tokens.demo_spans():
+        text = lm.decode(tokens.ids[start:end]).removeprefix(before).removesuffix(after)
+        given, _, answer = text.partition(between)
+        demos.append(Demonstration(given, answer))
+    return demos if demos and tokenize_demos(lm, demos, template) == tokens else None
+
+
 def _role(characters: list[str]) -> str:
     return next((role for role in ("output", "input") if role in characters), "delimiter")

@@ -99,6 +99,10 @@ class LanguageModel:
     def key_source(self) -> KeySource:
         return key_source(self.model.config)
 
+    @property
+    def vocab(self) -> int:
+        return self.model.config.vocab_size
+
     def describe(self) -> dict[str, Any]:
         """What a report says of the model that made it."""
         return {

@@ -1,7 +1,5 @@
 """Everything a face asks of the engine, per session: runs, comparisons, slots. Plain data out, no widgets."""
 
-import hashlib
-import json
 import random
 import threading
 import time
@@ -27,8 +25,9 @@ from cedkv.gate.slots import describe_collapse, describe_roles, describe_slots
 from cedkv.lm import LanguageModel, read_demo_kv
 from cedkv.methods import METHODS, Extraction, iter_extract
 from cedkv.methods.base import never
-from cedkv.report import RunFolder, dump_json, library_versions, new_run_id, write_whole
+from cedkv.report import RunFolder, dump_json, library_versions, new_run_id
 from cedkv.session.compare import iter_compare
+from cedkv.session.demonstrations import keep_demos
 from cedkv.session.limits import LimitError, Limits
 from cedkv.session.models import ModelShelf
 from cedkv.session.reproduce import command_line, python_code
@@ -168,12 +167,7 @@ class Service:
         # The table of a page that is just opening, or that a user has emptied, stands for what the task draws.
         if not own and (not demos or list(demos) == self.task_demos(config)):
             return config
-        lines = "".join(json.dumps({"input": x, "output": y}, ensure_ascii=False) + "\n" for x, y in demos)
-        parse_demos(lines)
-        # Named after its content, because earlier runs of the session still name theirs.
-        digest = hashlib.sha256(lines.encode()).hexdigest()[:8]
-        path = self.store.folder(session) / f"demonstrations-{digest}.jsonl"
-        write_whole(path, lines)
+        path = keep_demos(self.store.folder(session), demos)
         episode = config.episode.model_dump(exclude_unset=True, exclude={"task"} if own else set())
         kept = {name: value for name, value in config.model_dump(exclude_unset=True).items() if name != "episode"}
         return Config.model_validate({**kept, "episode": {**episode, "demos_file": str(path)}})

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from cedkv.config import Config, dump_config, parse_config
+from cedkv.episodes import demos_in, get_template
 from cedkv.errors import CedKVError
 from cedkv.gate.slots import describe_collapse, describe_roles, describe_slots
 from cedkv.lm import LanguageModel
 from cedkv.report import RunFolder, dump_json, new_run_id
+from cedkv.session.demonstrations import keep_demos
 from cedkv.session.limits import Limits
 from cedkv.session.runs import Run, RunError, iter_records, student_among
 from cedkv.session.shape import REPORT_BLOCKS, check_record, check_report
@@ -51,12 +53,15 @@ def open_files(
     states = _read_states(files[".safetensors"])
     report = _read_report(files[".json"]) if files[".json"] else None
     metrics = _read_metrics(files[".jsonl"])
-    config = _read_config(files[".yaml"] | files[".yml"], states)
+    config, from_file = _read_config(files[".yaml"] | files[".yml"], states)
     limits.check_model(config.phase2.model.id)
     if states:
         lm = load(config)
         _check_model(states, lm)
-        report = report or _report_of(states[student_among(states)][1], lm, config)
+        student = states[student_among(states)][1]
+        report = report or _report_of(student, lm, config)
+        if from_file:
+            config = _with_demos_of(student, config, lm, root)
     folder = RunFolder(root, new_run_id("opened", report.get("phase", 0), report["slots_budget"]))
     folder.write("config.yaml", dump_config(config))
     folder.write(f"report_{_kind(report)}.json", dump_json(report))
@@ -89,6 +94,8 @@ def _check_model(states: dict[str, tuple[str, KVPrefix]], lm: LanguageModel) -> 
                 f"{name!r} was made with a model of fingerprint {state.fingerprint}, {lm.id} has {lm.fingerprint}; "
                 "open it with the config.yaml that names its model"
             )
+        if state.mixture and not all(0 <= token < lm.vocab for token in state.mixture.tokens.ids):
+            raise RunError(f"{name!r} names tokens that {lm.id} does not have; the file was altered")
 
 
 def _read_report(files: dict[str, Path]) -> dict[str, Any]:
@@ -118,14 +125,28 @@ def _read_metrics(files: dict[str, Path]) -> str:
     return text
 
 
-def _read_config(files: dict[str, Path], states: dict[str, tuple[str, KVPrefix]]) -> Config:
-    """The run's settings. The files they name are another machine's, so they name none any more."""
+def _read_config(files: dict[str, Path], states: dict[str, tuple[str, KVPrefix]]) -> tuple[Config, bool]:
+    """The run's settings, and whether its demonstrations came from a file.
+
+    The files they name are another machine's, so they name none any more.
+    """
     if files:
         config = parse_config(_only_text(files), next(iter(files)))
     else:
         config = _settings_of(states[student_among(states)][1]) if states else Config()
-    episode = config.episode.model_copy(update={"demos_file": None, "task_file": None})
-    return config.model_copy(update={"episode": episode})
+    return _with_episode(config, demos_file=None, task_file=None), config.episode.demos_file is not None
+
+
+def _with_episode(config: Config, **changes: Any) -> Config:
+    return config.model_copy(update={"episode": config.episode.model_copy(update=changes)})
+
+
+def _with_demos_of(state: KVPrefix, config: Config, lm: LanguageModel, root: Path) -> Config:
+    """The settings with the demonstrations that the state's own tokens tell, as a file here."""
+    demos = state.mixture and demos_in(lm, state.mixture.tokens, get_template(config.episode.template))
+    if not demos:
+        return config
+    return _with_episode(config, demos_file=str(keep_demos(root, [(demo.input, demo.output) for demo in demos])))
 
 
 def _only_text(files: dict[str, Path]) -> str:

@@ -9,6 +9,7 @@ import pytest
 
 from cedkv.config import Config, dump_config, parse_config
 from cedkv.errors import CedKVError
+from cedkv.methods import run_method
 from cedkv.session.limits import PUBLIC, LimitError, Limits
 from cedkv.session.reproduce import command_line, python_code
 from cedkv.session.runs import Run, RunError
@@ -21,10 +22,11 @@ from components.headline import headline_html
 from components.off_effect import off_figure
 from components.report_page import report_page
 from components.runs import history_rows
+from tests.optim.trainings import bench_with
 
 EXAMPLE = next(FOLDER.glob("20*"))
 REPORT = json.loads((EXAMPLE / "report_phase3.json").read_text())
-LM = SimpleNamespace(id="SmolLM2-135M-Instruct", fingerprint=REPORT["model"]["fingerprint"])
+LM = SimpleNamespace(id="SmolLM2-135M-Instruct", fingerprint=REPORT["model"]["fingerprint"], vocab=49152)
 DEMOS = [("walk", "walked"), ("lift", "lifted")]
 
 
@@ -127,6 +129,27 @@ def test_a_states_own_settings_are_checked_alike(tmp_path):
     replace(state, meta={**state.meta, "settings": settings}).save(tmp_path / "ced.safetensors")
     with pytest.raises(LimitError, match="'/etc' is not offered"):
         opened(tmp_path, tmp_path / "ced.safetensors", load=None)
+
+
+def test_demonstrations_from_a_file_are_told_by_the_state_itself(tmp_path):
+    demos = written(tmp_path, "mine.jsonl", '{"input": "hot", "output": "cold"}\n{"input": "big", "output": "small"}\n')
+    bench = bench_with(f"episode.demos_file={json.dumps(str(demos))}")
+    *_, done = run_method("select", bench, 4)
+    done.result.prefix.save(tmp_path / "select.safetensors")
+    demos.unlink()
+    run = opened(tmp_path, tmp_path / "select.safetensors", load=lambda config: bench.lm)
+    assert str(demos) != run.config.episode.demos_file
+    for copied in (command_line(run, 2), python_code(run, 2)):
+        assert '"hot"' in copied and '"small"' in copied and "mine.jsonl" not in copied
+
+
+def test_a_state_with_tokens_that_the_model_lacks_is_refused(tmp_path):
+    state = KVPrefix.load(EXAMPLE / "artifacts" / "ced.safetensors")
+    tokens = replace(state.mixture.tokens, ids=(10**12, *state.mixture.tokens.ids[1:]))
+    forged = replace(state, mixture=replace(state.mixture, tokens=tokens))
+    forged.save(tmp_path / "ced.safetensors")
+    with pytest.raises(RunError, match="names tokens that SmolLM2-135M-Instruct does not have"):
+        opened(tmp_path, tmp_path / "ced.safetensors")
 
 
 @pytest.mark.parametrize("name", ["demos_file", "task_file"])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cedkv.episodes import TEMPLATES, Demonstration, get_template, make_query, tokenize_demos
+from cedkv.episodes import TEMPLATES, Demonstration, demos_in, get_template, make_query, tokenize_demos
 from cedkv.errors import DemoError
 from tests.tiny import ARCHITECTURES, PAIRS, tiny_lm
 
@@ -103,6 +103,21 @@ def test_token_texts_joined_are_the_demonstrations(architecture, template):
     demos = "".join(template_text(template, demo) for demo in DEMOS)
     assert "".join(tokens.texts[len(lm.bos) :]) == demos
     assert lm.decode(list(tokens.ids[len(lm.bos) :])) == demos
+
+
+@pytest.mark.parametrize("template", MANY)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_demonstrations_can_be_told_from_their_tokens(architecture, template):
+    lm, demos = tiny_lm(architecture), [*DEMOS, Demonstration("日本", "Q: é")]
+    tokens = tokenize_demos(lm, demos, get_template(template))
+    assert demos_in(lm, tokens, get_template(template)) == demos
+
+
+def test_demonstrations_are_not_told_by_a_template_that_did_not_make_the_tokens():
+    lm = tiny_lm("llama")
+    tokens = tokenize_demos(lm, DEMOS, get_template("qa"))
+    assert demos_in(lm, tokens, get_template("arrow")) is None
+    assert demos_in(lm, tokens.take([]), get_template("qa")) is None
 
 
 def template_text(template: str, demo: Demonstration) -> str:
