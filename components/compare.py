@@ -11,6 +11,8 @@ from components.headline import empty_html
 from components.text import esc, number, token, visible
 from components.theme import view_color, view_name
 
+_TABLE_LABEL = "unseen queries of the gate; a click opens one above"
+
 
 @dataclass(frozen=True)
 class CompareTab:
@@ -34,7 +36,7 @@ def build_compare() -> CompareTab:
     columns = gr.HTML(empty_html("Nothing compared yet", "Press Run, then ask a query."), elem_id="columns")
     table = gr.Dataframe(
         headers=["input", "gold"], interactive=False, wrap=True, type="array", elem_id="on-table", max_height=360,
-        label="unseen queries of the gate; a click opens one above", show_search="filter",
+        label=_TABLE_LABEL, show_search="filter",
     )  # fmt: skip
     return CompareTab(query, plain, views, ask, columns, table)
 
@@ -47,7 +49,17 @@ def on_table(run: Run) -> dict[str, Any]:
         if sample["kind"] == "on":
             row = rows.setdefault(sample["input"], [visible(sample["input"]), visible(sample["gold"].strip())])
             row.append(f"{'✓' if sample['correct'] else '✗'} {visible(sample['answer'].strip())}")
-    return {"headers": ["input", "gold", *map(view_name, views)], "data": list(rows.values())}
+    return {"headers": ["input", gold_name(run), *map(view_name, views)], "data": list(rows.values())}
+
+
+def table_label(run: Run) -> str:
+    """What the table of judged queries holds, or how to fill it."""
+    return _TABLE_LABEL if run.samples else "unseen queries; Run gate asks them and lists the answers here"
+
+
+def gold_name(run: Run) -> str:
+    """Where the right answers come from: without held-out pairs the teacher's own are taken for right."""
+    return "teacher's answer" if run.report["episode"].get("on_eval_gold") == "teacher" else "gold"
 
 
 def on_input(run: Run, shown: str) -> str:
@@ -56,9 +68,12 @@ def on_input(run: Run, shown: str) -> str:
     return next(found, shown)
 
 
-def comparison_html(comparison: Comparison, student: str) -> str:
-    """The columns. All bars share one scale, 0 to 100 %; the thin line is the teacher's probability."""
-    columns = "".join(_column(view, student) for view in comparison.views)
+def comparison_html(comparison: Comparison, student: str, change: str = "") -> str:
+    """The columns. All bars share one scale, 0 to 100 %; the thin line is the teacher's probability.
+
+    change : what was done to the slot of the column `changed`, in words.
+    """
+    columns = "".join(_column(view, student, change) for view in comparison.views)
     return (
         f'<div class="ck"><div class="ck-asked muted">the model reads <bdi>{esc(visible(comparison.query))}</bdi></div>'
         f'<div class="ck-cols">{columns}</div>'
@@ -68,9 +83,10 @@ def comparison_html(comparison: Comparison, student: str) -> str:
     )
 
 
-def _column(view: View, student: str) -> str:
+def _column(view: View, student: str, change: str) -> str:
     role = "student" if view.name == student else view.name
     name = f"student · {view_name(view.name)}" if view.name == student else view_name(view.name)
+    name = change if change and view.name == "changed" else name
     bars = "".join(map(_bar, view.tokens, view.probabilities, view.teacher_probabilities))
     return (
         f'<section class="ck-col" data-view="{esc(role)}" style="--c:{view_color(view.name, student)}">'

@@ -19,9 +19,16 @@ ROLE_COLORS = {"input": "#8b949e", "output": "#3f87d0", "delimiter": "#c9b458"}
 
 
 def slot_heatmap(
-    weights: Sequence[Sequence[float]], texts: Sequence[str], roles: Sequence[str], chosen: int | None = None
+    weights: Sequence[Sequence[float]],
+    texts: Sequence[str],
+    roles: Sequence[str],
+    chosen: int | None = None,
+    named: bool = True,
 ) -> go.Figure:
-    """Weight of every slot on every demonstration token; `chosen` (from 0) is framed."""
+    """Weight of every slot on every demonstration token; `chosen` (from 0) is framed.
+
+    named : each token's text stands below it; where there is no room for that, only pointing at a cell tells it.
+    """
     slots, tokens = len(weights), len(texts)
     names = [
         f"{index}: {esc(visible(text))} ({esc(role)})"
@@ -45,10 +52,8 @@ def slot_heatmap(
     if chosen is not None:
         frame = {"color": VIEW_COLORS["teacher"], "width": 1.5}
         figure.add_shape(type="rect", x0=-0.5, x1=tokens - 0.5, y0=chosen + 0.5, y1=chosen + 1.5, line=frame)
-    figure.update_xaxes(
-        title="demonstration token", tickvals=list(range(tokens)), ticktext=[plot_label(text, 10) for text in texts],
-        tickangle=-90, tickfont={"size": 9}, showgrid=False,
-    )  # fmt: skip
+    below = {"tickvals": list(range(tokens)), "ticktext": [plot_label(text, 10) for text in texts], "tickangle": -90}
+    figure.update_xaxes(title="demonstration token", tickfont={"size": 9}, showgrid=False, **(below if named else {}))
     figure.update_yaxes(title="slot", autorange="reversed", showgrid=False, **_slot_ticks(slots))
     return _calm(figure, height=130 + 20 * slots + 40)
 
@@ -121,6 +126,9 @@ def off_histograms(
             figure.add_vline(x=threshold, line={"color": INK, "dash": "dash", "width": 1}, **cell)
         if bucket in p99:
             figure.add_vline(x=p99[bucket], line={"color": view_color(student, student), "width": 1}, **cell)
+    figure.add_scatter(**_key("p99", view_color(student, student), None), row=1, col=1)
+    if threshold is not None:
+        figure.add_scatter(**_key("what the gate allows", INK, "dash"), row=1, col=1)
     # The legend clears the titles of the first row, whatever the height.
     height = 120 + 150 * rows
     figure.update_layout(barmode="overlay", legend={**_LEGEND, "y": 1 + 26 / (height - 112)}, bargap=0.04)
@@ -184,12 +192,18 @@ def training_curves(
         figure.update_yaxes(title=title, row=row, col=1, secondary_y=False if row == 2 else None)
     figure.update_yaxes(title="top-k", secondary_y=True, showgrid=False, row=2, col=1)
     figure.update_yaxes(rangemode="tozero", row=2, col=1)
+    figure.update_xaxes(dtick=max(1, len(steps) // 10))
     figure.update_xaxes(title="step", row=4)
     figure.update_layout(legend=_LEGEND)
     return _calm(figure, height=620, top=60)
 
 
 _LEGEND = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
+
+
+def _key(name: str, color: str, dash: str | None) -> dict[str, Any]:
+    """A line that stands in the legend alone, for the vertical ones, which plotly does not list."""
+    return {"x": [None], "y": [None], "mode": "lines", "name": name, "line": {"color": color, "dash": dash, "width": 1}}
 
 
 def _histogram(view: str, student: str, values: Sequence[float], size: float, first: bool) -> go.Histogram:

@@ -47,15 +47,22 @@ def _verdicts(run: Run) -> str:
 
 
 def _stats(report: dict[str, Any], student: str) -> list[str]:
-    on, off = report["on"], report["off"]
+    on, off, episode = report["on"], report["off"], report["episode"]
     mine, teacher = on[student], on["teacher"]
+    queries, texts = episode.get("on_eval", "?"), episode.get("off", {}).get("stress", {}).get("count", "?")
+    if episode.get("on_eval_gold") == "teacher":
+        accuracy = stat("agreement with teacher", number(mine["accuracy"]), f"on {queries} queries without labels")
+    else:
+        accuracy = stat(
+            "accuracy", number(mine["accuracy"]), f"teacher {number(teacher['accuracy'])} · {queries} queries"
+        )
     return [
-        stat("accuracy", number(mine["accuracy"]), f"teacher {number(teacher['accuracy'])}"),
+        accuracy,
         stat("KL to teacher, nats", number(mine["kl_to_teacher"]), f"base {number(on['base']['kl_to_teacher'])}"),
         stat(
             "OFF effect p99, nats",
             number(off[student]["stress"]["delta_p99"]),
-            f"demonstrations {number(off['teacher']['stress']['delta_p99'])}",
+            f"demonstrations {number(off['teacher']['stress']['delta_p99'])} · {texts} texts",
         ),
         stat(
             "answer log-prob gain",

@@ -42,7 +42,7 @@ class Page:
         """What changes when another run is shown."""
         return [
             self.run_id, self.headline, self.compare.views, self.compare.table,
-            *self.slots.chosen(), *self.slots.drawn(), self.slots.swap_run,
+            *self.slots.chosen(), *self.slots.drawn(), self.slots.swap_run, self.slots.effect,
             self.collapse.verdict, self.collapse.values, self.collapse.keys, self.collapse.attribution,
             self.collapse.roles, self.off.note, self.off.also, self.off.histograms, self.off.worst,
             self.training.note, self.training.method, self.training.curves, self.gate.table,

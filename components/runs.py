@@ -72,8 +72,8 @@ def history_rows(runs: list[Run]) -> list[list[Any]]:
 
 
 def pinned_html(left: Run, right: Run) -> str:
-    """Settings and metrics of two runs; rows that differ carry a mark."""
-    rows = [*_metric_rows(left, right), *_setting_rows(left, right)]
+    """What two runs are, their metrics and their settings; rows that differ carry a mark."""
+    rows = [*_identity_rows(left, right), *_metric_rows(left, right), *_setting_rows(left, right)]
     body = "".join(
         f'<tr class="{"differs" if a != b else ""}"><td>{"≠" if a != b else ""}</td><td>{esc(name)}</td>'
         f"<td>{esc(a)}</td><td>{esc(b)}</td></tr>"
@@ -100,6 +100,12 @@ def _history_row(run: Run) -> list[Any]:
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 3)
+
+
+def _identity_rows(left: Run, right: Run) -> Iterator[tuple[str, str, str]]:
+    for name in ("task", "method", "slots", "verdict"):
+        a, b = (_history_row(run)[HEADERS.index(name)] for run in (left, right))
+        yield name, str(a), str(b)
 
 
 def _metric_rows(left: Run, right: Run) -> Iterator[tuple[str, str, str]]:

@@ -154,7 +154,7 @@ def _advanced(limits: Limits, config: Config) -> tuple[SettingsForm, gr.Dropdown
                     widgets[path] = setting_widget(path, config)
         with gr.Accordion("as YAML", open=False):
             code = gr.Code(
-                "", language="yaml", label="settings that differ from the defaults, the task aside", lines=6,
+                "", language="yaml", label="what differs from the defaults", lines=6,
                 elem_id="yaml",
             )  # fmt: skip
             apply = gr.Button("Apply", size="sm")

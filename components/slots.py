@@ -7,6 +7,7 @@ import gradio as gr
 
 from components.headline import empty_html
 from components.text import esc, number, token
+from components.theme import view_name
 
 if TYPE_CHECKING:
     from cedkv.session.slots import SlotMap
@@ -86,9 +87,7 @@ def build_slots() -> SlotsTab:
             swap_run = gr.Dropdown([], label="take it from run", elem_id="swap-run", min_width=180)
             swap_slot = gr.Number(1, label="its slot", precision=0, minimum=1, min_width=80)
             swap = gr.Button("Swap", elem_id="swap", min_width=80)
-        effect = gr.HTML(
-            empty_html("Nothing changed yet", "Choose a slot above, then switch it off."), elem_id="effect"
-        )
+        effect = gr.HTML(unchanged_html(), elem_id="effect")
     return SlotsTab(
         method,
         layer,
@@ -106,6 +105,19 @@ def build_slots() -> SlotsTab:
         swap,
         effect,
     )
+
+
+def unchanged_html(run_id: str = "") -> str:
+    """Where the answers of a changed slot will stand."""
+    advice = empty_html("Nothing changed yet", "Choose a slot above, then switch it off.")
+    return f'<div data-run="{esc(run_id)}">{advice}</div>'
+
+
+def change_name(method: str, slot: int, factor: float, from_run: str, from_slot: int) -> str:
+    """A change to a slot in words."""
+    if from_run:
+        return f"{view_name(method)}, slot {slot} from slot {from_slot} of {from_run}"
+    return f"{view_name(method)}, slot {slot} " + (f"× {factor:g}" if factor else "switched off")
 
 
 def demo_text_html(slots: "SlotMap", slot: int) -> str:

@@ -10,6 +10,8 @@ from cedkv.events import StepTrace, Tick
 from cedkv.session.runs import Run
 from components.figures import training_curves
 from components.headline import empty_html, stat
+from components.text import esc
+from components.theme import view_name
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,13 @@ def training_html(training: dict[str, Any] | None, bound: str) -> str:
             stat("stress p99, nats", f"{ticks[-1]['stress_p99']:.2f}", f"first tick {ticks[0]['stress_p99']:.2f}")
         )
     return f'<div class="ck ck-head">{"".join(stats)}</div>'
+
+
+def live_html(live: LiveCurves) -> str:
+    """What is trained now, above curves that grow; the rest of the page still shows the run before."""
+    return f'<div class="ck ck-note busy">training {esc(view_name(live.method))} now</div>' + training_html(
+        {"steps": live.steps, "ticks": live.ticks}, ""
+    )
 
 
 def training_figure(training: dict[str, Any] | None) -> Any:

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cedkv.errors import NonFiniteError
-from cedkv.events import Done, Event, Tick, Warned
+from cedkv.events import Done, Event, Progress, Tick, Warned
 from cedkv.lm import generate, log_probs, read_attention
 from cedkv.methods.base import Extraction, Workbench
 from cedkv.methods.select import select_kv, token_prefix
@@ -29,6 +29,9 @@ _MATCHED_TAIL = 8
 
 # The part of its iterations that the warm start spends on trying each start.
 _TRIAL = 5
+
+# Iterations of the warm start between two words about it.
+_TOLD_EVERY = 10
 
 
 def warm_prefix(bench: Workbench, slots: int, outputs_allowed: bool = True) -> KVPrefix:
@@ -101,7 +104,12 @@ def train_slots(bench: Workbench, method: str, slots: TrainableSlots, wanted: in
     made = slots.template.slots
     if made < wanted:
         yield Warned(f"{method}: {wanted} slots are asked for, but only {made} tokens may be one; {made} are made")
-    matching = warm_up(bench, slots)
+    matching: list[float] = []
+    for error in warm_up(bench, slots):
+        if len(matching) % _TOLD_EVERY == 0:
+            yield Progress("matching attention", len(matching), bench.config.phase3.optim.matching_iterations)
+        matching.append(error)
+    yield Progress("reading the teacher on queries, the base on OFF texts", 0, 1)
     training = open_training(bench, method, slots)
     for event in run_training(training):
         yield event
@@ -120,8 +128,8 @@ def train_slots(bench: Workbench, method: str, slots: TrainableSlots, wanted: in
     yield Done(Extraction(method, training.best, record, metrics=metrics, complete=not training.cancelled))
 
 
-def warm_up(bench: Workbench, slots: TrainableSlots) -> list[float]:
-    """Match attention outputs: the teacher's on ON queries, the base's on OFF texts from the training pool."""
+def warm_up(bench: Workbench, slots: TrainableSlots) -> Iterator[float]:
+    """Match attention outputs: the teacher's on ON queries, the base's on OFF texts. Yields the error as it falls."""
     optim, reading = bench.config.phase3.optim, bench.teacher_reading
     texts = bench.episode.off_set("pool", optim.matching_off_texts).texts
     alone = read_attention(bench.trunk, [bench.lm.encode(off.text) for off in texts], None, tail=_MATCHED_TAIL)
@@ -131,11 +139,13 @@ def warm_up(bench: Workbench, slots: TrainableSlots) -> list[float]:
         MatchingTarget.of(alone, alone.own_out, bench.lm.kv_heads),
         optim.matching_off_weight,
     )
-    iterations, rate, errors = optim.matching_iterations, optim.matching_speedup * slots.learning_rate, []
-    trial = iterations // _TRIAL
+    left, rate = optim.matching_iterations, optim.matching_speedup * slots.learning_rate
+    trial = left // _TRIAL
     if trial and isinstance(slots, MixtureSlots):
-        errors = choose_start(matching, slots, trial, rate, optim.topk_schedule[-1])
-    return errors + match_attention(matching, slots, iterations - len(errors), rate, optim.topk_schedule)
+        for error in choose_start(matching, slots, trial, rate, optim.topk_schedule[-1]):
+            left -= 1
+            yield error
+    yield from match_attention(matching, slots, left, rate, optim.topk_schedule)
 
 
 def _near_cap(tick: Tick, slots: MixtureSlots) -> Iterator[Warned]:

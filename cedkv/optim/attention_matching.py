@@ -7,7 +7,7 @@ attention matching for KV compaction, for mixtures instead of free values: a lea
 solved here by gradient descent on the same parameters that are trained afterwards.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -90,36 +90,33 @@ class Matching:
 
 def match_attention(
     matching: Matching, slots: TrainableSlots, iterations: int, rate: float, topk_schedule: Sequence[int]
-) -> list[float]:
-    """Fit the slots' parameters in place; returns the mean error before each iteration."""
+) -> Iterator[float]:
+    """Fit the slots' parameters in place; yields the mean error before each iteration."""
     adam = torch.optim.Adam(slots.parameters, lr=rate)
-    errors = []
     for iteration in range(iterations):
         error = matching.errors(slots, top_k_at(iteration, iterations, topk_schedule)).mean()
         adam.zero_grad()
         error.backward()
         adam.step()
-        errors.append(error.item())
-    return errors
+        yield error.item()
 
 
-def choose_start(matching: Matching, slots: MixtureSlots, iterations: int, rate: float, top_k: int) -> list[float]:
+def choose_start(matching: Matching, slots: MixtureSlots, iterations: int, rate: float, top_k: int) -> Iterator[float]:
     """Fit from each of the slots' starts for a while; every mixture keeps the one that brought it nearer.
 
     The problem has many local minima, and with few slots it matters which one is near. Layers and heads are fitted by
-    themselves, so each may choose by itself. Returns the mean error before each iteration, start by start.
+    themselves, so each may choose by itself. Yields the mean error before each iteration, start by start.
     """
-    trace, ends, errors = [], [], []
+    ends, errors = [], []
     for start in slots.starts():
         slots.set_logits(start)
-        trace += match_attention(matching, slots, iterations, rate, (top_k,))
+        yield from match_attention(matching, slots, iterations, rate, (top_k,))
         ends.append([parameter.detach().clone() for parameter in slots.parameters])
         with torch.no_grad():
             errors.append(matching.errors(slots, top_k))
     nearer = _per_mixture(torch.stack(errors), slots.logits.shape[:2]).argmin(0)[..., None, None]
     for parameter, *tried in zip(slots.parameters, *ends, strict=True):
         parameter.data.copy_(torch.stack(tried).take_along_dim(nearer[None], dim=0)[0])
-    return trace
 
 
 def _per_mixture(

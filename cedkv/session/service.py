@@ -110,9 +110,11 @@ class Service:
             phase = next((n for n in PHASES if run.student in PHASES[n].methods), min(PHASES))
         return command_line(run, phase), python_code(run, phase)
 
-    def slot_change(self, slot: int, factor: float, from_run: str = "", from_slot: int = 1) -> SlotChange:
+    def slot_change(
+        self, slot: int, factor: float, from_run: str = "", from_slot: int = 1, method: str = ""
+    ) -> SlotChange:
         """A change to a slot, both slots counted from 1 as a face shows them."""
-        return SlotChange(slot - 1, factor, from_run, from_slot - 1)
+        return SlotChange(slot - 1, factor, from_run, from_slot - 1, method)
 
     @contextmanager
     def going(self, session: str) -> Iterator[Callable[[], bool]]:
@@ -247,19 +249,20 @@ class Service:
         Parameters
         ----------
         plain : the text stands as it is; else it becomes a query of the run's template.
-        change : adds the column `changed`: the student with one slot changed.
+        change : adds the column `changed`: a state of the run with one slot changed, and that state beside it.
         """
         self.limits.check_query(query)
+        if not query.strip():
+            raise CedKVError("the query is empty; write something to compare")
         run = self.store.get(session, run_id)
         lm = self.model_of(run)
         template = get_template(run.template)
         prefixes: dict[str, KVPrefix | None] = {"base": None, "teacher": self.teacher(run, lm)}
-        prefixes |= {name: run.prefix(name) for name in dict.fromkeys([run.student, *views])}
+        touched = (change.method or run.student,) if change else ()
+        prefixes |= {name: run.prefix(name) for name in dict.fromkeys([run.student, *views, *touched])}
         if change is not None:
             other = self.store.get(session, change.from_run) if change.from_run else None
-            prefixes["changed"] = changed(
-                run.prefix(run.student), change, other.prefix(other.student) if other else None
-            )
+            prefixes["changed"] = changed(run.prefix(*touched), change, other.prefix(other.student) if other else None)
         text = query if plain else make_query(lm, template, query).text
         yield from iter_compare(lm, text, prefixes, stop=None if plain else template.stop)
 

@@ -60,12 +60,16 @@ def similarity(prefix: KVPrefix) -> dict[str, list[list[float]]]:
 
 @dataclass(frozen=True)
 class SlotChange:
-    """What to do with one slot (from 0): multiply its values, 0 switching it off; or take it from another run."""
+    """What to do with one slot (from 0): multiply its values, 0 switching it off; or take it from another run.
+
+    method : the state whose slot it is; empty for the run's student.
+    """
 
     slot: int
     factor: float = 0.0
     from_run: str = ""
     from_slot: int = 0
+    method: str = ""
 
 
 def changed(prefix: KVPrefix, change: SlotChange, other: KVPrefix | None) -> KVPrefix:

@@ -18,6 +18,13 @@ from components.wiring.common import DRAWING, MODEL_QUEUE, drawn, told
 from components.wiring.show import show_run
 from components.wiring.start import demos_as_lines
 
+# A refused file must not lay its error over everything that a run would have filled; a message tells it.
+_OPENING = {**MODEL_QUEUE, "show_progress": "hidden", "api_visibility": "public", "api_name": "open"}
+
+
+# The link as it can be passed on, with the host that only the browser knows.
+_TO_ADDRESS_BAR = "(link) => { history.replaceState(null, '', link); return location.href; }"
+
 
 def wire_runs(page: Page, desk: Desk) -> None:
     tab = page.runs
@@ -45,7 +52,7 @@ def wire_runs(page: Page, desk: Desk) -> None:
         ]
 
     tab.history.select(show, None, page.shown(), **DRAWING)
-    tab.upload.upload(upload, tab.upload, page.shown(), **{**MODEL_QUEUE, "api_visibility": "public"}, api_name="open")
+    tab.upload.upload(upload, tab.upload, page.shown(), **_OPENING)
     gr.on([tab.left.input, tab.right.input], pin, [tab.left, tab.right], [tab.pinned, *tab.maps, *tab.offs], **DRAWING)
     _wire_link(page, desk)
 
@@ -58,7 +65,11 @@ def _wire_link(page: Page, desk: Desk) -> None:
         return gr.Textbox(value=permalink(desk, read_request(setup.form, rail), query), visible=True)
 
     page.runs.share.click(link, [page.compare.query, *setup.inputs()], page.runs.link, **DRAWING).then(
-        None, page.runs.link, None, js="(link) => { history.replaceState(null, '', link); }", **DRAWING
+        None,
+        page.runs.link,
+        page.runs.link,
+        js=_TO_ADDRESS_BAR,
+        **DRAWING,
     )
 
 
@@ -74,4 +85,4 @@ def _map(desk: Desk, run: Any) -> Any:
     if not run.student or run.prefix(run.student).mixture is None:
         return None
     slots = desk.service.slot_map(run, run.student)
-    return slot_heatmap(slots.weights, slots.texts, slots.roles)
+    return slot_heatmap(slots.weights, slots.texts, slots.roles, named=False)

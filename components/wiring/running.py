@@ -17,7 +17,7 @@ from components.page import Page
 from components.request import Request, read_request
 from components.setup import status_html
 from components.text import esc
-from components.training import LiveCurves
+from components.training import LiveCurves, live_html
 from components.wiring.common import DRAWING, MODEL_QUEUE, drawn
 from components.wiring.show import show_history, show_run
 from components.wiring.tabs import comparing
@@ -112,7 +112,11 @@ def follow_events(page: Page, desk: Desk, session: str, events: Iterator[Event])
             if isinstance(event, StepTrace) and time.monotonic() - last_drawn > _DRAW_SECONDS:
                 last_drawn = time.monotonic()
                 curves = training_curves(live.steps, live.ticks, None)
-                yield {page.setup.status: step_html(event, live), page.training.curves: drawn(curves)}
+                yield {
+                    page.setup.status: step_html(event, live),
+                    page.training.note: live_html(live),
+                    page.training.curves: drawn(curves),
+                }
         elif isinstance(event, Progress):
             share = event.done / max(event.total, 1)
             yield {page.setup.status: status_html("busy", f"{event.stage} · {event.done} of {event.total}", share)}

@@ -6,7 +6,7 @@ import gradio as gr
 
 from cedkv.session.runs import Run
 from components.collapse import collapse_html
-from components.compare import on_table
+from components.compare import on_table, table_label
 from components.desk import Desk
 from components.figures import role_bars, similarity_matrix, slot_heatmap
 from components.gate import gate_html
@@ -15,7 +15,7 @@ from components.off_effect import beside, off_figure, worst_rows
 from components.page import Page
 from components.report_page import report_page
 from components.runs import history_rows
-from components.slots import demo_text_html, scope_options, slot_card_html
+from components.slots import demo_text_html, scope_options, slot_card_html, unchanged_html
 from components.training import read_training, trained_methods, training_figure, training_html
 from components.wiring.common import drawn
 
@@ -34,7 +34,7 @@ def show_files(page: Page, desk: Desk, session: str, run: Run) -> dict:
         page.run_id: run.id,
         page.headline: headline_html(run),
         page.compare.views: gr.CheckboxGroup(others, value=[]),
-        page.compare.table: on_table(run),
+        page.compare.table: gr.Dataframe(on_table(run), label=table_label(run)),
         page.off.note: gr.HTML(visible=not judged_off(run)),
         page.off.also: gr.CheckboxGroup(views, value=chosen),
         page.off.histograms: drawn(off_figure(run, "stress", chosen)),
@@ -98,6 +98,7 @@ def _slots(page: Page, desk: Desk, run: Run) -> dict:
     demos, heatmap, card = draw_slots(desk, run, run.student, 0, 0, 0)
     parts = {tab.demos: demos, tab.heatmap: drawn(heatmap), tab.card: card, collapse.verdict: collapse_html(run)}
     parts[tab.method] = gr.Radio(run.methods, value=run.student or None)
+    parts[tab.effect] = unchanged_html(run.id)
     if not run.student:
         empty = {plot: drawn(None) for plot in (collapse.values, collapse.keys, collapse.attribution, collapse.roles)}
         return {**parts, **empty, **{slider: gr.Slider(value=0) for slider in (tab.slot, tab.layer, tab.head)}}

@@ -11,7 +11,7 @@ from components.compare import comparison_html, on_input
 from components.desk import Desk
 from components.off_effect import off_figure, worst_rows, worst_text
 from components.page import Page
-from components.slots import scope_options, slot_of_token
+from components.slots import change_name, scope_options, slot_of_token
 from components.training import read_training, training_figure, training_html
 from components.wiring.common import DRAWING, MODEL_QUEUE, drawn, told, told_stream
 from components.wiring.show import draw_slots
@@ -94,13 +94,14 @@ def wire_slots(page: Page, desk: Desk) -> None:
 
 
 def _wire_changes(page: Page, desk: Desk) -> None:
-    """Switch off, scale and swap: the student with one slot changed, beside itself, on Compare's query."""
+    """Switch off, scale and swap: the state that is shown with one slot changed, on Compare's query."""
     tab, compare = page.slots, page.compare
 
     def changing(factor_of: Callable[[float], float], swapping: bool) -> Callable:
         @told_stream
         def change(
             run_id: str,
+            method: str,
             slot: float,
             factor: float,
             other: str,
@@ -114,15 +115,15 @@ def _wire_changes(page: Page, desk: Desk) -> None:
                 raise CedKVError("choose a slot first: slide it, or click a token or a cell")
             if swapping and not other:
                 raise CedKVError("choose the run to take the slot from")
-            asked = desk.service.slot_change(
-                int(slot), factor_of(factor), other if swapping else "", int(other_slot or 1) if swapping else 1
-            )
+            taken = (other, int(other_slot or 1)) if swapping else ("", 1)
+            asked = desk.service.slot_change(int(slot), factor_of(factor), *taken, method)
+            name = change_name(method, int(slot), factor_of(factor), *taken)
             for comparison in desk.service.iter_compare(request.session_hash, run_id, query, (), plain, asked):
-                yield comparison_html(comparison, run.student)
+                yield comparison_html(comparison, run.student, name)
 
         return change
 
-    inputs = [page.run_id, tab.slot, tab.factor, tab.swap_run, tab.swap_slot, compare.query, compare.plain]
+    inputs = [page.run_id, tab.method, tab.slot, tab.factor, tab.swap_run, tab.swap_slot, compare.query, compare.plain]
     for button, factor_of, swapping in (
         (tab.ablate, lambda factor: 0.0, False),
         (tab.scale, lambda factor: factor, False),

@@ -62,10 +62,17 @@ def test_the_delimiter_cap_is_drawn_only_where_there_is_one():
 
 def test_off_histograms_show_the_student_the_ghost_and_both_lines():
     figure = off_histograms({"prose": {"ced": [0.1, 2.0], "teacher": [1.0]}}, "ced", 3.0, {"prose": 1.98})
-    student, ghost = figure.data
+    student, ghost, *keys = figure.data
     assert student.marker.color == VIEW_COLORS["student"] and list(student.x) == [0.1, 2.0]
     assert ghost.marker.color == "rgba(0,0,0,0)" and ghost.marker.line.color == VIEW_COLORS["teacher"]
     assert sorted(line.x0 for line in figure.layout.shapes) == [1.98, 3.0]
+    assert [line.name for line in keys] == ["p99", "what the gate allows"]
+
+
+def test_token_names_are_left_out_where_there_is_no_room():
+    figure = slot_heatmap([[0.5, 0.5]], [":", ":"], ["delimiter"] * 2, named=False)
+    assert figure.layout.xaxis.ticktext is None
+    assert "(delimiter)" in figure.data[0].customdata[0][1]
 
 
 def test_training_counts_steps_from_one_and_ticks_where_they_were():

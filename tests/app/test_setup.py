@@ -13,6 +13,7 @@ from cedkv.session.runs import Run
 from cedkv.session.store import SessionStore
 from components.compare import on_input, on_table
 from components.desk import Desk
+from components.headline import headline_html
 from components.page import Page, build_page
 from components.request import read_request, with_mixture
 from components.setup import CONFIGS, OWN, preset_files
@@ -129,6 +130,24 @@ def test_own_demonstrations_have_no_task_even_where_the_yaml_still_names_one(pag
     assert asked(page, rail).config.episode.task is None
 
 
+@pytest.mark.parametrize(("source", "header"), [("labels", "gold"), ("teacher", "teacher's answer")])
+def test_where_the_right_answers_come_from_is_said(tmp_path, source, header):
+    """Without held-out pairs the teacher's answers are taken for right, and accuracy is agreement with it."""
+    views = {"base": {}, "teacher": {}, "select": {}}
+    numbers = {"accuracy": 0.5, "kl_to_teacher": 1.0, "answer_logprob_gain": 2.0}
+    report = {
+        "run_id": "r", "slots_budget": 4, "gate_a": [], "gate_b": [{"passed": True}], "passed": True,
+        "episode": {"task": "mine", "on_eval": 8, "on_eval_gold": source, "off": {"stress": {"count": 54}}},
+        "on": dict.fromkeys(views, numbers), "off": {view: {"stress": {"delta_p99": 1.5}} for view in views},
+    }  # fmt: skip
+    (tmp_path / "report_phase2.json").write_text(json.dumps(report))
+    run = Run(tmp_path)
+    assert on_table(run)["headers"][1] == header
+    headline = headline_html(run)
+    assert ("agreement with teacher" in headline) == (source == "teacher")
+    assert "8 queries" in headline and "54 texts" in headline
+
+
 def test_a_row_of_the_gates_queries_is_asked_as_it_was(tmp_path):
     text = "two\nlines\tand a tab"
     sample = {
@@ -141,6 +160,7 @@ def test_a_row_of_the_gates_queries_is_asked_as_it_was(tmp_path):
         "correct": True,
     }
     (tmp_path / "metrics.jsonl").write_text(json.dumps(sample))
+    (tmp_path / "report_phase2.json").write_text('{"episode": {}}')
     ((shown, *_),) = on_table(Run(tmp_path))["data"]
     assert shown == visible(text) != text
     assert on_input(Run(tmp_path), shown) == text

@@ -44,7 +44,7 @@ def test_the_distance_is_that_of_the_outputs():
 
 def test_it_lowers_its_error():
     bench = bench_with(*WARM)
-    errors = warm_up(bench, mixture_slots(bench, SLOTS))
+    errors = list(warm_up(bench, mixture_slots(bench, SLOTS)))
     assert len(errors) == 20
     assert errors[-1] < 0.8 * errors[0]
 
@@ -72,7 +72,7 @@ def test_every_mixture_goes_on_from_the_start_that_is_nearer(scope):
     other = errors()
     slots.set_logits(first)
     as_it_was = errors()
-    choose_start(matching, slots, 0, 0.1, 3)
+    assert list(choose_start(matching, slots, 0, 0.1, 3)) == []
     assert not torch.allclose(as_it_was, other)
     torch.testing.assert_close(errors(), torch.minimum(as_it_was, other))
 
@@ -80,7 +80,7 @@ def test_every_mixture_goes_on_from_the_start_that_is_nearer(scope):
 def test_each_start_is_fitted_before_one_is_chosen():
     bench = bench_with("phase3.mixture.scope=per_head")
     matching, slots = matching_of(bench), mixture_slots(bench, SLOTS)
-    trace = choose_start(matching, slots, 5, 0.1, 3)
+    trace = list(choose_start(matching, slots, 5, 0.1, 3))
     first, second = trace[:5], trace[5:]
     assert len(second) == 5
     assert first[-1] < first[0] and second[-1] < second[0]
@@ -90,7 +90,7 @@ def test_each_start_is_fitted_before_one_is_chosen():
 def test_keys_with_candidates_of_their_own_choose_the_same_start():
     bench = bench_with("phase3.mixture={scope: per_head, value_candidates: input_and_delimiter_only}")
     slots = mixture_slots(bench, SLOTS)
-    choose_start(matching_of(bench), slots, 0, 0.1, 3)
+    list(choose_start(matching_of(bench), slots, 0, 0.1, 3))
     assert torch.equal(slots.logits, slots.key_logits)
 
 
@@ -100,7 +100,7 @@ def test_off_texts_pull_the_other_way():
     fitted = []
     for some in (bench, heavy):
         slots = mixture_slots(some, SLOTS)
-        warm_up(some, slots)
+        list(warm_up(some, slots))
         fitted.append(detached(slots.prefix(8)))
     reading = read_attention(
         bench.lm, [bench.lm.encode(off.text) for off in bench.episode.off_set("stress", 16).texts], None
