@@ -106,8 +106,12 @@ class MixtureSlots:
         return cls(demo_kv, anchors, warm, settings, layers, learning_rate, attended, logits, key_logits)
 
     def starts(self) -> list[Float[Tensor, "scope_layers scope_heads slots tokens"]]:
-        """Logits to begin at: as they are now, and each slot led by one of the tokens its own heads attend to most."""
-        most = self.attended.topk(len(self.anchors), dim=-1).indices
+        """Logits to begin at: as they are now, and each slot led by one of the tokens its own heads attend to most.
+
+        Only tokens that keys and values may have lead: slots that were led by others would be copies of each other.
+        """
+        allowed = self._allowed(self.settings.key_candidates) & self._allowed(self.settings.value_candidates)
+        most = self.attended.masked_fill(~allowed, -torch.inf).topk(len(self.anchors), dim=-1).indices
         return [self.logits.detach().clone(), _led_by(most, _ATTENDED_LOGIT, self.attended)]
 
     def set_logits(self, logits: Float[Tensor, "scope_layers scope_heads slots tokens"]) -> None:

@@ -94,6 +94,17 @@ def test_keys_with_candidates_of_their_own_choose_the_same_start():
     assert torch.equal(slots.logits, slots.key_logits)
 
 
+@pytest.mark.parametrize("closed", ["value_candidates", "key_candidates"])
+def test_slots_start_at_different_tokens_also_where_outputs_are_closed(closed):
+    bench = bench_with(f"phase3.mixture={{scope: per_head, {closed}: input_and_delimiter_only}}")
+    roles = bench.episode.tokens.roles
+    for start in mixture_slots(bench, SLOTS).starts():
+        leaders = start.argmax(-1)
+        for row in leaders.flatten(0, 1).tolist():
+            assert len(set(row)) == SLOTS
+            assert "output" not in {roles[token] for token in row}
+
+
 def test_off_texts_pull_the_other_way():
     bench = bench_with(*WARM)
     heavy = bench_with(*WARM, "phase3.optim.matching_off_weight=100")
