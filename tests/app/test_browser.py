@@ -317,7 +317,8 @@ def test_the_off_effect_before_and_after_training_stand_in_one_plot(page):
     expect(drawn.first).to_be_attached()
     both = drawn.count()
     page.locator("#off-also").get_by_text("Select-KV, before training").click()
-    expect(page.locator("#off-histograms .legendtext")).to_have_text(["CED mixture", "demonstrations"])
+    names = ["CED mixture", "demonstrations", "p99", "what the gate allows"]
+    expect(page.locator("#off-histograms .legendtext")).to_have_text(names)
     assert drawn.count() < both
 
 
