@@ -78,7 +78,6 @@ def iter_gate(
     for method in run.phase.methods:
         yield from _extract(run, method)
         if not run.extractions[method].complete:
-            run.save(complete=False)
             return
         yield from judge_view(run, method, run.extractions[method].prefix)
     yield from judge_trials(run, "random", random_trial)
@@ -176,6 +175,7 @@ def _extract(run: GateRun, method: str) -> Iterator[Event]:
     if "selection" in artifacts:
         with run.part("score_spans"):
             yield from _span_samples(run, method, artifacts["selection"]["spans"])
+    run.save(complete=False)
 
 
 def _span_samples(run: GateRun, method: str, spans: list[dict[str, Any]]) -> Iterator[Sample]:
