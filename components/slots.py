@@ -87,7 +87,7 @@ def build_slots() -> SlotsTab:
             swap_run = gr.Dropdown([], label="take it from run", elem_id="swap-run", min_width=180)
             swap_slot = gr.Number(1, label="its slot", precision=0, minimum=1, min_width=80)
             swap = gr.Button("Swap", elem_id="swap", min_width=80)
-        effect = gr.HTML(unchanged_html(), elem_id="effect")
+        effect = gr.HTML(NOTHING_CHANGED, elem_id="effect")
     return SlotsTab(
         method,
         layer,
@@ -107,10 +107,7 @@ def build_slots() -> SlotsTab:
     )
 
 
-def unchanged_html(run_id: str = "") -> str:
-    """Where the answers of a changed slot will stand."""
-    advice = empty_html("Nothing changed yet", "Choose a slot above, then switch it off.")
-    return f'<div data-run="{esc(run_id)}">{advice}</div>'
+NOTHING_CHANGED = empty_html("Nothing changed yet", "Choose a slot above, then switch it off.")
 
 
 def change_name(method: str, slot: int, factor: float, from_run: str, from_slot: int) -> str:

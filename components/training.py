@@ -74,10 +74,9 @@ def training_html(training: dict[str, Any] | None, bound: str) -> str:
 
 
 def live_html(live: LiveCurves) -> str:
-    """What is trained now, above curves that grow; the rest of the page still shows the run before."""
-    return f'<div class="ck ck-note busy">training {esc(view_name(live.method))} now</div>' + training_html(
-        {"steps": live.steps, "ticks": live.ticks}, ""
-    )
+    """Whose curves are growing, while the rest of the page still shows the run before. True also once it was cut."""
+    name = f'<div class="ck ck-note busy">the latest training: {esc(view_name(live.method))}</div>'
+    return name + training_html({"steps": live.steps, "ticks": live.ticks}, "")
 
 
 def training_figure(training: dict[str, Any] | None) -> Any:

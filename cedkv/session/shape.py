@@ -19,9 +19,16 @@ class _Model(_Read):
     fingerprint: str
 
 
+class _Texts(_Read):
+    count: int
+
+
 class _Episode(_Read):
     task: str
     template: str
+    on_eval: int = 0
+    on_eval_gold: str = ""
+    off: dict[str, _Texts] = {}
 
 
 class _Criterion(_Read):

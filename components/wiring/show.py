@@ -15,7 +15,7 @@ from components.off_effect import beside, off_figure, worst_rows
 from components.page import Page
 from components.report_page import report_page
 from components.runs import history_rows
-from components.slots import demo_text_html, scope_options, slot_card_html, unchanged_html
+from components.slots import NOTHING_CHANGED, demo_text_html, scope_options, slot_card_html
 from components.training import read_training, trained_methods, training_figure, training_html
 from components.wiring.common import drawn
 
@@ -98,7 +98,7 @@ def _slots(page: Page, desk: Desk, run: Run) -> dict:
     demos, heatmap, card = draw_slots(desk, run, run.student, 0, 0, 0)
     parts = {tab.demos: demos, tab.heatmap: drawn(heatmap), tab.card: card, collapse.verdict: collapse_html(run)}
     parts[tab.method] = gr.Radio(run.methods, value=run.student or None)
-    parts[tab.effect] = unchanged_html(run.id)
+    parts[tab.effect] = NOTHING_CHANGED
     if not run.student:
         empty = {plot: drawn(None) for plot in (collapse.values, collapse.keys, collapse.attribution, collapse.roles)}
         return {**parts, **empty, **{slider: gr.Slider(value=0) for slider in (tab.slot, tab.layer, tab.head)}}
