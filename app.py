@@ -28,7 +28,7 @@ def build(limits: Limits, root: Path) -> tuple[gr.Blocks, Desk]:
     config = load_config(CONFIGS / "smoke.yaml")
     desk = Desk(limits, SessionStore(root, limits, example_runs(root)))
     with gr.Blocks(title="CED-KV inspector", fill_width=True, analytics_enabled=False) as blocks:
-        page = build_page(blocks, limits, config)
+        page = build_page(blocks, limits, config, next(iter(desk.store.shared), None))
         add_endpoints(desk)  # before the wiring, so that their names are free
         wire(page, desk)
     blocks.queue(max_size=limits.queue)

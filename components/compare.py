@@ -7,7 +7,6 @@ import gradio as gr
 
 from cedkv.session.runs import Run
 from cedkv.session.views import Comparison, View
-from components.headline import empty_html
 from components.text import esc, number, token, visible
 from components.theme import view_color, view_name
 
@@ -24,7 +23,8 @@ class CompareTab:
     table: gr.Dataframe
 
 
-def build_compare() -> CompareTab:
+def build_compare(columns: str) -> CompareTab:
+    """The tab, with the columns that it opens on."""
     with gr.Row(elem_classes="ck-ask"):
         query = gr.Textbox(
             label="query", value="jump", elem_id="query", scale=4, min_width=200, submit_btn=False, max_lines=4
@@ -33,12 +33,12 @@ def build_compare() -> CompareTab:
     with gr.Row():
         plain = gr.Checkbox(False, label="as plain text, without the template", container=False, elem_id="plain")
         views = gr.CheckboxGroup([], label="further columns", container=False, show_label=False, elem_id="views")
-    columns = gr.HTML(empty_html("Nothing compared yet", "Press Run, then ask a query."), elem_id="columns")
+    answers = gr.HTML(columns, elem_id="columns")
     table = gr.Dataframe(
         headers=["input", "gold"], interactive=False, wrap=True, type="array", elem_id="on-table", max_height=360,
         label=_TABLE_LABEL, show_search="filter",
     )  # fmt: skip
-    return CompareTab(query, plain, views, ask, columns, table)
+    return CompareTab(query, plain, views, ask, answers, table)
 
 
 def on_table(run: Run) -> dict[str, Any]:
@@ -50,6 +50,11 @@ def on_table(run: Run) -> dict[str, Any]:
             row = rows.setdefault(sample["input"], [visible(sample["input"]), visible(sample["gold"].strip())])
             row.append(f"{'✓' if sample['correct'] else '✗'} {visible(sample['answer'].strip())}")
     return {"headers": ["input", gold_name(run), *map(view_name, views)], "data": list(rows.values())}
+
+
+def even_widths(table: dict[str, Any]) -> list[str]:
+    """One width for all columns: a view that goes on talking must not push the others off the page."""
+    return [f"{100 / len(table['headers']):.2f}%"] * len(table["headers"])
 
 
 def table_label(run: Run) -> str:

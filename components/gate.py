@@ -30,8 +30,22 @@ def build_gate() -> GateTab:
             for name, label in DOWNLOADS.items()
         }
     with gr.Accordion("the same run elsewhere", open=False):
-        command = gr.Code("", language="shell", label="copy as command line", interactive=False, elem_id="as-command")
-        python = gr.Code("", language="python", label="copy as Python", interactive=False, elem_id="as-python")
+        command = gr.Code(
+            "",
+            language="shell",
+            label="copy as command line",
+            interactive=False,
+            elem_id="as-command",
+            show_line_numbers=False,
+        )
+        python = gr.Code(
+            "",
+            language="python",
+            label="copy as Python",
+            interactive=False,
+            elem_id="as-python",
+            show_line_numbers=False,
+        )
     return GateTab(table, downloads, command, python)
 
 

@@ -2,16 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import gradio as gr
 
 from cedkv.config import Config
 from cedkv.session.limits import Limits
+from cedkv.session.runs import Run
 from components.collapse import CollapseTab, build_collapse
-from components.compare import CompareTab, build_compare
+from components.compare import CompareTab, build_compare, comparison_html
+from components.example import example_comparison
 from components.gate import GateTab, build_gate
-from components.headline import headline_html, top_html
+from components.headline import empty_html, headline_html, top_html
 from components.off_effect import OffTab, build_off
 from components.runs import RunsTab, build_runs
 from components.setup import Setup, build_setup
@@ -54,22 +57,25 @@ class Page:
         return [self.run_id, self.compare.query, self.compare.plain, self.compare.views]
 
 
-def build_page(blocks: gr.Blocks, limits: Limits, config: Config) -> Page:
-    """Every part of the page, inside the Blocks that are being built."""
+def build_page(blocks: gr.Blocks, limits: Limits, config: Config, opening: Run | None) -> Page:
+    """Every part of the page, inside the Blocks that are being built.
+
+    opening : the run that the page opens on. What is seen of it first comes with the page and waits for no event.
+    """
     run_id = gr.State("")
     top = gr.HTML(top_html("loading", "", "starting the engine"), elem_id="top")
     with gr.Row(elem_classes="ck-page"):
         with gr.Column(scale=3, min_width=310, elem_id="rail"):
             setup = build_setup(limits, config)
         with gr.Column(scale=9, min_width=320, elem_id="main"):
-            headline = gr.HTML(headline_html(None), elem_id="headline")
+            headline = gr.HTML(headline_html(opening), elem_id="headline")
             with gr.Tabs(elem_id="tabs") as tabs:
-                built = [_tab(name, build) for name, build in _TABS.items()]
+                compare = _tab("Compare", partial(build_compare, _columns(opening)))
+                built = [compare, *(_tab(name, build) for name, build in _TABS.items())]
     return Page(blocks, config, run_id, tabs, top, setup, headline, *built)
 
 
 _TABS = {
-    "Compare": build_compare,
     "Slots": build_slots,
     "Collapse": build_collapse,
     "OFF effect": build_off,
@@ -77,6 +83,13 @@ _TABS = {
     "Gate": build_gate,
     "Runs": build_runs,
 }
+
+
+def _columns(opening: Run | None) -> str:
+    comparison = example_comparison() if opening else None
+    if comparison is None:
+        return empty_html("Nothing compared yet", "Press Run, then ask a query.")
+    return comparison_html(comparison, opening.student)
 
 
 def _tab(name: str, build: Callable[[], Any]) -> Any:

@@ -1,6 +1,7 @@
 """Runs: history, opening files from elsewhere, and two runs side by side with their differences marked."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,6 +70,19 @@ def build_runs() -> RunsTab:
 
 def history_rows(runs: list[Run]) -> list[list[Any]]:
     return [_history_row(run) for run in runs]
+
+
+def run_choices(runs: Iterable[Run]) -> list[tuple[str, str]]:
+    """Options of a dropdown: what a run is, which fits where its name is cut, and its name."""
+    return [(run_label(run), run.id) for run in runs]
+
+
+def run_label(run: Run) -> str:
+    """When a run began, its task, its method and its slots."""
+    began = re.match(r"\d{8}-(\d\d)(\d\d)", run.id)
+    when = f"{began[1]}:{began[2]} · " if began else ""
+    report = run.report
+    return f"{when}{report['episode']['task']} · {view_name(run.student)} · S={report['slots_budget']}"
 
 
 def pinned_html(left: Run, right: Run) -> str:

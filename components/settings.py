@@ -80,6 +80,11 @@ def label(path: str) -> str:
     return path.rpartition(".")[2].replace("_", " ")
 
 
+def group_label(block: str) -> str:
+    """A block of settings as a heading; its phase is part of it, for both phases have a block `eval`."""
+    return " · ".join(part.replace("_", " ") for part in block.split("."))
+
+
 def value_of(config: Config, path: str) -> Any:
     value: Any = config
     for name in path.split("."):

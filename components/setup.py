@@ -8,8 +8,9 @@ import gradio as gr
 
 from cedkv.config import Config, choices, setting
 from cedkv.session.limits import Limits
-from components.settings import SettingsForm, advanced_groups, bound, label, setting_widget
+from components.settings import SettingsForm, advanced_groups, bound, group_label, setting_widget
 from components.text import esc
+from components.theme import view_choices
 
 OWN = "(my own demonstrations)"
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -100,7 +101,7 @@ def status_html(kind: str, message: str, share: float | None = None) -> str:
 
 def _method_row() -> tuple[gr.Dropdown, gr.Dropdown]:
     with gr.Row():
-        method = gr.Dropdown(["select"], value="select", label="method", min_width=120, elem_id="method")
+        method = gr.Dropdown(view_choices(["select"]), value="select", label="method", min_width=120, elem_id="method")
         preset = gr.Dropdown(
             list(preset_files()), value="smoke.yaml", label="preset", min_width=120, elem_id="preset",
         )  # fmt: skip
@@ -120,7 +121,13 @@ def _buttons() -> tuple[gr.Button, gr.Button, gr.Button, gr.HTML]:
         run = gr.Button("Run", variant="primary", elem_id="run", min_width=70)
         gate = gr.Button("Run gate", elem_id="gate", min_width=90)
         cancel = gr.Button("Cancel", elem_id="cancel", min_width=70)
-    status = gr.HTML(status_html("idle", "Run makes the slots; Run gate also judges them."), elem_id="status")
+    status = gr.HTML(
+        status_html(
+            "idle",
+            "Run makes the slots: Select-KV in seconds, a trained method in half a minute. Run gate also judges them.",
+        ),
+        elem_id="status",
+    )
     return run, gate, cancel, status
 
 
@@ -149,7 +156,7 @@ def _advanced(limits: Limits, config: Config) -> tuple[SettingsForm, gr.Dropdown
             info=setting("phase2.model.id").description, allow_custom_value=limits.models is None,
         )  # fmt: skip
         for block, paths in advanced_groups().items():
-            with gr.Accordion(label(block) if "." in block else block, open=False):
+            with gr.Accordion(group_label(block), open=False):
                 for path in paths:
                     widgets[path] = setting_widget(path, config)
         with gr.Accordion("as YAML", open=False):

@@ -1,5 +1,6 @@
 """The look of the page: one colour per view wherever it appears, and a theme that loads nothing from elsewhere."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import gradio as gr
@@ -37,6 +38,11 @@ def view_color(view: str, student: str) -> str:
 
 def view_name(view: str) -> str:
     return VIEW_NAMES.get(view, view)
+
+
+def view_choices(views: Iterable[str]) -> list[tuple[str, str]]:
+    """Options of a widget: what is read of each view, and the view."""
+    return [(view_name(view), view) for view in views]
 
 
 def theme() -> gr.themes.Base:

@@ -56,7 +56,8 @@ def read_training(run: Run, method: str) -> dict[str, Any] | None:
 def training_html(training: dict[str, Any] | None, bound: str) -> str:
     if not training or not training["steps"]:
         return empty_html(
-            "Nothing was trained", "Choose the method ced or free and press Run; the curves move while it trains."
+            "Nothing was trained",
+            "Choose the method CED mixture or Free-KV and press Run; the curves move while it trains.",
         )
     last, ticks = training["steps"][-1], training["ticks"]
     stats = [

@@ -40,6 +40,11 @@ class SessionStore:
         with self._lock:
             return [*reversed(self._touch(session).values()), *self._shared.values()]
 
+    @property
+    def shared(self) -> list[Run]:
+        """The runs that everyone has."""
+        return list(self._shared.values())
+
     def get(self, session: str, run_id: str) -> Run:
         """A run of this session, or a shared one.
 

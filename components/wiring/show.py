@@ -6,7 +6,7 @@ import gradio as gr
 
 from cedkv.session.runs import Run
 from components.collapse import collapse_html
-from components.compare import on_table, table_label
+from components.compare import even_widths, on_table, table_label
 from components.desk import Desk
 from components.figures import role_bars, similarity_matrix, slot_heatmap
 from components.gate import gate_html
@@ -14,8 +14,9 @@ from components.headline import empty_html, headline_html
 from components.off_effect import beside, off_figure, worst_rows
 from components.page import Page
 from components.report_page import report_page
-from components.runs import history_rows
+from components.runs import history_rows, run_choices
 from components.slots import NOTHING_CHANGED, demo_text_html, scope_options, slot_card_html
+from components.theme import view_choices
 from components.training import read_training, trained_methods, training_figure, training_html
 from components.wiring.common import drawn
 
@@ -29,19 +30,21 @@ def show_files(page: Page, desk: Desk, session: str, run: Run) -> dict:
     """What the report and the records of a run tell; the engine need not be there yet."""
     others = [name for name in run.methods if name != run.student]
     views, chosen = beside(run)
-    training = read_training(run, next(iter(trained_methods(run)), ""))
+    table = on_table(run)
+    trained = trained_methods(run)
+    training = read_training(run, next(iter(trained), ""))
     return {
         page.run_id: run.id,
         page.headline: headline_html(run),
-        page.compare.views: gr.CheckboxGroup(others, value=[]),
-        page.compare.table: gr.Dataframe(on_table(run), label=table_label(run)),
+        page.compare.views: gr.CheckboxGroup(view_choices(others), value=[]),
+        page.compare.table: gr.Dataframe(table, label=table_label(run), column_widths=even_widths(table)),
         page.off.note: gr.HTML(visible=not judged_off(run)),
         page.off.also: gr.CheckboxGroup(views, value=chosen),
         page.off.histograms: drawn(off_figure(run, "stress", chosen)),
         page.off.worst: worst_rows(run, "stress"),
         page.training.note: training_html(training, ""),
         page.training.method: gr.Radio(
-            trained_methods(run), value=next(iter(trained_methods(run)), None), visible=len(trained_methods(run)) > 1
+            view_choices(trained), value=next(iter(trained), None), visible=len(trained) > 1
         ),
         page.training.curves: drawn(training_figure(training)),
         page.gate.table: gate_html(run),
@@ -59,12 +62,12 @@ def show_states(page: Page, desk: Desk, run: Run) -> dict:
 def show_history(page: Page, desk: Desk, session: str) -> dict:
     """The list of runs wherever runs can be chosen."""
     runs = desk.store.runs(session)
-    names = [run.id for run in runs]
+    choices = run_choices(runs)
     return {
         page.runs.history: history_rows(runs),
-        page.runs.left: gr.Dropdown(names),
-        page.runs.right: gr.Dropdown(names),
-        page.slots.swap_run: gr.Dropdown([run.id for run in runs if run.methods]),
+        page.runs.left: gr.Dropdown(choices),
+        page.runs.right: gr.Dropdown(choices),
+        page.slots.swap_run: gr.Dropdown(run_choices(run for run in runs if run.methods)),
     }
 
 
@@ -97,7 +100,7 @@ def _slots(page: Page, desk: Desk, run: Run) -> dict:
     tab, collapse = page.slots, page.collapse
     demos, heatmap, card = draw_slots(desk, run, run.student, 0, 0, 0)
     parts = {tab.demos: demos, tab.heatmap: drawn(heatmap), tab.card: card, collapse.verdict: collapse_html(run)}
-    parts[tab.method] = gr.Radio(run.methods, value=run.student or None)
+    parts[tab.method] = gr.Radio(view_choices(run.methods), value=run.student or None)
     parts[tab.effect] = NOTHING_CHANGED
     if not run.student:
         empty = {plot: drawn(None) for plot in (collapse.values, collapse.keys, collapse.attribution, collapse.roles)}

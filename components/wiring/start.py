@@ -9,13 +9,12 @@ import gradio as gr
 
 from cedkv.config import load_config, parse_config
 from cedkv.errors import CedKVError
-from components.compare import comparison_html
 from components.desk import Desk
-from components.example import example_comparison
 from components.headline import top_html
 from components.page import Page
 from components.request import read_request, read_table, shown_values, with_mixture
 from components.setup import OWN, mixture_files, preset_files, status_html
+from components.theme import view_choices
 from components.wiring.common import DRAWING, told
 from components.wiring.show import show_files, show_states
 
@@ -30,7 +29,7 @@ def wire_start(page: Page, desk: Desk) -> None:
         service = desk.service
         yield {
             setup.task: gr.Dropdown([*service.tasks, OWN]),
-            setup.method: gr.Dropdown(service.methods),
+            setup.method: gr.Dropdown(view_choices(service.methods)),
             setup.demos: [list(pair) for pair in service.task_demos(page.config)],
         }
         yield from from_address(page, desk, dict(request.query_params))
@@ -42,9 +41,7 @@ def wire_start(page: Page, desk: Desk) -> None:
         shared = desk.store.runs(request.session_hash)
         if not shared:
             return {page.run_id: gr.skip()}
-        comparison = example_comparison()
-        columns = {page.compare.columns: comparison_html(comparison, shared[0].student)} if comparison else {}
-        return {**show_files(page, desk, request.session_hash, shared[0]), **columns}
+        return show_files(page, desk, request.session_hash, shared[0])
 
     def show_example_states(request: gr.Request) -> dict:
         shared = desk.store.runs(request.session_hash)
@@ -52,9 +49,9 @@ def wire_start(page: Page, desk: Desk) -> None:
 
     # One after the other: what comes from files is drawn before the import of the engine takes the processor. And
     # events of their own: parts of tabs that were never opened keep only what an event ends with.
-    filled = page.blocks.load(show_example, None, [*page.shown(), page.compare.columns], **DRAWING)
-    filled.then(show_example_states, None, page.shown(), **DRAWING)
-    filled.then(start, None, [page.top, setup.status, page.compare.query, *setup.inputs()], **DRAWING)
+    filled = page.blocks.load(show_example, None, page.shown(), **DRAWING)
+    known = filled.then(show_example_states, None, page.shown(), **DRAWING)
+    known.then(start, None, [page.top, setup.status, page.compare.query, *setup.inputs()], **DRAWING)
 
     def end(request: gr.Request) -> None:
         desk.service.end(request.session_hash)

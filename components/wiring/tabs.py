@@ -58,7 +58,8 @@ def wire_compare(page: Page, desk: Desk) -> None:
     tab.table.select(open_row, page.run_id, [tab.query, tab.plain], **DRAWING).then(**ask, **MODEL_QUEUE)
 
 
-def wire_slots(page: Page, desk: Desk) -> None:
+def wire_slots(page: Page, desk: Desk) -> list[Any]:
+    """Returns the events that answer with a changed slot; what shows another run ends them."""
     tab = page.slots
 
     @told
@@ -90,10 +91,10 @@ def wire_slots(page: Page, desk: Desk) -> None:
     tab.method.input(scope, [page.run_id, tab.method], [tab.layer, tab.head], **DRAWING)
     tab.demos.click(choose_token, [page.run_id, tab.method, tab.layer, tab.head], tab.slot, **DRAWING)
     tab.clicks.click(choose_cell, None, tab.slot, **DRAWING)
-    _wire_changes(page, desk)
+    return _wire_changes(page, desk)
 
 
-def _wire_changes(page: Page, desk: Desk) -> None:
+def _wire_changes(page: Page, desk: Desk) -> list[Any]:
     """Switch off, scale and swap: the state that is shown with one slot changed, on Compare's query."""
     tab, compare = page.slots, page.compare
 
@@ -124,12 +125,14 @@ def _wire_changes(page: Page, desk: Desk) -> None:
         return change
 
     inputs = [page.run_id, tab.method, tab.slot, tab.factor, tab.swap_run, tab.swap_slot, compare.query, compare.plain]
-    for button, factor_of, swapping in (
-        (tab.ablate, lambda factor: 0.0, False),
-        (tab.scale, lambda factor: factor, False),
-        (tab.swap, lambda factor: 1.0, True),
-    ):
+    return [
         button.click(changing(factor_of, swapping), inputs, tab.effect, show_progress="minimal", **MODEL_QUEUE)
+        for button, factor_of, swapping in (
+            (tab.ablate, lambda factor: 0.0, False),
+            (tab.scale, lambda factor: factor, False),
+            (tab.swap, lambda factor: 1.0, True),
+        )
+    ]
 
 
 def wire_off(page: Page, desk: Desk) -> None:

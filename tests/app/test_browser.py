@@ -170,7 +170,7 @@ def test_a_hostile_upload_is_refused_by_name(page, tmp_path):
     chooser.value.set_files(fake)
     expect(page.get_by_text(re.compile("'evil.safetensors'.*damaged"))).to_be_visible()
     # Nothing lies over the page: what a run would have filled can still be used.
-    choose(page, "#pin-left", "phase3-present-past")
+    choose(page, "#pin-left", "present-past · CED mixture · S=8")
     expect(page.locator("#pinned")).to_contain_text("One more")
     open_tab(page, "Slots")
     page.locator("#slot input[type=number]").click()
@@ -237,16 +237,16 @@ def written_to_its_end(box) -> None:
 def choose(page, box: str, text: str) -> None:
     """Pick the option of a dropdown whose name contains a text."""
     page.locator(f"{box} input").click()
-    page.get_by_role("option", name=re.compile(text)).first.click()
+    page.get_by_role("option", name=re.compile(re.escape(text))).first.click()
 
 
 def test_two_runs_stand_side_by_side_and_lend_each_other_slots(page):
     page.locator("#run").click()
     expect(page.locator("#status .done")).to_contain_text("done in", timeout=120_000)
     open_tab(page, "Runs")
-    choose(page, "#pin-left", "phase3-present-past")
+    choose(page, "#pin-left", "present-past · CED mixture · S=8")
     expect(page.locator("#pinned")).to_contain_text("One more")
-    choose(page, "#pin-right", "select-present-past")
+    choose(page, "#pin-right", "present-past · Select-KV")
     expect(page.locator("#pinned tr.differs").first).to_have_text("≠methodCED mixtureSelect-KV")
     expect(page.locator("#pinned")).to_contain_text("≠verdictpassednot judged")
     expect(page.locator("#pinned")).to_contain_text("phase2.eval.on_samples")
@@ -256,18 +256,22 @@ def test_two_runs_stand_side_by_side_and_lend_each_other_slots(page):
     open_tab(page, "Slots")
     page.locator("#demo-text [data-token][style*=rgb]").first.click()
     expect(page.locator("#slot-card h3")).to_have_text(re.compile(r"slot \d+"))
-    choose(page, "#swap-run", "phase3-present-past")
+    choose(page, "#swap-run", "present-past · CED mixture · S=8")
     page.locator("#swap").click()
     expect(page.locator("#effect .ck-col")).to_have_count(4)
     same, changed = (page.locator(f"#effect [data-view={view}] .kl") for view in ("student", "changed"))
     expect(changed).to_contain_text("KL to teacher")
     assert same.inner_text() != changed.inner_text()
     expect(page.locator("#effect [data-view=changed] .name")).to_contain_text(re.compile(r"Select-KV, slot \d+ from"))
-    written_to_its_end(page.locator("#effect"))
+    page.locator("#swap").click()
+    expect(page.locator("#effect .ck-col")).to_have_count(4)
+    # An answer that still comes belongs to the run shown before, and must not come onto this one.
     open_tab(page, "Runs")
     page.locator("#history").get_by_text("phase3-present-past").first.click()
     expect(page.locator("#headline .what")).to_contain_text("CED mixture")
     open_tab(page, "Slots")
+    expect(page.locator("#effect")).to_contain_text("Nothing changed yet")
+    written_to_its_end(page.locator("#effect"))
     expect(page.locator("#effect")).to_contain_text("Nothing changed yet")
 
 
@@ -282,7 +286,7 @@ def test_kv_heads_have_a_slider_only_where_each_has_its_own_mixture(page):
     head.fill("2")
     head.press("Enter")
     expect(page.locator("#slot-card tbody")).not_to_have_text(mean, use_inner_text=True)
-    page.locator("#slot-method").get_by_text("select", exact=True).click()
+    page.locator("#slot-method").get_by_text("Select-KV", exact=True).click()
     expect(page.locator("#head")).to_have_count(0)
     expect(page.locator("#layer input[type=number]")).to_be_disabled()
 

@@ -28,7 +28,7 @@ PAIRS = [("lift", "lifted"), ("walk", "walked")]
 @pytest.fixture(scope="module")
 def page() -> Page:
     with gr.Blocks() as blocks:
-        return build_page(blocks, Limits(), load_config(CONFIGS / "smoke.yaml"))
+        return build_page(blocks, Limits(), load_config(CONFIGS / "smoke.yaml"), None)
 
 
 @pytest.fixture(scope="module")
