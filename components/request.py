@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from cedkv.config import Config, leaves, load_config, parse_config, setting
@@ -73,11 +74,17 @@ def without_task(config: Config) -> Config:
     return config.model_copy(update={"episode": config.episode.model_copy(update={"task": None})})
 
 
-def with_mixture(config: Config, preset: str) -> Config:
-    """The config with a shipped mixture laid over it; what another mixture has put there goes back to its default."""
-    shipped = {
+@cache
+def _shipped_mixtures() -> dict[str, dict[str, Any]]:
+    """What each mixture file sets, by dotted path."""
+    return {
         name: dict(leaves(load_config(file).model_dump(exclude_unset=True))) for name, file in mixture_files().items()
     }
+
+
+def with_mixture(config: Config, preset: str) -> Config:
+    """The config with a shipped mixture laid over it; what another mixture has put there goes back to its default."""
+    shipped = _shipped_mixtures()
     undone = {
         path: setting(path).get_default()
         for other in shipped.values()

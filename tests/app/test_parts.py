@@ -12,10 +12,12 @@ from cedkv.session.runs import Run, RunError
 from cedkv.session.slots import SlotMap
 from cedkv.session.store import SessionStore
 from cedkv.session.views import Comparison, View
-from components.compare import comparison_html
+from components.compare import comparison_html, even_widths, on_table
+from components.example import example_runs
 from components.gate import criteria_html, margin
 from components.headline import headline_html
-from components.settings import advanced_groups, compact_yaml, overrides, setting_paths, value_of
+from components.runs import history_rows, run_choices
+from components.settings import advanced_groups, compact_yaml, group_label, overrides, setting_paths, value_of
 from components.setup import CONFIGS
 from components.slots import demo_text_html, slot_card_html, slot_of_token
 
@@ -61,6 +63,25 @@ def test_every_setting_of_the_schema_can_be_reached():
     hidden = set(setting_paths()) - shown
     assert {"phase2.select.mode", "phase3.mixture.mix_mode"} <= shown
     assert "episode.task" in hidden and len(hidden) == 12
+
+
+def test_no_two_groups_of_settings_have_one_heading():
+    headings = [group_label(block) for block in advanced_groups()]
+    assert len(set(headings)) == len(headings)
+    assert "phase2 · eval" in headings and "phase3 · off data" in headings
+
+
+def test_a_run_is_called_by_what_it_is_and_found_by_its_name(tmp_path):
+    (run,) = example_runs(tmp_path)
+    ((label, name),) = run_choices([run])
+    assert re.fullmatch(r"\d\d:\d\d · present-past · CED mixture · S=8", label)
+    assert name == run.id == history_rows([run])[0][0]
+
+
+def test_a_view_that_goes_on_talking_leaves_the_others_their_room(tmp_path):
+    table = on_table(*example_runs(tmp_path))
+    widths = even_widths(table)
+    assert len(widths) == len(table["headers"]) == 8 and set(widths) == {"12.50%"}
 
 
 def test_widget_values_become_the_same_config():
