@@ -4,7 +4,8 @@
     python examples/plain_transformers.py state.safetensors MODEL "Q: jump
     A:"
 
-MODEL is the folder or hub id that the state was made with; `generate` is transformers' own.
+MODEL is the folder or hub id of the weights that the state was made with; nothing here checks that. The embedded
+model's folder is in `~/.cache/cedkv/models`, the Hub's weights are others. `generate` is transformers' own.
 """
 
 import sys

@@ -38,8 +38,9 @@ class Episode:
     """Demos, template, ON queries and OFF texts of one relation.
 
     `demos`, the inputs of `on_train` and those of `on_eval` never overlap. `on_train` answers are not used: the
-    teacher's distribution is the target. `gold` says where the answers of `on_eval` come from: `labels`, or
-    `teacher` when there are only demonstrations, and accuracy then is agreement with the teacher.
+    teacher's distribution is the target. `on_train_source` says where they are from: `held_out`, `pasted` or
+    `generated`, also where `held_out` was asked and no pair was left. `gold` says where the answers of `on_eval` come
+    from: `labels`, or `teacher` when there are only demonstrations, and accuracy then is agreement with the teacher.
     """
 
     task: str
@@ -47,6 +48,7 @@ class Episode:
     template: Template
     tokens: DemoTokens
     on_train: tuple[Query, ...]
+    on_train_source: str
     on_eval: tuple[Query, ...]
     gold: str
     seed: int
@@ -111,16 +113,17 @@ def build_episode(
     random.Random(seed).shuffle(pairs)
     judged, spare = pairs[:on_eval], [pair.input for pair in pairs[on_eval:]]
     taken |= {pair.input for pair in judged}
-    if on_source == "pasted":
+    source = "generated" if on_source == "held_out" and not spare else on_source
+    if source == "pasted":
         inputs = [text for text in dict.fromkeys(map(str.strip, pasted_inputs)) if text and text not in taken]
-    elif on_source == "held_out" and spare:
+    elif source == "held_out":
         inputs = spare
     else:
         wanted = on_train if judged else on_train + on_eval
         inputs = generated_inputs(lm, tokens, template, exclude=taken, count=wanted, seed=seed)
     if len(inputs) < (1 if judged else 2):
         raise DemoError(
-            f"on_source {on_source!r} gives {len(inputs)} queries besides the demonstrations and evaluation inputs; "
+            f"on_source {source!r} gives {len(inputs)} queries besides the demonstrations and evaluation inputs; "
             "give more pairs or inputs"
         )
     if judged:
@@ -134,6 +137,7 @@ def build_episode(
         template=template,
         tokens=tokens,
         on_train=tuple(make_query(lm, template, text) for text in inputs[:on_train]),
+        on_train_source=source,
         on_eval=tuple(evaluated),
         gold="labels" if judged else "teacher",
         seed=seed,

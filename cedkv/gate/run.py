@@ -127,7 +127,7 @@ def _open(
             "tokens": len(episode.tokens),
             "template": episode.template.text,
             "on_train": len(episode.on_train),
-            "on_train_source": config.episode.on_source,
+            "on_train_source": episode.on_train_source,
             "on_eval": len(episode.on_eval),
             "on_eval_gold": episode.gold,
             "off": {name: {"count": texts.size, "sha256": texts.sha256} for name, texts in off.items()},

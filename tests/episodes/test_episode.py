@@ -44,7 +44,7 @@ def test_demos_training_and_evaluation_are_disjoint(seed):
     episode = build(seed=seed)
     assert_disjoint(episode)
     assert [len(part) for part in inputs(episode)] == [3, 6, 5]
-    assert episode.gold == "labels"
+    assert episode.gold == "labels" and episode.on_train_source == "held_out"
 
 
 def test_pairs_that_share_an_input_with_a_demonstration_are_left_out():
@@ -90,7 +90,7 @@ def test_pasted_inputs_alone_need_no_labels():
     pasted = [f"word{i}" for i in range(10)]
     episode = build(held_out=[], on_source="pasted", pasted_inputs=pasted, on_eval=4)
     assert_disjoint(episode)
-    assert episode.gold == "teacher"
+    assert episode.gold == "teacher" and episode.on_train_source == "pasted"
     assert set(inputs(episode)[1] + inputs(episode)[2]) <= set(pasted)
     assert all(query.answer_ids for query in episode.on_eval)
 
@@ -133,7 +133,7 @@ def test_another_seed_makes_up_other_inputs():
 def test_episode_from_nothing_but_demonstrations(architecture):
     episode = build(LONG, [], architecture=architecture, on_train=4, on_eval=3)
     assert_disjoint(episode)
-    assert episode.gold == "teacher"
+    assert episode.gold == "teacher" and episode.on_train_source == "generated"
     assert episode.on_train and episode.on_eval
 
 
