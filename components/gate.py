@@ -30,22 +30,16 @@ def build_gate() -> GateTab:
             for name, label in DOWNLOADS.items()
         }
     with gr.Accordion("the same run elsewhere", open=False):
-        command = gr.Code(
-            "",
-            language="shell",
-            label="copy as command line",
-            interactive=False,
-            elem_id="as-command",
-            show_line_numbers=False,
-        )
-        python = gr.Code(
-            "",
-            language="python",
-            label="copy as Python",
-            interactive=False,
-            elem_id="as-python",
-            show_line_numbers=False,
-        )
+        # Without numbers: those of wrapped lines drift away from their lines.
+        command, python = (
+            gr.Code(
+                "", language=language, label=label, elem_id=elem_id, interactive=False, show_line_numbers=False,
+            )
+            for language, label, elem_id in (
+                ("shell", "copy as command line", "as-command"),
+                ("python", "copy as Python", "as-python"),
+            )
+        )  # fmt: skip
     return GateTab(table, downloads, command, python)
 
 
