@@ -15,12 +15,15 @@ _TABLE_LABEL = "unseen queries of the gate; a click opens one above"
 
 @dataclass(frozen=True)
 class CompareTab:
+    """The tab's components. `linked` is the query that came with a link."""
+
     query: gr.Textbox
     plain: gr.Checkbox
     views: gr.CheckboxGroup
     ask: gr.Button
     columns: gr.HTML
     table: gr.Dataframe
+    linked: gr.State
 
 
 def build_compare(columns: str) -> CompareTab:
@@ -38,7 +41,7 @@ def build_compare(columns: str) -> CompareTab:
         headers=["input", "gold"], interactive=False, wrap=True, type="array", elem_id="on-table", max_height=360,
         label=_TABLE_LABEL, show_search="filter",
     )  # fmt: skip
-    return CompareTab(query, plain, views, ask, answers, table)
+    return CompareTab(query, plain, views, ask, answers, table, gr.State(""))
 
 
 def on_table(run: Run) -> dict[str, Any]:

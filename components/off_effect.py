@@ -49,7 +49,8 @@ def beside(run: Run) -> tuple[list[tuple[str, str]], list[str]]:
     Training starts from the tokens that Select-KV copies, so its histogram is the trained student's before training.
     """
     trained = bool(trained_methods(run)) and run.student != "select"
-    views = [view for view in run.report.get("off", {}) if view not in (run.student, "teacher", "base", "random")]
+    told = {sample["view"] for sample in run.samples if sample["kind"] == "off"}  # random trials have only their means
+    views = [view for view in run.report.get("off", {}) if view in told - {run.student, "teacher", "base"}]
     labels = [
         f"{view_name(view)}, before training" if view == "select" and trained else view_name(view) for view in views
     ]

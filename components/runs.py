@@ -14,6 +14,7 @@ from components.text import esc, number
 from components.theme import view_name
 
 HEADERS = ["run", "task", "method", "slots", "accuracy", "KL to teacher", "OFF p99", "verdict"]
+_HISTORY_LABEL = "runs of this session; a click shows one. A reload begins a new session: Gate has the files to keep"
 _METRICS = {
     "accuracy": ("on", "accuracy"),
     "KL to teacher, nats": ("on", "kl_to_teacher"),
@@ -39,10 +40,10 @@ class RunsTab:
 
 def build_runs() -> RunsTab:
     history = gr.Dataframe(
-        headers=HEADERS, interactive=False, wrap=True, label="runs of this session; a click shows one",
-        elem_id="history", max_height=260, type="array",
+        headers=HEADERS, interactive=False, wrap=True, label=_HISTORY_LABEL,
+        elem_id="history", max_height=420, type="array",
         datatype=["str", "str", "str", "number", "number", "number", "number", "str"],
-        column_widths=["30%", "12%", "12%", "7%", "10%", "11%", "9%", "9%"],
+        column_widths=["27%", "14%", "12%", "7%", "10%", "10%", "8%", "12%"],
     )  # fmt: skip
     with gr.Row(equal_height=True):
         upload = gr.UploadButton(

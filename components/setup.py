@@ -58,6 +58,7 @@ class Setup:
 
 def build_setup(limits: Limits, config: Config) -> Setup:
     """The rail, showing the settings of a config that names its task."""
+    gr.HTML('<div class="ck muted">the next run</div>', elem_id="rail-title")
     with gr.Group(elem_classes="ck-rail"):
         task = gr.Dropdown([config.episode.task], value=config.episode.task, label="task", elem_id="task")
         demos = gr.Dataframe(
@@ -91,6 +92,14 @@ def preset_files() -> dict[str, Path]:
 def mixture_files() -> dict[str, Path]:
     """Those of them that are laid over other settings."""
     return {str(path.relative_to(CONFIGS)): path for path in sorted(CONFIGS.glob("mixtures/*.yaml"))}
+
+
+def apply_button(pending: bool) -> gr.Button:
+    """What takes the typed YAML over; it says so while there is something that a run would not heed."""
+    return gr.Button(
+        "Apply: a run does not heed it yet" if pending else "Apply", variant="primary" if pending else "secondary",
+        size="sm", elem_id="apply",
+    )  # fmt: skip
 
 
 def status_html(kind: str, message: str, share: float | None = None) -> str:
@@ -164,5 +173,5 @@ def _advanced(limits: Limits, config: Config) -> tuple[SettingsForm, gr.Dropdown
                 "", language="yaml", label="what differs from the defaults", lines=6,
                 elem_id="yaml",
             )  # fmt: skip
-            apply = gr.Button("Apply", size="sm")
+            apply = apply_button(pending=False)
     return SettingsForm(widgets), model, code, apply

@@ -84,7 +84,7 @@ def build_slots() -> SlotsTab:
             ablate = gr.Button("Switch off", elem_id="ablate", min_width=100)
             factor = gr.Slider(0, 3, value=2, step=0.1, label="scale its values by", elem_id="factor", min_width=180)
             scale = gr.Button("Scale", elem_id="scale", min_width=80)
-            swap_run = gr.Dropdown([], label="take it from run", elem_id="swap-run", min_width=180)
+            swap_run = gr.Dropdown([], label="take it from run", elem_id="swap-run", min_width=300)
             swap_slot = gr.Number(1, label="its slot", precision=0, minimum=1, min_width=80)
             swap = gr.Button("Swap", elem_id="swap", min_width=80)
         effect = gr.HTML(NOTHING_CHANGED, elem_id="effect")

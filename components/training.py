@@ -13,6 +13,12 @@ from components.headline import empty_html, stat
 from components.text import esc
 from components.theme import view_name
 
+_GLOSS = (
+    '<div class="ck ck-legend">L_on: KL from the teacher on queries · L_off: effect on the worst other texts, weighted '
+    "by lambda_off · L_str: entropy and overlap of the mixtures · top-k: tokens that a slot may mix · at ticks: "
+    "measured as the gate does · role mass: share of the slots’ weight on each kind of token</div>"
+)
+
 
 @dataclass(frozen=True)
 class TrainingTab:
@@ -71,7 +77,7 @@ def training_html(training: dict[str, Any] | None, bound: str) -> str:
         stats.append(
             stat("stress p99, nats", f"{ticks[-1]['stress_p99']:.2f}", f"first tick {ticks[0]['stress_p99']:.2f}")
         )
-    return f'<div class="ck ck-head">{"".join(stats)}</div>'
+    return f'<div class="ck ck-head">{"".join(stats)}</div>{_GLOSS}'
 
 
 def live_html(live: LiveCurves) -> str:

@@ -86,7 +86,7 @@ def test_unknown_key_like_no_other_is_named_with_those_there_are():
         ("phase2: {runtime: {backend: mock}}", "my.yaml line 1: phase2.runtime.backend = 'mock': input should be 'hf'"),
         ("phase2: {layer_scope: {injection: 3}}", "my.yaml line 1: phase2.layer_scope.injection = 3: input should be"),
         ("phase2: {layer_scope: {selection: [0, a]}}", "my.yaml line 1: phase2.layer_scope.selection = [0, 'a']"),
-        ("phase2:", "my.yaml line 1: phase2 = None: input should be a valid dictionary"),
+        ("phase2:", "my.yaml line 1: phase2 = None: a block of settings belongs here"),
     ],
 )
 def test_value_out_of_range_is_named_with_its_line(text, message):

@@ -149,6 +149,8 @@ def _explain(error: ValidationError, source: str, lines: dict[tuple, int]) -> st
     if first["type"] == "extra_forbidden":
         return f"{where}: {name!r} is not a setting; {_nearest(path)}{more}"
     message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "model_type":
+        message = "a block of settings belongs here, indented below its name"
     return f"{where}: {name} = {_short(first['input'])}: {message[0].lower()}{message[1:]}{more}"
 
 
@@ -162,7 +164,7 @@ def _nearest(path: tuple) -> str:
     for parent in path[:-1]:
         block = block.model_fields[parent].annotation
     known = list(block.model_fields)
-    near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(path[-1], known, n=1)
     return f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
 
 

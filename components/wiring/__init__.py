@@ -10,6 +10,8 @@ from components.wiring.tabs import wire_compare, wire_off, wire_slots, wire_trai
 
 def wire(page: Page, desk: Desk) -> None:
     """Connect every component of the page."""
+    # A plot that was drawn while its tab was hidden has a size of its own until the window changes.
+    page.tabs.select(None, js="() => setTimeout(() => window.dispatchEvent(new Event('resize')), 50)")
     wire_start(page, desk)
     wire_setup(page, desk)
     wire_running(page, desk)

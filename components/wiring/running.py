@@ -17,6 +17,7 @@ from components.page import Page
 from components.request import Request, read_request
 from components.setup import status_html
 from components.text import esc
+from components.theme import view_name
 from components.training import LiveCurves, live_html
 from components.wiring.common import DRAWING, MODEL_QUEUE, drawn
 from components.wiring.show import show_history, show_run
@@ -94,6 +95,7 @@ def _following(page: Page, desk: Desk, start: Callable[[str, Request, Stop], Ite
 def follow_events(page: Page, desk: Desk, session: str, events: Iterator[Event]) -> Iterator[dict]:
     """The page's updates for a run's events, drawn no more often than is of use."""
     live, last_drawn, criteria, started, run = LiveCurves(), 0.0, [], time.monotonic(), None
+    before = [kept.id for kept in desk.store.runs(session)]
     for event in events:
         if isinstance(event, Done):
             run = event.result
@@ -121,7 +123,8 @@ def follow_events(page: Page, desk: Desk, session: str, events: Iterator[Event])
             share = event.done / max(event.total, 1)
             yield {page.setup.status: status_html("busy", f"{event.stage} · {event.done} of {event.total}", share)}
     if run is None:
-        said = "cancelled; Runs lists what was kept"
+        kept = before != [kept.id for kept in desk.store.runs(session)]
+        said = f"cancelled; {'Runs lists what was kept' if kept else 'there was nothing yet to keep'}"
         yield {page.setup.status: status_html("cancelled", said), **show_history(page, desk, session)}
 
 
@@ -136,7 +139,7 @@ def step_html(event: StepTrace, live: LiveCurves) -> str:
     """Where a training is: step, loss, seconds a step, time left."""
     pace = sum(step["seconds"] for step in live.steps) / len(live.steps)
     done = event.step + 1
-    text = f"{event.method} step {done}/{event.steps} · L_on {event.loss_on:.3f} · {pace:.1f} s a step · "
+    text = f"{view_name(event.method)} · step {done}/{event.steps} · L_on {event.loss_on:.3f} · {pace:.1f} s a step · "
     return status_html("busy", text + f"about {pace * (event.steps - done):.0f} s left", done / event.steps)
 
 

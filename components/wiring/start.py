@@ -13,10 +13,11 @@ from components.desk import Desk
 from components.headline import top_html
 from components.page import Page
 from components.request import read_request, read_table, shown_values, with_mixture
-from components.setup import OWN, mixture_files, preset_files, status_html
+from components.setup import OWN, apply_button, mixture_files, preset_files, status_html
 from components.theme import view_choices
-from components.wiring.common import DRAWING, told
+from components.wiring.common import DRAWING, MODEL_QUEUE, told
 from components.wiring.show import show_files, show_states
+from components.wiring.tabs import comparing
 
 _POLL_SECONDS = 0.2
 
@@ -35,7 +36,8 @@ def wire_start(page: Page, desk: Desk) -> None:
         yield from from_address(page, desk, dict(request.query_params))
         while service.models.status.state == "loading":
             time.sleep(_POLL_SECONDS)
-        yield {page.top: top_html(*desk.model_line())}
+        # Of a generator only its last update makes a state's change known.
+        yield {page.top: top_html(*desk.model_line()), page.compare.linked: request.query_params.get("query", "")}
 
     def show_example(request: gr.Request) -> dict:
         shared = desk.store.runs(request.session_hash)
@@ -51,7 +53,13 @@ def wire_start(page: Page, desk: Desk) -> None:
     # events of their own: parts of tabs that were never opened keep only what an event ends with.
     filled = page.blocks.load(show_example, None, page.shown(), **DRAWING)
     known = filled.then(show_example_states, None, page.shown(), **DRAWING)
-    known.then(start, None, [page.top, setup.status, page.compare.query, *setup.inputs()], **DRAWING)
+    restored = [setup.status, page.compare.query, page.compare.linked, *setup.inputs()]
+    known.then(start, None, [page.top, *restored], **DRAWING)
+    # The columns that the page opens on answer another query than a link's.
+    page.compare.linked.change(
+        comparing(page, desk, quiet=True), page.compare_inputs(), page.compare.columns, show_progress="minimal",
+        **MODEL_QUEUE,
+    )  # fmt: skip
 
     def end(request: gr.Request) -> None:
         desk.service.end(request.session_hash)
@@ -76,9 +84,10 @@ def from_address(page: Page, desk: Desk, parameters: dict[str, str]) -> Iterator
     except CedKVError as error:
         yield {setup.status: status_html("error", str(error))}
         return
+    query = parameters.get("query", "")[: desk.limits.query_chars]
     yield {
         **dict(zip(setup.inputs(), values, strict=True)),
-        **({page.compare.query: parameters["query"][: desk.limits.query_chars]} if "query" in parameters else {}),
+        **({page.compare.query: query} if query else {}),
         setup.status: status_html("idle", "settings restored from the link"),
     }
 
@@ -129,11 +138,11 @@ def wire_setup(page: Page, desk: Desk) -> None:
 
     @told
     def apply(task: str, demos: list, method: str, text: str) -> list[Any]:
-        return from_yaml(page, desk, task, demos, method, text)
+        return [*from_yaml(page, desk, task, demos, method, text), apply_button(pending=False)]
 
     @told
     def choose_preset(name: str, method: str, *rail: Any) -> list[Any]:
-        return from_preset(page, desk, name, method, rail)
+        return [*from_preset(page, desk, name, method, rail), apply_button(pending=False)]
 
     def choose_method(method: str) -> list[Any]:
         return slots_shown(page, desk, method)
@@ -147,6 +156,8 @@ def wire_setup(page: Page, desk: Desk) -> None:
         **DRAWING,
     )
     setup.use_pasted.click(paste, setup.paste, [setup.demos, setup.task], **DRAWING)
-    setup.apply.click(apply, [setup.task, setup.demos, setup.method, setup.yaml], setup.inputs(), **DRAWING)
-    setup.preset.input(choose_preset, [setup.preset, setup.method, *setup.inputs()], setup.inputs(), **DRAWING)
+    set_anew = [*setup.inputs(), setup.apply]
+    setup.apply.click(apply, [setup.task, setup.demos, setup.method, setup.yaml], set_anew, **DRAWING)
+    setup.preset.input(choose_preset, [setup.preset, setup.method, *setup.inputs()], set_anew, **DRAWING)
+    setup.yaml.input(lambda: apply_button(pending=True), None, setup.apply, **DRAWING)
     setup.method.change(choose_method, setup.method, list(setup.slots_of_phase().values()), **DRAWING)

@@ -16,6 +16,9 @@ from components.training import read_training, training_figure, training_html
 from components.wiring.common import DRAWING, MODEL_QUEUE, drawn, told, told_stream
 from components.wiring.show import draw_slots
 
+# A row far down the page fills the columns at its top: they are brought into sight.
+_TO_QUERY = "() => document.querySelector('#query')?.scrollIntoView({block: 'center'})"
+
 
 def run_of(desk: Desk, request: gr.Request, run_id: str) -> Run:
     """The run that is shown.
@@ -55,7 +58,8 @@ def wire_compare(page: Page, desk: Desk) -> None:
     def open_row(run_id: str, request: gr.Request, chosen: gr.SelectData) -> tuple[str, bool]:
         return on_input(run_of(desk, request, run_id), str(chosen.row_value[0])), False
 
-    tab.table.select(open_row, page.run_id, [tab.query, tab.plain], **DRAWING).then(**ask, **MODEL_QUEUE)
+    opened = tab.table.select(open_row, page.run_id, [tab.query, tab.plain], **DRAWING)
+    opened.then(None, js=_TO_QUERY).then(**ask, **MODEL_QUEUE)
 
 
 def wire_slots(page: Page, desk: Desk) -> list[Any]:
@@ -79,7 +83,10 @@ def wire_slots(page: Page, desk: Desk) -> list[Any]:
     ) -> int:
         run, chosen = run_of(desk, request, run_id), [int(part) - 1 if part else None for part in (layer, head)]
         slots = desk.service.slot_map(run, method, *chosen)
-        return slot_of_token(slots, min(int(event.token), len(slots.texts) - 1))
+        slot = slot_of_token(slots, min(int(event.token), len(slots.texts) - 1))
+        if slot == 0:
+            gr.Info("No slot takes anything from this token.", duration=3)
+        return slot
 
     def choose_cell(event: gr.EventData) -> int:
         return int(event.slot)
@@ -155,7 +162,10 @@ def wire_off(page: Page, desk: Desk) -> None:
         [tab.histograms, tab.worst],
         **DRAWING,
     )
-    tab.worst.select(open_row, [page.run_id, tab.split], [compare.query, compare.plain, page.tabs], **DRAWING).then(
+    opened = tab.worst.select(
+        open_row, [page.run_id, tab.split], [compare.query, compare.plain, page.tabs], **DRAWING
+    )  # fmt: skip
+    opened.then(None, js=_TO_QUERY).then(
         comparing(page, desk), page.compare_inputs(), compare.columns, show_progress="minimal", **MODEL_QUEUE
     )
 

@@ -110,6 +110,7 @@ def test_a_link_restores_settings_and_the_gate_fills_the_tabs(browser, server):
     for page in open_page(browser, f"{server}/?{query}"):
         expect(page.locator("#query textarea")).to_have_value("walk")
         expect(page.locator("#status")).to_contain_text("restored from the link")
+        expect(page.locator("#columns .ck-asked")).to_contain_text("Q: walk")
         page.locator("#gate").click()
         expect(page.locator("#status .done")).to_contain_text("done in", timeout=150_000)
         expect(page.locator("#headline")).not_to_contain_text("example")
@@ -129,7 +130,7 @@ def test_a_cancelled_training_leaves_a_run_that_is_shown_and_can_be_used(browser
     for page in open_page(browser, f"{server}/?{urlencode({'settings': LONG_TRAINING, 'method': 'ced'})}"):
         expect(page.locator("#status")).to_contain_text("restored from the link")
         page.locator("#run").click()
-        expect(page.locator("#status")).to_contain_text("ced step", timeout=120_000)
+        expect(page.locator("#status")).to_contain_text("CED mixture · step", timeout=120_000)
         open_tab(page, "Training")
         expect(page.locator("#training-curves .scatterlayer .trace").first).to_be_attached()
         page.locator("#cancel").click()
@@ -197,7 +198,7 @@ def two_sessions(browser, server):
     with opened(browser, link) as first, opened(browser, server) as second:
         expect(first.locator("#status")).to_contain_text("restored from the link")
         first.locator("#run").click()
-        expect(first.locator("#status")).to_contain_text("ced step", timeout=120_000)
+        expect(first.locator("#status")).to_contain_text("CED mixture · step", timeout=120_000)
         second.locator("#run").click()
         yield first, second
 
@@ -273,6 +274,9 @@ def test_two_runs_stand_side_by_side_and_lend_each_other_slots(page):
     expect(page.locator("#effect")).to_contain_text("Nothing changed yet")
     written_to_its_end(page.locator("#effect"))
     expect(page.locator("#effect")).to_contain_text("Nothing changed yet")
+    drawn, room = (page.locator(f"#slot-heatmap {part}").first for part in (".main-svg", ".js-plotly-plot"))
+    page.wait_for_timeout(500)
+    assert drawn.bounding_box()["width"] > 0.95 * room.bounding_box()["width"] > 600
 
 
 def test_kv_heads_have_a_slider_only_where_each_has_its_own_mixture(page):
@@ -300,6 +304,23 @@ def test_the_gates_queries_can_be_filtered_and_open_above(page):
     inputs.first.click()
     expect(page.locator("#query textarea")).to_have_value(asked)
     expect(page.locator("#columns .ck-asked")).to_contain_text(asked)
+    expect(page.locator("#query")).to_be_in_viewport()
+
+
+def test_typed_settings_are_marked_until_they_are_taken_over(page):
+    page.get_by_text("advanced settings").click()
+    page.get_by_text("as YAML").click()
+    text, apply = page.locator("#yaml .cm-content"), page.locator("#apply")
+    expect(apply).to_have_text("Apply")
+    text.fill("phase2: {prefix_len: lots}")
+    expect(apply).to_contain_text("does not heed it yet")
+    apply.click()
+    expect(page.get_by_text(re.compile("line 1.*prefix_len"))).to_be_visible()
+    expect(apply).to_contain_text("does not heed it yet")
+    text.fill("phase2: {prefix_len: 9}")
+    apply.click()
+    expect(page.locator("#prefix-len input[type=number]")).to_have_value("9")
+    expect(apply).to_have_text("Apply")
 
 
 def test_the_gates_queries_can_be_sorted(page):

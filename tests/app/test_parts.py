@@ -16,6 +16,7 @@ from components.compare import comparison_html, even_widths, on_table
 from components.example import example_runs
 from components.gate import criteria_html, margin
 from components.headline import headline_html
+from components.off_effect import beside
 from components.runs import history_rows, run_choices
 from components.settings import advanced_groups, compact_yaml, group_label, overrides, setting_paths, value_of
 from components.setup import CONFIGS
@@ -76,6 +77,14 @@ def test_a_run_is_called_by_what_it_is_and_found_by_its_name(tmp_path):
     ((label, name),) = run_choices([run])
     assert re.fullmatch(r"\d\d:\d\d · present-past · CED mixture · S=8", label)
     assert name == run.id == history_rows([run])[0][0]
+
+
+def test_only_views_with_texts_of_their_own_stand_beside_the_student(tmp_path):
+    """The few-shot prompts drawn by lot are judged too, but of them the report keeps means alone."""
+    (run,) = example_runs(tmp_path)
+    assert "few_shot_random" in run.report["off"]
+    views, chosen = beside(run)
+    assert [view for _, view in views] == ["select", "few_shot", "free"] and chosen == ["select"]
 
 
 def test_a_view_that_goes_on_talking_leaves_the_others_their_room(tmp_path):
