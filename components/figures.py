@@ -143,7 +143,7 @@ def training_curves(
 ) -> go.Figure:
     """Losses, lambda and top-k per step, and the real metrics at the ticks, one under another."""
     figure = make_subplots(
-        4, 1, shared_xaxes=True, vertical_spacing=0.085,
+        4, 1, shared_xaxes=True, vertical_spacing=0.06,
         specs=[[{}], [{"secondary_y": True}], [{}], [{}]],
     )  # fmt: skip
     at = [step["step"] + 1 for step in steps]
@@ -194,11 +194,8 @@ def training_curves(
     figure.update_yaxes(rangemode="tozero", row=2, col=1)
     figure.update_xaxes(dtick=max(1, len(steps) // 10))
     figure.update_xaxes(title="step", row=4)
-    for row in range(1, len(titles) + 1):
-        name, top = f"legend{row if row > 1 else ''}", next(figure.select_yaxes(row=row, col=1)).domain[1]
-        figure.update_traces(legend=name, row=row, col=1)
-        figure.update_layout({name: {**_LEGEND, "y": top + 0.005}})
-    return _calm(figure, height=680, top=40)
+    figure.update_layout(legend=_LEGEND)
+    return _calm(figure, height=620, top=60)
 
 
 _LEGEND = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}

@@ -7,11 +7,22 @@ from components.wiring.running import wire_running
 from components.wiring.start import wire_setup, wire_start
 from components.wiring.tabs import wire_compare, wire_off, wire_slots, wire_training
 
+# A plot that was drawn while its tab was hidden has plotly's own width until the window changes. Only then is it told
+# so: plotly complains about a change of size while it still draws.
+_FIT_PLOTS = """
+() => setTimeout(() => {
+  const narrow = [...document.querySelectorAll('#main .js-plotly-plot')].some((plot) => {
+    const drawn = plot.querySelector('.main-svg');
+    return drawn && plot.clientWidth > 0 && Math.abs(drawn.clientWidth - plot.clientWidth) > 8;
+  });
+  if (narrow) window.dispatchEvent(new Event('resize'));
+}, 50)
+"""
+
 
 def wire(page: Page, desk: Desk) -> None:
     """Connect every component of the page."""
-    # A plot that was drawn while its tab was hidden has a size of its own until the window changes.
-    page.tabs.select(None, js="() => setTimeout(() => window.dispatchEvent(new Event('resize')), 50)")
+    page.tabs.select(None, js=_FIT_PLOTS)
     wire_start(page, desk)
     wire_setup(page, desk)
     wire_running(page, desk)
