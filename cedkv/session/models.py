@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from cedkv.config import Config
 from cedkv.errors import CedKVError
-from cedkv.lm import LanguageModel, load_model, log_probs
+from cedkv.lm import LanguageModel, load_model
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,6 @@ class ModelShelf:
         self.status = ModelStatus("loading", key[0], "loading")
         try:
             lm = load_model(*key)
-            # The first forward sets up what later ones find, and nobody should have to wait for that with a query.
-            log_probs(lm, [lm.encode("a")])
         except CedKVError as error:
             self.status = before if self._lm else ModelStatus("failed", key[0], str(error))
             raise
