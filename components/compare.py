@@ -55,9 +55,9 @@ def on_table(run: Run) -> dict[str, Any]:
     return {"headers": ["input", gold_name(run), *map(view_name, views)], "data": list(rows.values())}
 
 
-def even_widths(table: dict[str, Any]) -> list[str]:
+def even_widths(columns: int) -> list[str]:
     """One width for all columns: a view that goes on talking must not push the others off the page."""
-    return [f"{100 / len(table['headers']):.2f}%"] * len(table["headers"])
+    return [f"{100 / columns:.2f}%"] * columns
 
 
 def table_label(run: Run) -> str:

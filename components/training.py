@@ -42,7 +42,7 @@ class LiveCurves:
 
 
 def build_training() -> TrainingTab:
-    note = gr.HTML(training_html(None, ""), elem_id="training-note")
+    note = gr.HTML(training_html(None), elem_id="training-note")
     method = gr.Radio([], label="method", container=False, visible=False, elem_id="trained")
     curves = gr.Plot(show_label=False, visible=False, elem_id="training-curves")
     return TrainingTab(note, method, curves)
@@ -59,7 +59,7 @@ def read_training(run: Run, method: str) -> dict[str, Any] | None:
     return json.loads(path.read_text(encoding="utf-8")) if path else None
 
 
-def training_html(training: dict[str, Any] | None, bound: str) -> str:
+def training_html(training: dict[str, Any] | None) -> str:
     if not training or not training["steps"]:
         return empty_html(
             "Nothing was trained",
@@ -83,7 +83,7 @@ def training_html(training: dict[str, Any] | None, bound: str) -> str:
 def live_html(live: LiveCurves) -> str:
     """Whose curves are growing, while the rest of the page still shows the run before. True also once it was cut."""
     name = f'<div class="ck ck-note busy">the latest training: {esc(view_name(live.method))}</div>'
-    return name + training_html({"steps": live.steps, "ticks": live.ticks}, "")
+    return name + training_html({"steps": live.steps, "ticks": live.ticks})
 
 
 def training_figure(training: dict[str, Any] | None) -> Any:

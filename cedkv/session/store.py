@@ -17,6 +17,7 @@ class SessionStore:
         self._root, self._limits = root, limits
         self._shared = {run.id: run for run in shared}
         self._sessions: OrderedDict[str, OrderedDict[str, Run]] = OrderedDict()
+        self._shown: dict[str, str] = {}
         self._lock = threading.Lock()
 
     def folder(self, session: str) -> Path:
@@ -58,6 +59,16 @@ class SessionStore:
                 return run
         raise RunError(f"run {run_id!r} is not kept in this session; run it again or open its folder's files")
 
+    def show(self, session: str, run: Run) -> None:
+        """Remember which run the session's page shows."""
+        with self._lock:
+            self._touch(session)
+            self._shown[session] = run.id
+
+    def shown(self, session: str) -> str:
+        """The name of the run that the session's page shows; empty before the first."""
+        return self._shown.get(session, "")
+
     def drop(self, session: str) -> None:
         """Forget a session that has ended."""
         with self._lock:
@@ -76,6 +87,7 @@ class SessionStore:
 
     def _end(self, session: str) -> None:
         self._sessions.pop(session, None)
+        self._shown.pop(session, None)
         if not self._limits.keep_runs:
             shutil.rmtree(self._path(session), ignore_errors=True)
 

@@ -27,10 +27,10 @@ def wire(page: Page, desk: Desk) -> None:
     wire_setup(page, desk)
     wire_running(page, desk)
     wire_compare(page, desk)
-    changes = wire_slots(page, desk)
+    wire_slots(page, desk)
     wire_off(page, desk)
     wire_training(page, desk)
-    wire_runs(page, desk, changes)
+    wire_runs(page, desk)
 
 
 __all__ = ["wire"]

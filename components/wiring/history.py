@@ -26,8 +26,7 @@ _OPENING = {**MODEL_QUEUE, "show_progress": "hidden", "api_visibility": "public"
 _TO_ADDRESS_BAR = "(link) => { history.replaceState(null, '', link); return location.href; }"
 
 
-def wire_runs(page: Page, desk: Desk, changes: list[Any]) -> None:
-    """changes : events that still fill the page with the run shown before."""
+def wire_runs(page: Page, desk: Desk) -> None:
     tab = page.runs
 
     @told
@@ -52,8 +51,8 @@ def wire_runs(page: Page, desk: Desk, changes: list[Any]) -> None:
             *(drawn(off_figure(run, "stress", [])) for run in runs),
         ]
 
-    tab.history.select(show, None, page.shown(), cancels=changes, **DRAWING)
-    tab.upload.upload(upload, tab.upload, page.shown(), cancels=changes, **_OPENING)
+    tab.history.select(show, None, page.shown(), **DRAWING)
+    tab.upload.upload(upload, tab.upload, page.shown(), **_OPENING)
     gr.on([tab.left.input, tab.right.input], pin, [tab.left, tab.right], [tab.pinned, *tab.maps, *tab.offs], **DRAWING)
     _wire_link(page, desk)
 

@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from cedkv.errors import CedKVError
-from cedkv.events import Done, Event, GateCriterion, Progress, StepTrace, Tick, Warned
+from cedkv.events import Done, Event, GateCriterion, Opened, Progress, StepTrace, Tick, Warned
 from cedkv.session.runs import Run
 from components.desk import Desk
 from components.figures import training_curves
@@ -48,13 +48,7 @@ def wire_running(page: Page, desk: Desk) -> None:
         for button, start in ((setup.run, start_run), (setup.gate, start_gate))
     ]  # fmt: skip
     for event in started:
-        event.then(
-            comparing(page, desk, quiet=True),
-            page.compare_inputs(),
-            page.compare.columns,
-            show_progress="hidden",
-            **MODEL_QUEUE,
-        )
+        event.then(**comparing(page, desk, quiet=True))
 
     _wire_cancel(page, desk, started)
 
@@ -94,8 +88,7 @@ def _following(page: Page, desk: Desk, start: Callable[[str, Request, Stop], Ite
 
 def follow_events(page: Page, desk: Desk, session: str, events: Iterator[Event]) -> Iterator[dict]:
     """The page's updates for a run's events, drawn no more often than is of use."""
-    live, last_drawn, criteria, started, run = LiveCurves(), 0.0, [], time.monotonic(), None
-    before = [kept.id for kept in desk.store.runs(session)]
+    live, last_drawn, criteria, started, run, kept = LiveCurves(), 0.0, [], time.monotonic(), None, False
     for event in events:
         if isinstance(event, Done):
             run = event.result
@@ -104,6 +97,8 @@ def follow_events(page: Page, desk: Desk, session: str, events: Iterator[Event])
                 page.setup.status: _ended(run, time.monotonic() - started),
                 **show_run(page, desk, session, run),
             }
+        elif isinstance(event, Opened):
+            kept = True
         elif isinstance(event, GateCriterion):
             criteria.append(event)
             yield {page.gate.table: _growing(criteria)}
@@ -123,7 +118,6 @@ def follow_events(page: Page, desk: Desk, session: str, events: Iterator[Event])
             share = event.done / max(event.total, 1)
             yield {page.setup.status: status_html("busy", f"{event.stage} · {event.done} of {event.total}", share)}
     if run is None:
-        kept = before != [kept.id for kept in desk.store.runs(session)]
         said = f"cancelled; {'Runs lists what was kept' if kept else 'there was nothing yet to keep'}"
         yield {page.setup.status: status_html("cancelled", said), **show_history(page, desk, session)}
 

@@ -28,6 +28,7 @@ def show_run(page: Page, desk: Desk, session: str, run: Run) -> dict:
 
 def show_files(page: Page, desk: Desk, session: str, run: Run) -> dict:
     """What the report and the records of a run tell; the engine need not be there yet."""
+    desk.store.show(session, run)
     others = [name for name in run.methods if name != run.student]
     views, chosen = beside(run)
     table = on_table(run)
@@ -37,12 +38,14 @@ def show_files(page: Page, desk: Desk, session: str, run: Run) -> dict:
         page.run_id: run.id,
         page.headline: headline_html(run),
         page.compare.views: gr.CheckboxGroup(view_choices(others), value=[]),
-        page.compare.table: gr.Dataframe(table, label=table_label(run), column_widths=even_widths(table)),
+        page.compare.table: gr.Dataframe(
+            table, label=table_label(run), column_widths=even_widths(len(table["headers"]))
+        ),
         page.off.note: gr.HTML(visible=not judged_off(run)),
         page.off.also: gr.CheckboxGroup(views, value=chosen),
         page.off.histograms: drawn(off_figure(run, "stress", chosen)),
         page.off.worst: worst_rows(run, "stress"),
-        page.training.note: training_html(training, ""),
+        page.training.note: training_html(training),
         page.training.method: gr.Radio(
             view_choices(trained), value=next(iter(trained), None), visible=len(trained) > 1
         ),

@@ -15,7 +15,7 @@ from components.page import Page
 from components.request import read_request, read_table, shown_values, with_mixture
 from components.setup import OWN, apply_button, mixture_files, preset_files, status_html
 from components.theme import view_choices
-from components.wiring.common import DRAWING, MODEL_QUEUE, told
+from components.wiring.common import DRAWING, told
 from components.wiring.show import show_files, show_states
 from components.wiring.tabs import comparing
 
@@ -56,10 +56,7 @@ def wire_start(page: Page, desk: Desk) -> None:
     restored = [setup.status, page.compare.query, page.compare.linked, *setup.inputs()]
     known.then(start, None, [page.top, *restored], **DRAWING)
     # The columns that the page opens on answer another query than a link's.
-    page.compare.linked.change(
-        comparing(page, desk, quiet=True), page.compare_inputs(), page.compare.columns, show_progress="minimal",
-        **MODEL_QUEUE,
-    )  # fmt: skip
+    page.compare.linked.change(**comparing(page, desk, quiet=True))
 
     def end(request: gr.Request) -> None:
         desk.service.end(request.session_hash)

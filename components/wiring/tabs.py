@@ -33,8 +33,8 @@ def run_of(desk: Desk, request: gr.Request, run_id: str) -> Run:
     return desk.store.get(request.session_hash, run_id)
 
 
-def comparing(page: Page, desk: Desk, quiet: bool = False) -> Callable:
-    """The handler that fills the columns. `quiet` says nothing when there is no run, as after a cancelled one."""
+def comparing(page: Page, desk: Desk, quiet: bool = False) -> dict[str, Any]:
+    """What an event needs to fill the columns. `quiet` says nothing without a run, as after a cancelled one."""
 
     @told_stream
     def compare(run_id: str, query: str, plain: bool, views: list[str], request: gr.Request) -> Iterator[Any]:
@@ -45,25 +45,23 @@ def comparing(page: Page, desk: Desk, quiet: bool = False) -> Callable:
         for comparison in desk.service.iter_compare(request.session_hash, run_id, query, views, plain):
             yield comparison_html(comparison, run.student)
 
-    return compare
+    shown = {"outputs": page.compare.columns, "show_progress": "minimal"}
+    return {"fn": compare, "inputs": page.compare_inputs(), **shown, **MODEL_QUEUE}
 
 
 def wire_compare(page: Page, desk: Desk) -> None:
     tab = page.compare
-    compare = comparing(page, desk)
-    ask = {"fn": compare, "inputs": page.compare_inputs(), "outputs": tab.columns, "show_progress": "minimal"}
-    gr.on([tab.ask.click, tab.query.submit, tab.views.input], **ask, **MODEL_QUEUE)
+    gr.on([tab.ask.click, tab.query.submit, tab.views.input], **comparing(page, desk))
 
     @told
     def open_row(run_id: str, request: gr.Request, chosen: gr.SelectData) -> tuple[str, bool]:
         return on_input(run_of(desk, request, run_id), str(chosen.row_value[0])), False
 
     opened = tab.table.select(open_row, page.run_id, [tab.query, tab.plain], **DRAWING)
-    opened.then(None, js=_TO_QUERY).then(**ask, **MODEL_QUEUE)
+    opened.then(None, js=_TO_QUERY).then(**comparing(page, desk))
 
 
-def wire_slots(page: Page, desk: Desk) -> list[Any]:
-    """Returns the events that answer with a changed slot; what shows another run ends them."""
+def wire_slots(page: Page, desk: Desk) -> None:
     tab = page.slots
 
     @told
@@ -98,10 +96,10 @@ def wire_slots(page: Page, desk: Desk) -> list[Any]:
     tab.method.input(scope, [page.run_id, tab.method], [tab.layer, tab.head], **DRAWING)
     tab.demos.click(choose_token, [page.run_id, tab.method, tab.layer, tab.head], tab.slot, **DRAWING)
     tab.clicks.click(choose_cell, None, tab.slot, **DRAWING)
-    return _wire_changes(page, desk)
+    _wire_changes(page, desk)
 
 
-def _wire_changes(page: Page, desk: Desk) -> list[Any]:
+def _wire_changes(page: Page, desk: Desk) -> None:
     """Switch off, scale and swap: the state that is shown with one slot changed, on Compare's query."""
     tab, compare = page.slots, page.compare
 
@@ -127,19 +125,20 @@ def _wire_changes(page: Page, desk: Desk) -> list[Any]:
             asked = desk.service.slot_change(int(slot), factor_of(factor), *taken, method)
             name = change_name(method, int(slot), factor_of(factor), *taken)
             for comparison in desk.service.iter_compare(request.session_hash, run_id, query, (), plain, asked):
+                # The page may have moved on to another run, on which this answer has no place.
+                if desk.store.shown(request.session_hash) != run_id:
+                    return
                 yield comparison_html(comparison, run.student, name)
 
         return change
 
     inputs = [page.run_id, tab.method, tab.slot, tab.factor, tab.swap_run, tab.swap_slot, compare.query, compare.plain]
-    return [
+    for button, factor_of, swapping in (
+        (tab.ablate, lambda factor: 0.0, False),
+        (tab.scale, lambda factor: factor, False),
+        (tab.swap, lambda factor: 1.0, True),
+    ):
         button.click(changing(factor_of, swapping), inputs, tab.effect, show_progress="minimal", **MODEL_QUEUE)
-        for button, factor_of, swapping in (
-            (tab.ablate, lambda factor: 0.0, False),
-            (tab.scale, lambda factor: factor, False),
-            (tab.swap, lambda factor: 1.0, True),
-        )
-    ]
 
 
 def wire_off(page: Page, desk: Desk) -> None:
@@ -165,9 +164,7 @@ def wire_off(page: Page, desk: Desk) -> None:
     opened = tab.worst.select(
         open_row, [page.run_id, tab.split], [compare.query, compare.plain, page.tabs], **DRAWING
     )  # fmt: skip
-    opened.then(None, js=_TO_QUERY).then(
-        comparing(page, desk), page.compare_inputs(), compare.columns, show_progress="minimal", **MODEL_QUEUE
-    )
+    opened.then(None, js=_TO_QUERY).then(**comparing(page, desk))
 
 
 def wire_training(page: Page, desk: Desk) -> None:
@@ -176,6 +173,6 @@ def wire_training(page: Page, desk: Desk) -> None:
     @told
     def draw(run_id: str, method: str, request: gr.Request) -> tuple[Any, Any]:
         training = read_training(run_of(desk, request, run_id), method)
-        return training_html(training, ""), drawn(training_figure(training))
+        return training_html(training), drawn(training_figure(training))
 
     tab.method.input(draw, [page.run_id, tab.method], [tab.note, tab.curves], **DRAWING)

@@ -89,7 +89,7 @@ def test_only_views_with_texts_of_their_own_stand_beside_the_student(tmp_path):
 
 def test_a_view_that_goes_on_talking_leaves_the_others_their_room(tmp_path):
     table = on_table(*example_runs(tmp_path))
-    widths = even_widths(table)
+    widths = even_widths(len(table["headers"]))
     assert len(widths) == len(table["headers"]) == 8 and set(widths) == {"12.50%"}
 
 
