@@ -115,7 +115,7 @@ class TaskBench:
         if method == "random":
             return [random_trial(self.workbench, slots, trial) for trial in range(config.phase2.eval.n_random_trials)]
         # Only the training queries differ between episodes: the evaluation queries are drawn first.
-        own = config.episode.on_source == self.config.episode.on_source
+        own = config.episode == self.config.episode
         episode = self.episode if own else episode_from_config(self.lm, config)
         return [extract(self.lm, episode, method, slots, config).prefix]
 

@@ -39,8 +39,9 @@ class Episode:
 
     `demos`, the inputs of `on_train` and those of `on_eval` never overlap. `on_train` answers are not used: the
     teacher's distribution is the target. `on_train_source` says where they are from: `held_out`, `pasted` or
-    `generated`, also where `held_out` was asked and no pair was left. `gold` says where the answers of `on_eval` come
-    from: `labels`, or `teacher` when there are only demonstrations, and accuracy then is agreement with the teacher.
+    `generated`, also where `held_out` was asked and no pair was left; it ends in `+made_up` where the model added some.
+    `gold` says where the answers of `on_eval` come from: `labels`, or `teacher` when there are only demonstrations, and
+    accuracy then is agreement with the teacher.
     """
 
     task: str
@@ -93,6 +94,7 @@ def build_episode(
     on_train: int,
     on_eval: int,
     on_source: str = "held_out",
+    on_made_up: int = 0,
     pasted_inputs: Sequence[str] = (),
 ) -> Episode:
     """Assemble an episode from demonstrations and labelled pairs that are not among them.
@@ -131,12 +133,19 @@ def build_episode(
     else:
         inputs, others = _trained_and_judged(inputs, on_train, on_eval)
         evaluated = _answered_by_teacher(lm, tokens, template, others)
+    trained = inputs[:on_train]
+    if on_made_up:
+        exclude = {*taken, *trained, *(query.input for query in evaluated)}
+        trained += generated_inputs(lm, tokens, template, exclude, on_made_up, seed)
+        # The warm start and the ticks read the first ones only, and should read both kinds.
+        random.Random(seed).shuffle(trained)
+        source += "+made_up"
     return Episode(
         task=task,
         demos=tuple(demos),
         template=template,
         tokens=tokens,
-        on_train=tuple(make_query(lm, template, text) for text in inputs[:on_train]),
+        on_train=tuple(make_query(lm, template, text) for text in trained),
         on_train_source=source,
         on_eval=tuple(evaluated),
         gold="labels" if judged else "teacher",
@@ -199,6 +208,7 @@ def episode_from_config(lm: LanguageModel, config: Config) -> Episode:
         on_train=settings.on_train,
         on_eval=config.phase2.eval.on_samples,
         on_source=settings.on_source,
+        on_made_up=settings.on_made_up,
         pasted_inputs=settings.pasted_inputs,
     )
 

@@ -15,9 +15,10 @@ from cedkv.lm import AttentionReading, LanguageModel, log_probs, read_attention,
 from cedkv.lm.layers import layers_in_scope
 from cedkv.state import DemoKV, KVPrefix
 
-# Training queries whose attention is read, and tokens at the end of each: those lead to the answer, and more queries
-# tell more about queries to come than more tokens of the same ones.
-_READ_QUERIES = 32
+# Training queries that say which tokens the teacher attends to.
+_ATTENDING = 32
+# Tokens at the end of each query that the warm start matches: they lead to the answer, and more queries tell more about
+# queries to come than more tokens of the same ones.
 _READ_TAIL = 4
 _PROBES = 16
 
@@ -72,12 +73,13 @@ class Workbench:
     @cached_property
     def teacher_reading(self) -> AttentionReading:
         """How the last tokens of ON training queries attend behind the teacher's prefix."""
-        return read_attention(self.lm, self.train_ids[:_READ_QUERIES], self.teacher, tail=_READ_TAIL)
+        queries = self.train_ids[: self.config.phase3.optim.matching_queries]
+        return read_attention(self.lm, queries, self.teacher, tail=_READ_TAIL)
 
     @cached_property
     def teacher_attention(self) -> Float[Tensor, "layers heads queries tokens"]:
         """The teacher's attention from each ON training query's last token to each demonstration token."""
-        return self.teacher_reading.at_last_tokens()
+        return self.teacher_reading.at_last_tokens()[:, :, :_ATTENDING]
 
     @cached_property
     def layer_ranking(self) -> list[int]:

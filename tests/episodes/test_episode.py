@@ -143,6 +143,18 @@ def test_generated_training_inputs_are_never_evaluation_inputs():
     assert {query.input for query in episode.on_eval} <= {pair.input for pair in HELD_OUT}
 
 
+@pytest.mark.parametrize("held_out", [HELD_OUT, []])
+def test_the_model_makes_up_further_training_queries(held_out):
+    plain, more = (build(LONG, held_out, on_made_up=count) for count in (0, 8))
+    assert_disjoint(more)
+    assert more.on_eval == plain.on_eval
+    assert more.on_train_source == f"{plain.on_train_source}+made_up"
+    trained = inputs(more)[1]
+    assert set(inputs(plain)[1]) < set(trained) and len(trained) == len(plain.on_train) + 8
+    of_plain = [text in inputs(plain)[1] for text in trained]
+    assert of_plain != sorted(of_plain, reverse=True), "both kinds are among the first, which alone are read in places"
+
+
 def test_the_embedded_model_makes_up_inputs_of_the_same_kind(lm):
     tokens = build_episode(
         lm,
