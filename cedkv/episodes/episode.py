@@ -136,10 +136,11 @@ def build_episode(
     trained = inputs[:on_train]
     if on_made_up:
         exclude = {*taken, *trained, *(query.input for query in evaluated)}
-        trained += generated_inputs(lm, tokens, template, exclude, on_made_up, seed)
+        made = generated_inputs(lm, tokens, template, exclude, on_made_up, seed)
+        trained += made
         # The warm start and the ticks read the first ones only, and should read both kinds.
         random.Random(seed).shuffle(trained)
-        source += "+made_up"
+        source += "+made_up" if made else ""
     return Episode(
         task=task,
         demos=tuple(demos),

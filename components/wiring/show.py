@@ -27,7 +27,7 @@ def show_run(page: Page, desk: Desk, session: str, run: Run) -> dict:
 
 
 def show_files(page: Page, desk: Desk, session: str, run: Run) -> dict:
-    """What the report and the records of a run tell; the engine need not be there yet."""
+    """What the report and the records of a run tell, which is shown from now on; the engine need not be there yet."""
     desk.store.show(session, run)
     others = [name for name in run.methods if name != run.student]
     views, chosen = beside(run)
