@@ -114,10 +114,8 @@ class TaskBench:
             return [self.workbench.teacher if method == "teacher" else None]
         if method == "random":
             return [random_trial(self.workbench, slots, trial) for trial in range(config.phase2.eval.n_random_trials)]
-        # Only the training queries differ between episodes: the evaluation queries are drawn first.
-        own = config.episode == self.config.episode
-        episode = self.episode if own else episode_from_config(self.lm, config)
-        return [extract(self.lm, episode, method, slots, config).prefix]
+        # Training queries may be others than the references'; the evaluation queries, drawn first, are the same.
+        return [extract(self.lm, episode_from_config(self.lm, config), method, slots, config).prefix]
 
 
 def measure(lm: LanguageModel, table: Table, task: str, seed: int, args: argparse.Namespace) -> Iterator[Row]:

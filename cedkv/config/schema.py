@@ -31,9 +31,6 @@ class EpisodeSettings(Settings):
         description="Training queries: held-out pairs, inputs pasted without labels, or inputs the model makes up.",
     )
     on_train: StrictInt = Field(64, ge=1, le=2048, description="Training queries; never an evaluation input.")
-    on_made_up: StrictInt = Field(
-        0, ge=0, le=2048, description="Most training queries the model makes up besides those of on_source."
-    )
     pasted_inputs: tuple[str, ...] = Field((), description="Inputs for on_source: pasted.")
 
 
@@ -204,6 +201,9 @@ class OptimSettings(Settings):
     )
     matching_queries: StrictInt = Field(
         32, ge=32, le=1024, description="ON training queries that it matches; Select-KV looks at the first 32 of them."
+    )
+    made_up_queries: StrictInt = Field(
+        0, ge=0, le=2048, description="Most training queries the model makes up besides the episode's own."
     )
     matching_off_texts: StrictInt = Field(16, ge=1, le=1024, description="OFF texts that the warm start leaves alone.")
     matching_off_weight: float = Field(0.5, ge=0, description="Weight of OFF texts in the warm start.")

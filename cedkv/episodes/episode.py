@@ -94,7 +94,7 @@ def build_episode(
     on_train: int,
     on_eval: int,
     on_source: str = "held_out",
-    on_made_up: int = 0,
+    made_up: int = 0,
     pasted_inputs: Sequence[str] = (),
 ) -> Episode:
     """Assemble an episode from demonstrations and labelled pairs that are not among them.
@@ -134,9 +134,9 @@ def build_episode(
         inputs, others = _trained_and_judged(inputs, on_train, on_eval)
         evaluated = _answered_by_teacher(lm, tokens, template, others)
     trained = inputs[:on_train]
-    if on_made_up:
+    if made_up:
         exclude = {*taken, *trained, *(query.input for query in evaluated)}
-        made = generated_inputs(lm, tokens, template, exclude, on_made_up, seed)
+        made = generated_inputs(lm, tokens, template, exclude, made_up, seed)
         trained += made
         # The warm start and the ticks read the first ones only, and should read both kinds.
         random.Random(seed).shuffle(trained)
@@ -209,7 +209,7 @@ def episode_from_config(lm: LanguageModel, config: Config) -> Episode:
         on_train=settings.on_train,
         on_eval=config.phase2.eval.on_samples,
         on_source=settings.on_source,
-        on_made_up=settings.on_made_up,
+        made_up=config.phase3.optim.made_up_queries,
         pasted_inputs=settings.pasted_inputs,
     )
 

@@ -79,7 +79,6 @@ class Limits:
 # What decides how long a run takes and how much memory it needs; smoke.yaml, mid.yaml and base.yaml fit.
 _PUBLIC_SETTINGS = {
     "episode.on_train": 128,
-    "episode.on_made_up": 256,
     "episode.pasted_inputs": 128,
     "phase2.eval.on_samples": 64,
     "phase2.eval.off_samples": 256,
@@ -89,6 +88,7 @@ _PUBLIC_SETTINGS = {
     "phase3.optim.steps": 200,
     "phase3.optim.matching_iterations": 240,
     "phase3.optim.matching_queries": 64,
+    "phase3.optim.made_up_queries": 256,
     "phase3.optim.matching_off_texts": 64,
     "phase3.optim.on_batch": 16,
     "phase3.optim.off_batch": 16,

@@ -145,7 +145,7 @@ def test_generated_training_inputs_are_never_evaluation_inputs():
 
 @pytest.mark.parametrize("held_out", [HELD_OUT, []])
 def test_the_model_makes_up_further_training_queries(held_out):
-    plain, more = (build(LONG, held_out, on_made_up=count) for count in (0, 8))
+    plain, more = (build(LONG, held_out, made_up=count) for count in (0, 8))
     assert_disjoint(more)
     assert more.on_eval == plain.on_eval
     assert more.on_train_source == f"{plain.on_train_source}+made_up"
