@@ -116,17 +116,12 @@ def build_episode(
     judged, spare = pairs[:on_eval], [pair.input for pair in pairs[on_eval:]]
     taken |= {pair.input for pair in judged}
     source = "generated" if on_source == "held_out" and not spare else on_source
-    if source == "pasted":
-        inputs = [text for text in dict.fromkeys(map(str.strip, pasted_inputs)) if text and text not in taken]
-    elif source == "held_out":
-        inputs = spare
-    else:
-        wanted = on_train if judged else on_train + on_eval
-        inputs = generated_inputs(lm, tokens, template, exclude=taken, count=wanted, seed=seed)
+    wanted = on_train + (0 if judged else on_eval)
+    inputs = _training_inputs(lm, tokens, template, source, spare, pasted_inputs, taken, wanted, seed)
     if len(inputs) < (1 if judged else 2):
         raise DemoError(
-            f"on_source {source!r} gives {len(inputs)} queries besides the demonstrations and evaluation inputs; "
-            "give more pairs or inputs"
+            f"on_source {source!r} gives {len(inputs)} queries besides the demonstrations and evaluation inputs; give "
+            "more pairs or inputs"
         )
     if judged:
         evaluated = [make_query(lm, template, pair.input, pair.output) for pair in judged]
@@ -137,10 +132,7 @@ def build_episode(
     if made_up:
         exclude = {*taken, *trained, *(query.input for query in evaluated)}
         made = generated_inputs(lm, tokens, template, exclude, made_up, seed)
-        trained += made
-        # The warm start and the ticks read the first ones only, and should read both kinds.
-        random.Random(seed).shuffle(trained)
-        source += "+made_up" if made else ""
+        trained, source = _mixed(trained, made, seed), f"{source}+made_up" if made else source
     return Episode(
         task=task,
         demos=tuple(demos),
@@ -152,6 +144,25 @@ def build_episode(
         gold="labels" if judged else "teacher",
         seed=seed,
     )
+
+
+def _training_inputs(
+    lm: LanguageModel, tokens: DemoTokens, template: Template, source: str, spare: list[str], pasted: Sequence[str],
+    taken: set[str], wanted: int, seed: int,
+) -> list[str]:  # fmt: skip
+    """Inputs to train on, and without labelled pairs to judge too, from the source that is asked for."""
+    if source == "pasted":
+        return [text for text in dict.fromkeys(map(str.strip, pasted)) if text and text not in taken]
+    if source == "held_out":
+        return spare
+    return generated_inputs(lm, tokens, template, exclude=taken, count=wanted, seed=seed)
+
+
+def _mixed(inputs: list[str], made: list[str], seed: int) -> list[str]:
+    """Both kinds in one order: the warm start and the ticks read the first ones only, and should read both."""
+    mixed = [*inputs, *made]
+    random.Random(seed).shuffle(mixed)
+    return mixed
 
 
 def _trained_and_judged(inputs: list[str], on_train: int, on_eval: int) -> tuple[list[str], list[str]]:
