@@ -15,9 +15,10 @@ from benchmarks.tables import add_student_options, markdown_table, options, run
 from cedkv.config import load_config
 from cedkv.episodes import episode_from_config
 from cedkv.evaluation import Judge
+from cedkv.files import dump_json, write_whole
 from cedkv.lm import load_model
 from cedkv.methods import Workbench, extract
-from cedkv.report import dump_json, library_versions, write_whole
+from cedkv.provenance import library_versions
 from cedkv.state.compose import compose
 
 TASKS = ("present-past", "capitalize", "singular-plural")

@@ -25,11 +25,12 @@ from cedkv.config import Config, load_config
 from cedkv.episodes import episode_from_config, task_names
 from cedkv.errors import CedKVError, OutputError
 from cedkv.evaluation import Judge
+from cedkv.files import dump_json, write_whole
 from cedkv.gate.tables import config_hash, for_task
 from cedkv.lm import LanguageModel, load_model
 from cedkv.methods import Workbench
 from cedkv.methods.cached import extraction_cache, iter_cached_extract
-from cedkv.report import dump_json, library_versions, write_whole
+from cedkv.provenance import library_versions
 from cedkv.state import PRECISIONS, KVPrefix
 from cedkv.state.cache import StateCache
 

@@ -24,11 +24,12 @@ from cedkv.config import Config, load_config
 from cedkv.episodes import Episode, episode_from_config, task_names
 from cedkv.errors import CedKVError
 from cedkv.evaluation import Judge
+from cedkv.files import dump_json, write_whole
 from cedkv.gate.tables import config_hash, for_task
 from cedkv.lm import LanguageModel, load_model
 from cedkv.methods import Workbench, extract
 from cedkv.methods.select import random_trial
-from cedkv.report import dump_json, library_versions, write_whole
+from cedkv.provenance import library_versions
 from cedkv.state import KVPrefix
 
 FUNCTION_VECTORS = Path(__file__).resolve().parents[2] / "shared" / "data" / "function_vectors"

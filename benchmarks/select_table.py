@@ -17,10 +17,11 @@ from benchmarks.tables import TEACHER_MIN, markdown_table, options, run
 from cedkv.config import Config, load_config
 from cedkv.episodes import Episode, episode_from_config
 from cedkv.evaluation import Judge
+from cedkv.files import dump_json, write_whole
 from cedkv.lm import LanguageModel, load_model
 from cedkv.methods import Workbench, extract
 from cedkv.methods.select import random_trial
-from cedkv.report import dump_json, library_versions, write_whole
+from cedkv.provenance import library_versions
 
 TASKS = (
     "present-past",

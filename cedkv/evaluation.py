@@ -106,11 +106,11 @@ class Judge:
     def whole_answers(self, prefix: KVPrefix | None, max_new_tokens: int, temperature: float, seed: int) -> list[str]:
         """Generated answers, each up to the template's end of answer."""
         ids = [query.ids for query in self.episode.on_eval]
-        return generate(self.lm, ids, prefix, max_new_tokens, temperature, seed, stop=self.episode.template.stop)
+        return generate(self.lm, ids, prefix, max_new_tokens, temperature, seed, stop=self.episode.stop)
 
     def exact(self, answers: Sequence[str]) -> float:
         gold = [query.answer for query in self.episode.on_eval]
-        matches = exact_match(answers, gold, stop=self.episode.template.stop)
+        matches = exact_match(answers, gold, stop=self.episode.stop)
         return sum(matches) / len(matches)
 
     def delta_off(self, prefix: KVPrefix | None, split: str) -> Float[Tensor, " texts"]:

@@ -1,6 +1,9 @@
 """What long work tells while it runs. Both faces read the same events; cancelling is closing the generator."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -104,3 +107,13 @@ class Done:
 
 
 Event = Progress | Opened | Warned | Sample | StepTrace | Tick | GateCriterion | Done
+
+
+@contextmanager
+def timed(timing: dict[str, float], part: str) -> Iterator[None]:
+    """Add the wall-clock seconds of a block to `timing[part]`."""
+    started = datetime.now(UTC)
+    try:
+        yield
+    finally:
+        timing[part] = timing.get(part, 0.0) + (datetime.now(UTC) - started).total_seconds()

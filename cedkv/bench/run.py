@@ -15,7 +15,7 @@ from cedkv.errors import ConfigError
 from cedkv.events import Done, Event, Progress
 from cedkv.lm import LanguageModel, load_model, read_demo_kv
 from cedkv.methods import Extraction, extract
-from cedkv.report import library_versions
+from cedkv.provenance import library_versions
 from cedkv.state import KVPrefix
 
 Size = tuple[int, int]

@@ -17,7 +17,8 @@ from cedkv.lm import LanguageModel
 from cedkv.methods import Workbench
 from cedkv.methods.ced import mixture_slots
 from cedkv.methods.training import open_training
-from cedkv.optim.loop import OnTargets, Training, detached, take_step
+from cedkv.optim.loop import OnTargets, Training, take_step
+from cedkv.slots.base import detached
 
 _WARM_UP = 2
 

@@ -7,7 +7,7 @@ from typing import Any
 from cedkv.bench import FULL, QUICK, iter_bench
 from cedkv.cli.options import add_config_options, check_writable, config_from
 from cedkv.cli.show import ProgressLine, drain, kib, table
-from cedkv.report import dump_json, write_whole
+from cedkv.files import dump_json, write_whole
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,25 +1,15 @@
-"""An episode: one relation's demonstrations, queries and OFF texts, tokenised once."""
+"""An episode: a block of text that a prefix stands in for, its queries and its OFF texts, tokenised once.
+
+Each kind of block has a package of its own beside this file (`relation/`) that subclasses `Episode` and builds it.
+"""
 
 import hashlib
 import json
-import random
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
-from cedkv.config import Config
 from cedkv.episodes.off import NearFormat, OffSet, sample_off
-from cedkv.episodes.parse import Demonstration, parse_demos
-from cedkv.episodes.queries import generated_inputs
-from cedkv.episodes.tasks import load_task, load_task_file
-from cedkv.episodes.template import Template, get_template, tokenize_demos
-from cedkv.errors import DemoError
-from cedkv.lm import LanguageModel, generate, read_demo_kv
 from cedkv.state import DemoTokens
-
-DEFAULT_TASK = "present-past"
-# What the demonstrations leave free of the model's context, for the query and its answer.
-QUERY_ROOM = 128
 
 
 @dataclass(frozen=True)
@@ -35,18 +25,14 @@ class Query:
 
 @dataclass(frozen=True)
 class Episode:
-    """Demos, template, ON queries and OFF texts of one relation.
+    """The block's tokens, its ON queries, and what an answer's end and a near-format OFF text look like.
 
-    `demos`, the inputs of `on_train` and those of `on_eval` never overlap. `on_train` answers are not used: the
-    teacher's distribution is the target. `on_train_source` says where they are from: `held_out`, `pasted` or
-    `generated`, also where `held_out` was asked and no pair was left; it ends in `+made_up` where the model added some.
-    `gold` says where the answers of `on_eval` come from: `labels`, or `teacher` when there are only demonstrations, and
-    accuracy then is agreement with the teacher.
+    The queries of `on_train` and of `on_eval` never overlap. `on_train` answers are not used: the teacher's
+    distribution is the target. `on_train_source` says where they are from. `gold` says where the answers of `on_eval`
+    come from: `labels`, or `teacher` when there are none, and accuracy then is agreement with the teacher.
     """
 
     task: str
-    demos: tuple[Demonstration, ...]
-    template: Template
     tokens: DemoTokens
     on_train: tuple[Query, ...]
     on_train_source: str
@@ -55,179 +41,40 @@ class Episode:
     seed: int
 
     @property
-    def sha256(self) -> str:
-        """Checksum of all that an extraction reads of the episode; evaluation queries are not part of it."""
-        content = [
-            self.template.text,
-            [[demo.input, demo.output] for demo in self.demos],
+    def stop(self) -> str:
+        """What ends a generated answer."""
+        return "\n"
+
+    @property
+    def near(self) -> NearFormat:
+        """What an OFF text that only looks like a query reuses."""
+        return NearFormat("{input}\n{output}\n")
+
+    def content(self) -> list[Any]:
+        """All that an extraction reads of the episode; evaluation queries are not part of it."""
+        return [
             list(self.tokens.ids),
             list(self.tokens.roles),
             [list(query.ids) for query in self.on_train],
             self.seed,
         ]
-        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+    @property
+    def sha256(self) -> str:
+        """Checksum of `content`."""
+        return hashlib.sha256(json.dumps(self.content()).encode()).hexdigest()
+
+    def describe(self) -> dict[str, Any]:
+        """What a report says of the episode."""
+        return {
+            "task": self.task,
+            "tokens": len(self.tokens),
+            "on_train": len(self.on_train),
+            "on_train_source": self.on_train_source,
+            "on_eval": len(self.on_eval),
+            "on_eval_gold": self.gold,
+        }
 
     def off_set(self, split: str, size: int) -> OffSet:
         """A frozen OFF set of this episode: `typical`, `stress`, or `pool` for training."""
-        return sample_off(split, size, self.seed, NearFormat(self.template.text))
-
-
-def make_query(lm: LanguageModel, template: Template, text: str, output: str = "") -> Query:
-    """Tokenise a query and, where it is known, the answer that continues it."""
-    question = template.query(text)
-    ids = lm.encode(question)
-    answer = template.answer(output) if output else ""
-    whole = lm.encode(question + answer)
-    # A tokenizer that merges across the boundary gives no clean split; then the answer is tokenised by itself.
-    answer_ids = whole[len(ids) :] if whole[: len(ids)] == ids else lm.encode(answer)
-    return Query(text, question, tuple(ids), answer, tuple(answer_ids) if answer else ())
-
-
-def build_episode(
-    lm: LanguageModel,
-    demos: Sequence[Demonstration],
-    held_out: Sequence[Demonstration],
-    template: Template,
-    *,
-    task: str,
-    seed: int,
-    on_train: int,
-    on_eval: int,
-    on_source: str = "held_out",
-    made_up: int = 0,
-    pasted_inputs: Sequence[str] = (),
-) -> Episode:
-    """Assemble an episode from demonstrations and labelled pairs that are not among them.
-
-    Raises
-    ------
-    DemoError
-        The demonstrations do not fit into the model's context, or there are too few queries.
-    """
-    tokens = tokenize_demos(lm, list(demos), template)
-    if len(tokens) + QUERY_ROOM > lm.context:
-        raise DemoError(
-            f"the {len(demos)} demonstrations have {len(tokens)} tokens, but {lm.id} takes {lm.context} including "
-            f"{QUERY_ROOM} for the query; use fewer or shorter ones"
-        )
-    taken = {demo.input for demo in demos}
-    pairs = list({pair.input: pair for pair in held_out if pair.input not in taken}.values())
-    random.Random(seed).shuffle(pairs)
-    judged, spare = pairs[:on_eval], [pair.input for pair in pairs[on_eval:]]
-    taken |= {pair.input for pair in judged}
-    source = "generated" if on_source == "held_out" and not spare else on_source
-    wanted = on_train + (0 if judged else on_eval)
-    inputs = _training_inputs(lm, tokens, template, source, spare, pasted_inputs, taken, wanted, seed)
-    if len(inputs) < (1 if judged else 2):
-        raise DemoError(
-            f"on_source {source!r} gives {len(inputs)} queries besides the demonstrations and evaluation inputs; give "
-            "more pairs or inputs"
-        )
-    if judged:
-        evaluated = [make_query(lm, template, pair.input, pair.output) for pair in judged]
-    else:
-        inputs, others = _trained_and_judged(inputs, on_train, on_eval)
-        evaluated = _answered_by_teacher(lm, tokens, template, others)
-    trained = inputs[:on_train]
-    if made_up:
-        exclude = {*taken, *trained, *(query.input for query in evaluated)}
-        made = generated_inputs(lm, tokens, template, exclude, made_up, seed)
-        trained, source = _mixed(trained, made, seed), f"{source}+made_up" if made else source
-    return Episode(
-        task=task,
-        demos=tuple(demos),
-        template=template,
-        tokens=tokens,
-        on_train=tuple(make_query(lm, template, text) for text in trained),
-        on_train_source=source,
-        on_eval=tuple(evaluated),
-        gold="labels" if judged else "teacher",
-        seed=seed,
-    )
-
-
-def _training_inputs(
-    lm: LanguageModel, tokens: DemoTokens, template: Template, source: str, spare: list[str], pasted: Sequence[str],
-    taken: set[str], wanted: int, seed: int,
-) -> list[str]:  # fmt: skip
-    """Inputs to train on, and without labelled pairs to judge too, from the source that is asked for."""
-    if source == "pasted":
-        return [text for text in dict.fromkeys(map(str.strip, pasted)) if text and text not in taken]
-    if source == "held_out":
-        return spare
-    return generated_inputs(lm, tokens, template, exclude=taken, count=wanted, seed=seed)
-
-
-def _mixed(inputs: list[str], made: list[str], seed: int) -> list[str]:
-    """Both kinds in one order: the warm start and the ticks read the first ones only, and should read both."""
-    mixed = [*inputs, *made]
-    random.Random(seed).shuffle(mixed)
-    return mixed
-
-
-def _trained_and_judged(inputs: list[str], on_train: int, on_eval: int) -> tuple[list[str], list[str]]:
-    """Unlabelled inputs to train on and to judge, half of them each where they are few.
-
-    Training takes the first: the same ones however many are judged, so that a state can be judged later on others.
-    """
-    enough = len(inputs) - on_train >= min(on_eval, len(inputs) // 4)
-    trained = on_train if enough else len(inputs) - len(inputs) // 2
-    return inputs[:trained], inputs[trained:][:on_eval]
-
-
-def _answered_by_teacher(
-    lm: LanguageModel, tokens: DemoTokens, template: Template, inputs: Sequence[str]
-) -> list[Query]:
-    """Queries without labels, with the teacher's own greedy answers as gold."""
-    teacher = read_demo_kv(lm, tokens).as_prefix()
-    ids = [lm.encode(template.query(text)) for text in inputs]
-    answers = [answer.strip() for answer in generate(lm, ids, teacher, max_new_tokens=8, stop=template.stop)]
-    answered = [(text, answer) for text, answer in zip(inputs, answers, strict=True) if answer]
-    if not answered:
-        raise DemoError("the model answers nothing after these demonstrations; give other demonstrations")
-    return [make_query(lm, template, text, answer) for text, answer in answered]
-
-
-def episode_from_config(lm: LanguageModel, config: Config) -> Episode:
-    """The episode a config describes. Demos, ON-train and ON-eval are disjoint draws by seed.
-
-    Raises
-    ------
-    DemoError
-        A task, file or demonstration cannot be used.
-    """
-    settings, seed = config.episode, config.phase2.seed
-    template = get_template(settings.template)
-    if settings.task_file:
-        task = load_task_file(settings.task_file)
-    elif settings.demos_file and settings.task is None:
-        task = None
-    else:
-        task = load_task(settings.task or DEFAULT_TASK)
-    pairs = [Demonstration(*pair) for pair in task.pairs] if task else []
-    if settings.demos_file:
-        demos = read_demos(settings.demos_file)
-    else:
-        random.Random(seed).shuffle(pairs)
-        demos, pairs = pairs[: settings.demos], pairs[settings.demos :]
-    return build_episode(
-        lm,
-        demos,
-        pairs,
-        template,
-        task=task.name if task else Path(settings.demos_file).stem,
-        seed=seed,
-        on_train=settings.on_train,
-        on_eval=config.phase2.eval.on_samples,
-        on_source=settings.on_source,
-        made_up=config.phase3.optim.made_up_queries,
-        pasted_inputs=settings.pasted_inputs,
-    )
-
-
-def read_demos(path: str) -> list[Demonstration]:
-    """Demonstrations from a file in any format `parse_demos` reads; `DemoError` when it cannot be read."""
-    try:
-        return parse_demos(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise DemoError(f"demonstrations file {path!r} cannot be read: {error}") from error
+        return sample_off(split, size, self.seed, self.near)

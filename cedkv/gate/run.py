@@ -9,7 +9,8 @@ from cedkv.config import Config, dump_config
 from cedkv.episodes import episode_from_config
 from cedkv.errors import ConfigError
 from cedkv.evaluation import Judge
-from cedkv.events import Done, Event, GateCriterion, Opened, Progress, Sample, StepTrace, Warned
+from cedkv.events import Done, Event, GateCriterion, Opened, Progress, Sample, StepTrace, Warned, timed
+from cedkv.files import dump_json
 from cedkv.gate.judging import judge_trials, judge_view
 from cedkv.gate.phases import PHASES, SAVED, Phase, saved_state_phase
 from cedkv.gate.plumbing import check_plumbing, repeat_criterion
@@ -22,7 +23,8 @@ from cedkv.methods import Extraction, Workbench, run_method
 from cedkv.methods.base import never
 from cedkv.methods.few_shot import few_shot_trial
 from cedkv.methods.select import random_trial
-from cedkv.report import RunFolder, dump_json, library_versions, new_run_id, timed
+from cedkv.provenance import library_versions
+from cedkv.report import RunFolder, new_run_id
 from cedkv.state import KVPrefix, with_precision
 
 
@@ -122,14 +124,7 @@ def _open(
         "slots_budget": phase.slots(config),
         "model": lm.describe(),
         "episode": {
-            "task": episode.task,
-            "demos": len(episode.demos),
-            "tokens": len(episode.tokens),
-            "template": episode.template.text,
-            "on_train": len(episode.on_train),
-            "on_train_source": episode.on_train_source,
-            "on_eval": len(episode.on_eval),
-            "on_eval_gold": episode.gold,
+            **episode.describe(),
             "off": {name: {"count": texts.size, "sha256": texts.sha256} for name, texts in off.items()},
         },
         "passed": False,

@@ -6,10 +6,11 @@ from typing import Any
 
 from cedkv.config import Config
 from cedkv.evaluation import Judge, OnView
-from cedkv.events import Sample
+from cedkv.events import Sample, timed
+from cedkv.files import dump_json
 from cedkv.gate.phases import Phase
 from cedkv.methods import Extraction, Workbench
-from cedkv.report import RunFolder, dump_json, timed
+from cedkv.report import RunFolder
 from cedkv.state import KVPrefix
 
 

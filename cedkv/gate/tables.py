@@ -12,10 +12,11 @@ from typing import Any
 from cedkv.config import Config, dump_config
 from cedkv.errors import CedKVError, ConfigError, OutputError
 from cedkv.events import Done, Event, Progress, Warned
+from cedkv.files import dump_json, write_whole
 from cedkv.gate.phases import PHASES
 from cedkv.gate.run import GateReport, iter_gate
 from cedkv.lm import LanguageModel, load_model
-from cedkv.report import dump_json, library_versions, write_whole
+from cedkv.provenance import library_versions
 
 COLUMNS = (
     "task",

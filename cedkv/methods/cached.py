@@ -1,16 +1,14 @@
 """Extraction through the cache on disk: what was made once of the same content is read instead of made again."""
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache
-from pathlib import Path
 
 from cedkv.config import Config
 from cedkv.episodes import Episode
 from cedkv.events import Done, Event
 from cedkv.lm import LanguageModel, cache_root
 from cedkv.methods import Extraction, Workbench, describe_source, iter_extract
+from cedkv.provenance import code_fingerprint
 from cedkv.state.cache import StateCache, content_key
 
 # Settings that judge or show a state but have no part in making it. The episode goes in by its content.
@@ -24,15 +22,6 @@ _NO_PART = {
 def extraction_cache() -> StateCache:
     """The user's cache of extraction results; see `cedkv.lm.cache_root`."""
     return StateCache(cache_root() / "states")
-
-
-@cache
-def code_fingerprint() -> str:
-    """A hash of this package's sources: another version may make another state with the same settings."""
-    root, digest = Path(__file__).parents[1], hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()
 
 
 def extraction_key(lm: LanguageModel, episode: Episode, method: str, slots: int, config: Config) -> str:

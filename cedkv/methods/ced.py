@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from cedkv.events import Event
 from cedkv.methods.base import Workbench
 from cedkv.methods.training import attention_by_kv_head, train_slots, warm_prefix
-from cedkv.optim.mixture import MixtureSlots
+from cedkv.slots.mixture import MixtureSlots
 
 
 def ced_kv(bench: Workbench, slots: int) -> Iterator[Event]:

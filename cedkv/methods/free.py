@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from cedkv.events import Event
 from cedkv.methods.base import Workbench
 from cedkv.methods.training import train_slots, warm_prefix
-from cedkv.optim.mixture import FreeSlots
+from cedkv.slots.free import FreeSlots
 
 
 def free_kv(bench: Workbench, slots: int) -> Iterator[Event]:

@@ -13,12 +13,13 @@ from cedkv.lm import generate, log_probs, read_attention
 from cedkv.methods.base import Extraction, Workbench
 from cedkv.methods.select import select_kv, token_prefix
 from cedkv.metrics import kl, role_mass, tail_stats
-from cedkv.optim.attention_matching import Matching, MatchingTarget, choose_start, match_attention
 from cedkv.optim.dual import DualLambda
 from cedkv.optim.loop import OnTargets, Training, run_training
-from cedkv.optim.mixture import MixtureSlots, TrainableSlots
 from cedkv.optim.policy import check_policy
 from cedkv.optim.pool import HardPool
+from cedkv.slots.base import TrainableSlots
+from cedkv.slots.matching import Matching, MatchingTarget, choose_start, match_attention
+from cedkv.slots.mixture import MixtureSlots
 from cedkv.state import ROLES, KVPrefix
 
 # Answer tokens matched with `loss.on_tokens: all`.
@@ -70,7 +71,7 @@ def on_targets(bench: Workbench) -> OnTargets:
     queries = bench.train_ids
     if bench.config.phase3.loss.on_tokens == "first":
         return OnTargets(queries, [1] * len(queries), list(log_probs(bench.trunk, queries, bench.teacher).split(1)))
-    stop = bench.episode.template.stop
+    stop = bench.episode.stop
     answers = generate(bench.lm, queries, bench.teacher, _ANSWER_TOKENS, stop=stop)
     ids = [bench.lm.encode(answer) or [] for answer in answers]
     longer = [(*query, *answer[:-1]) for query, answer in zip(queries, ids, strict=True)]

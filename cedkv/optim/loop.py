@@ -16,9 +16,9 @@ from cedkv.lm import LanguageModel, packed_logits
 from cedkv.metrics import tail_stats
 from cedkv.optim.dual import DualLambda
 from cedkv.optim.losses import Losses, off_loss, on_loss
-from cedkv.optim.mixture import TrainableSlots
 from cedkv.optim.pool import HardPool, PooledText
 from cedkv.optim.schedule import rate_at, top_k_at
+from cedkv.slots.base import TrainableSlots, detached
 from cedkv.state import KVPrefix
 
 # A tick counts as an improvement when the objective falls by more than this share.
@@ -132,11 +132,6 @@ def batch_losses(
         off=off_loss(student[answers:], torch.stack([text.base for text in off]), tail_fraction),
         structure=slots.structure_loss(top_k),
     )
-
-
-def detached(prefix: KVPrefix) -> KVPrefix:
-    """A prefix cut off from the computation that made it."""
-    return prefix.with_tensors(prefix.keys.detach(), prefix.values.detach())
 
 
 def _batches(targets: OnTargets, count: int, draw: random.Random) -> Iterator[OnTargets]:

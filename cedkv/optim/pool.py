@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cedkv.episodes import Episode
-from cedkv.episodes.off import NearFormat, OffText, off_stream
+from cedkv.episodes.off import OffText, off_stream
 from cedkv.lm import LanguageModel, log_probs
 from cedkv.metrics import kl
 from cedkv.state import KVPrefix
@@ -37,7 +37,7 @@ class HardPool:
 
     @classmethod
     def open(cls, lm: LanguageModel, episode: Episode, size: int) -> "HardPool":
-        stream = off_stream("pool", episode.seed, NearFormat(episode.template.text))
+        stream = off_stream("pool", episode.seed, episode.near)
         return cls(lm, size, stream, random.Random(episode.seed))
 
     def refill(self, student: KVPrefix, candidates: int) -> list[float]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cedkv.episodes import parse_demos
-from cedkv.report import write_whole
+from cedkv.files import write_whole
 
 
 def keep_demos(folder: Path, demos: Sequence[tuple[str, str]]) -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cedkv.config import Config, dump_config
 from cedkv.episodes import (
+    DEFAULT_TASK,
     episode_from_config,
     get_template,
     load_task,
@@ -16,16 +17,17 @@ from cedkv.episodes import (
     parse_demos,
     task_names,
 )
-from cedkv.episodes.episode import DEFAULT_TASK
 from cedkv.errors import CedKVError, ConfigError
 from cedkv.events import Done, Event, Opened, Progress, StepTrace, Tick
+from cedkv.files import dump_json
 from cedkv.gate import iter_gate
 from cedkv.gate.phases import PHASES
 from cedkv.gate.slots import describe_collapse, describe_roles, describe_slots
 from cedkv.lm import LanguageModel, read_demo_kv
 from cedkv.methods import METHODS, Extraction, iter_extract
 from cedkv.methods.base import never
-from cedkv.report import RunFolder, dump_json, library_versions, new_run_id
+from cedkv.provenance import library_versions
+from cedkv.report import RunFolder, new_run_id
 from cedkv.session.compare import iter_compare
 from cedkv.session.demonstrations import keep_demos
 from cedkv.session.limits import LimitError, Limits
@@ -301,13 +303,7 @@ def _extract_report(lm, episode, config: Config, extraction: Extraction, run_id:
         "seed": config.phase2.seed,
         "slots_budget": extraction.prefix.slots,
         "model": lm.describe(),
-        "episode": {
-            "task": episode.task,
-            "demos": len(episode.demos),
-            "tokens": len(episode.tokens),
-            "template": episode.template.text,
-            "on_eval_gold": episode.gold,
-        },
+        "episode": episode.describe(),
         "slots": describe_slots(extraction.prefix, config.phase2.reporting.topk_tokens),
         "role_mass": describe_roles(extraction.prefix),
         "collapse": describe_collapse(extraction.prefix),

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
-from cedkv.report import dump_json
+from cedkv.files import dump_json
 from cedkv.session.runs import JUDGED, RunError
 
 # What no other JSON file of a run has.

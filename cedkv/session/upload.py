@@ -8,9 +8,10 @@ from typing import Any
 from cedkv.config import Config, dump_config, parse_config
 from cedkv.episodes import demos_in, get_template
 from cedkv.errors import CedKVError
+from cedkv.files import dump_json
 from cedkv.gate.slots import describe_collapse, describe_roles, describe_slots
 from cedkv.lm import LanguageModel
-from cedkv.report import RunFolder, dump_json, new_run_id
+from cedkv.report import RunFolder, new_run_id
 from cedkv.session.demonstrations import keep_demos
 from cedkv.session.limits import Limits
 from cedkv.session.runs import Run, RunError, iter_records, student_among

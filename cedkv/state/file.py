@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from cedkv.errors import StateError
-from cedkv.report import library_versions
+from cedkv.provenance import library_versions
 from cedkv.state.container import Container, as_bytes, damaged, open_container, write_container
 from cedkv.state.precision import (
     INTEGERS,

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from cedkv.errors import OutputError, StateError
-from cedkv.report import write_whole
+from cedkv.files import write_whole
 from cedkv.state.prefix import KVPrefix
 
 STATE_FILE = "state.safetensors"

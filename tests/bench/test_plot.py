@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from benchmarks.plot_bench import STYLES, main, markdown, nice_ceiling, panels, short, spread, svg
-from cedkv.report import dump_json, write_whole
+from cedkv.files import dump_json, write_whole
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -7,8 +7,8 @@ import pytest
 
 from cedkv.config import parse_config
 from cedkv.episodes import Demonstration, Episode, build_episode, episode_from_config, get_template
-from cedkv.episodes.episode import QUERY_ROOM
-from cedkv.episodes.queries import generated_inputs
+from cedkv.episodes.relation.build import QUERY_ROOM
+from cedkv.episodes.relation.made_up import generated_inputs
 from cedkv.errors import DemoError
 from tests.tiny import ARCHITECTURES, PAIRS, tiny_lm
 

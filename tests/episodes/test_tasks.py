@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 
-from cedkv.episodes.tasks import TASKS_DIR, load_task, load_task_file, task_names
+from cedkv.episodes.relation.tasks import TASKS_DIR, load_task, load_task_file, task_names
 from cedkv.errors import DemoError
 
 NAMES = task_names()

@@ -2,8 +2,8 @@
 
 import pytest
 
+from cedkv import provenance
 from cedkv.config import load_config
-from cedkv.methods import cached
 from cedkv.methods.cached import extraction_key
 from tests.optim.trainings import SMALL, bench_with
 
@@ -32,12 +32,12 @@ def test_method_and_slots_are_in_the_key():
 def test_other_code_is_another_key(monkeypatch, tmp_path):
     """The same settings may give another state after an upgrade or an edit."""
     before = key()
-    edited = tmp_path / "cedkv" / "methods" / "cached.py"
+    edited = tmp_path / "cedkv" / "provenance.py"
     edited.parent.mkdir(parents=True)
     edited.write_text("# edited")
-    monkeypatch.setattr(cached, "__file__", str(edited))
-    cached.code_fingerprint.cache_clear()
+    monkeypatch.setattr(provenance, "__file__", str(edited))
+    provenance.code_fingerprint.cache_clear()
     assert key() != before
     monkeypatch.undo()
-    cached.code_fingerprint.cache_clear()
+    provenance.code_fingerprint.cache_clear()
     assert key() == before

@@ -8,9 +8,9 @@ import torch
 from cedkv import extract
 from cedkv.errors import ConfigError
 from cedkv.events import Warned
+from cedkv.files import dump_json
 from cedkv.lm import log_probs
 from cedkv.metrics import kl
-from cedkv.report import dump_json
 from cedkv.state import KVPrefix
 from tests.optim.trainings import SLOTS, bench_with, ced, events_of, train
 

@@ -6,7 +6,7 @@ import torch
 from cedkv.lm import log_probs
 from cedkv.methods.training import warm_prefix
 from cedkv.metrics import kl
-from cedkv.optim.mixture import FreeSlots
+from cedkv.slots.free import FreeSlots
 from tests.optim.trainings import SLOTS, bench_with, train
 
 

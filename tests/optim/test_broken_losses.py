@@ -4,16 +4,17 @@ import pytest
 import torch
 
 import cedkv.optim.loop
-import cedkv.optim.mixture
+import cedkv.slots.mixture
 from cedkv.lm import log_probs
 from cedkv.metrics import kl
-from cedkv.optim.loop import batch_losses, detached, run_training
+from cedkv.optim.loop import batch_losses, run_training
+from cedkv.slots.base import detached
 from tests.optim.trainings import training_of
 
 real_on, real_off, real_softmax = (
     cedkv.optim.loop.on_loss,
     cedkv.optim.loop.off_loss,
-    cedkv.optim.mixture.sparse_softmax,
+    cedkv.slots.mixture.sparse_softmax,
 )
 LAST_TOP_K = 3
 
@@ -67,7 +68,7 @@ def dropped(monkeypatch) -> None:
 def dense(monkeypatch) -> None:
     everything = 10**6
     monkeypatch.setattr(
-        cedkv.optim.mixture, "sparse_softmax", lambda logits, top_k, allowed: real_softmax(logits, everything, allowed)
+        cedkv.slots.mixture, "sparse_softmax", lambda logits, top_k, allowed: real_softmax(logits, everything, allowed)
     )
 
 

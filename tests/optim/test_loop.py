@@ -11,7 +11,8 @@ from cedkv.events import StepTrace, Tick, Warned
 from cedkv.lm import log_probs
 from cedkv.methods import METHODS, run_method
 from cedkv.metrics import cvar, kl, tail_stats
-from cedkv.optim.loop import Training, batch_losses, detached, run_training, take_step
+from cedkv.optim.loop import Training, batch_losses, run_training, take_step
+from cedkv.slots.base import detached
 from tests.optim.trainings import SLOTS, bench_with, ced, events_of, train, training_of
 
 

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from cedkv.errors import CedKVError, OutputError, StateError
-from cedkv.optim.mixture import sparse_softmax
+from cedkv.slots.mixture import sparse_softmax
 from cedkv.state import DemoTokens, KVPrefix, Mixture
 from cedkv.state.container import as_bytes, write_container
 

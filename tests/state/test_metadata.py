@@ -10,7 +10,7 @@ from safetensors import safe_open
 from cedkv.config import load_config
 from cedkv.episodes import episode_from_config
 from cedkv.methods import extract
-from cedkv.report import library_versions
+from cedkv.provenance import library_versions
 from cedkv.state import KVPrefix
 from cedkv.state.file import FORMAT_VERSION, Header, Notes
 from tests.tiny import HEAD_DIM, KV_HEADS, LAYERS, tiny_lm

@@ -1,6 +1,6 @@
 """ON queries from nothing but demonstrations: the model itself makes up inputs of the same kind."""
 
-from cedkv.episodes.template import Template
+from cedkv.episodes.relation.template import Template
 from cedkv.lm import LanguageModel, generate, read_demo_kv
 from cedkv.state import DemoTokens
 

@@ -12,8 +12,8 @@ from cedkv.lm import log_probs
 from cedkv.methods.ced import mixture_slots
 from cedkv.methods.training import warm_prefix
 from cedkv.metrics import role_mass
-from cedkv.optim.loop import detached
-from cedkv.optim.mixture import MixtureSlots
+from cedkv.slots.base import detached
+from cedkv.slots.mixture import MixtureSlots
 from cedkv.state import ROLES
 from tests.optim.trainings import SLOTS, bench_with, ced, events_of, train
 from tests.tiny import KV_HEADS, LAYERS

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from cedkv.episodes.parse import Demonstration
+from cedkv.episodes.relation.parse import Demonstration
 from cedkv.errors import DemoError
 from cedkv.lm import LanguageModel
 from cedkv.state import DemoTokens

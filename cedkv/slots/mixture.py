@@ -1,8 +1,7 @@
-"""Trainable slots: the sparse convex mixture, and the unconstrained slots it is compared with."""
+"""Slots as sparse convex mixtures of the demonstrations' own tokens."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -41,22 +40,6 @@ def cap_mass(
     over = (mass > cap) & (others > 0)
     down, up = cap / mass.clamp_min(cap), (1 - cap) / torch.where(over, others, 1.0)
     return torch.where(over, torch.where(capped, weights * down, weights * up), weights)
-
-
-class TrainableSlots(Protocol):
-    """What the training loop needs of slots. `template` is the prefix they start from."""
-
-    template: KVPrefix
-    parameters: list[Tensor]
-    learning_rate: float
-
-    def prefix(self, top_k: int) -> KVPrefix:
-        """The slots as they are now, differentiable in the parameters."""
-        ...
-
-    def structure_loss(self, top_k: int) -> Float[Tensor, ""]:
-        """L_str: what keeps slots sparse and different."""
-        ...
 
 
 @dataclass
@@ -205,38 +188,3 @@ def _mix(
 ) -> Float[Tensor, "layers kv_heads slots head_dim"]:
     """Convex combinations of keys or values, in fp32 whatever the model's dtype."""
     return weights.expand(*vectors.shape[:2], -1, -1) @ vectors.float()
-
-
-@dataclass
-class FreeSlots:
-    """Unconstrained slots: keys and values are the parameters (prefix tuning, Li & Liang 2021; as in PEFT's cartridge).
-
-    Parameters are offsets from the warm start in units of each layer's and head's own key and value size, so that
-    one learning rate serves all. With `frozen_sink` the first slot stays as it is.
-    """
-
-    template: KVPrefix
-    learning_rate: float
-    frozen_sink: bool
-    parameters: list[Tensor]
-
-    @classmethod
-    def warm_start(cls, warm: KVPrefix, learning_rate: float, frozen_sink: bool) -> "FreeSlots":
-        offsets = [torch.zeros_like(warm.keys, dtype=torch.float32, requires_grad=True) for _ in range(2)]
-        return cls(replace(warm, mixture=None), learning_rate, frozen_sink, offsets)
-
-    def prefix(self, top_k: int) -> KVPrefix:
-        keys, values = (
-            self._moved(start.float(), offset)
-            for start, offset in zip((self.template.keys, self.template.values), self.parameters, strict=True)
-        )
-        return replace(self.template, keys=keys, values=values)
-
-    def _moved(self, start: Tensor, offset: Tensor) -> Float[Tensor, "layers kv_heads slots head_dim"]:
-        size = start.square().mean(dim=(2, 3), keepdim=True).sqrt()
-        if self.frozen_sink:
-            offset = torch.cat([torch.zeros_like(offset[:, :, :1]), offset[:, :, 1:]], dim=2)
-        return start + size * offset
-
-    def structure_loss(self, top_k: int) -> Float[Tensor, ""]:
-        return torch.zeros((), device=self.template.keys.device)

@@ -6,8 +6,8 @@ import torch
 from cedkv.lm import read_attention
 from cedkv.methods.ced import mixture_slots
 from cedkv.methods.training import warm_up
-from cedkv.optim.attention_matching import Matching, MatchingTarget, choose_start
-from cedkv.optim.loop import detached
+from cedkv.slots.base import detached
+from cedkv.slots.matching import Matching, MatchingTarget, choose_start
 from tests.optim.trainings import SLOTS, bench_with, ced
 
 WARM = ["phase3.optim.matching_iterations=20", "phase3.optim.matching_off_weight=0", "phase3.optim.topk_schedule=[8]"]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from cedkv.optim.mixture import cap_mass, sparse_softmax
+from cedkv.slots.mixture import cap_mass, sparse_softmax
 
 LOGITS = torch.randn(3, 2, 5, 12, generator=torch.Generator().manual_seed(0))
 

@@ -15,8 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cedkv.lm import AttentionReading, LanguageModel
-from cedkv.optim.mixture import MixtureSlots, TrainableSlots
 from cedkv.optim.schedule import top_k_at
+from cedkv.slots.base import TrainableSlots
+from cedkv.slots.mixture import MixtureSlots
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,33 @@
+"""Relations shown by demonstrations: templates, tasks, pasted pairs, queries."""
+
+from cedkv.episodes.relation.build import (
+    DEFAULT_TASK,
+    RelationEpisode,
+    build_episode,
+    episode_from_config,
+    make_query,
+    read_demos,
+)
+from cedkv.episodes.relation.parse import Demonstration, parse_demos
+from cedkv.episodes.relation.tasks import Task, load_task, load_task_file, task_names
+from cedkv.episodes.relation.template import TEMPLATES, Template, demos_in, get_template, tokenize_demos
+
+__all__ = [
+    "DEFAULT_TASK",
+    "TEMPLATES",
+    "Demonstration",
+    "RelationEpisode",
+    "Task",
+    "Template",
+    "build_episode",
+    "demos_in",
+    "episode_from_config",
+    "get_template",
+    "load_task",
+    "load_task_file",
+    "make_query",
+    "parse_demos",
+    "read_demos",
+    "task_names",
+    "tokenize_demos",
+]

@@ -1,0 +1,1 @@
+"""What slots can be: sparse mixtures of the demonstrations' tokens, or free."""

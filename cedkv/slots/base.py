@@ -1,0 +1,29 @@
+"""What training needs of slots, whatever they are made of."""
+
+from typing import Protocol
+
+from jaxtyping import Float
+from torch import Tensor
+
+from cedkv.state import KVPrefix
+
+
+class TrainableSlots(Protocol):
+    """What the training loop needs of slots. `template` is the prefix they start from."""
+
+    template: KVPrefix
+    parameters: list[Tensor]
+    learning_rate: float
+
+    def prefix(self, top_k: int) -> KVPrefix:
+        """The slots as they are now, differentiable in the parameters."""
+        ...
+
+    def structure_loss(self, top_k: int) -> Float[Tensor, ""]:
+        """L_str: what keeps slots sparse and different."""
+        ...
+
+
+def detached(prefix: KVPrefix) -> KVPrefix:
+    """A prefix cut off from the computation that made it."""
+    return prefix.with_tensors(prefix.keys.detach(), prefix.values.detach())
