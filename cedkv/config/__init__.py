@@ -2,6 +2,7 @@
 
 from cedkv.config.read import choices, dump_config, leaves, load_config, mixture_names, parse_config, setting
 from cedkv.config.schema import (
+    ChunkedSettings,
     Config,
     DelimiterSettings,
     DualSettings,
@@ -28,6 +29,7 @@ from cedkv.config.schema import (
 )
 
 __all__ = [
+    "ChunkedSettings",
     "Config",
     "DelimiterSettings",
     "DualSettings",

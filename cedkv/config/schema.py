@@ -166,6 +166,15 @@ class MixtureSettings(Settings):
     delimiter: DelimiterSettings = DelimiterSettings()
 
 
+class ChunkedSettings(Settings):
+    weight: float = Field(
+        1.0,
+        ge=0,
+        le=2,
+        description="A slot that is the mean of n tokens counts as n to this power: 1 as all of them, 0 as one.",
+    )
+
+
 class MixtureScopeSettings(Settings):
     mixture: LayerScope = Field(
         "all", description="Layers whose slots are trained; elsewhere they stay copies of the tokens they started from."
@@ -266,6 +275,7 @@ class Phase3Settings(Settings):
     policy_mode: Literal["prod", "debug"] = Field(
         "prod", description="prod refuses OFF constraint and dual sources that are not frozen; CI=true forces prod."
     )
+    chunked: ChunkedSettings = ChunkedSettings()
     mixture: MixtureSettings = MixtureSettings()
     layer_scope: MixtureScopeSettings = MixtureScopeSettings()
     loss: LossSettings = LossSettings()

@@ -12,6 +12,7 @@ from cedkv.events import Done, Event
 from cedkv.lm import LanguageModel, log_probs
 from cedkv.methods.base import Extraction, Method, Workbench, never
 from cedkv.methods.ced import ced_kv
+from cedkv.methods.chunked import chunked
 from cedkv.methods.few_shot import few_shot
 from cedkv.methods.free import free_kv
 from cedkv.methods.select import select_kv
@@ -21,6 +22,7 @@ from cedkv.state import KVPrefix
 METHODS: dict[str, Method] = {
     "select": select_kv,
     "few_shot": few_shot,
+    "chunked": chunked,
     "ced": ced_kv,
     "free": free_kv,
 }

@@ -33,8 +33,11 @@ from cedkv.state.prefix import ROLES, DemoTokens, KVPrefix, Mixture
 from cedkv.state.sparse import to_dense, to_sparse
 
 FORMAT = "cedkv-state"
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
+# Version 3 is version 4 without `log_bias` and `value_gain`.
+_READABLE = (3, 4)
 _MIXTURE = ("weights", "key_weights")
+_PER_SLOT = ("log_bias", "value_gain")
 _INDEX_SUFFIX = "_index"
 # What the rounding of fp32 may make a row of mixture weights miss of one.
 _SIMPLEX_TOLERANCE = 1e-4
@@ -111,6 +114,9 @@ def save_prefix(prefix: KVPrefix, path: str | Path, precision: str | None = None
                     f"{_MAX_MIXTURE}; use fewer or shorter demonstrations, fewer slots, or mixture.scope per_layer"
                 )
             tensors[name + _INDEX_SUFFIX], tensors[name] = to_sparse(weights)
+    for name in _PER_SLOT:
+        if prefix.mixture and (numbers := getattr(prefix.mixture, name)) is not None:
+            tensors[name] = numbers.float()
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     layers, kv_heads, slots, head_dim = prefix.keys.shape
     header = {
@@ -172,9 +178,10 @@ def _read_header(container: Container) -> Header:
         version = json.loads(text)["format_version"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise damaged(path, "'header' cannot be read") from error
-    if version != FORMAT_VERSION:
+    if version not in _READABLE:
+        known = " and ".join(map(str, _READABLE))
         raise StateError(
-            f"state file {str(path)!r}: 'format_version' is {version!r}, this version reads {FORMAT_VERSION}; "
+            f"state file {str(path)!r}: 'format_version' is {version!r}, this version reads {known}; "
             "extract the state again or use the version that made it"
         )
     container.check_seal()
@@ -207,6 +214,9 @@ def _check_layout(container: Container, header: Header) -> None:
         if header.tokens and (name == "weights" or found.keys() & {name, index}):
             shape = _mixture_shape(container, header, name)
             expected |= {name: (torch.float32, shape), index: (torch.int32, shape)}
+    for name in _PER_SLOT:
+        if header.tokens and header.format_version > 3 and name in found:
+            expected[name] = (torch.float32, (header.layers, header.kv_heads, header.slots))
     if wrong := expected.keys() ^ found.keys():
         raise damaged(container.path, f"tensors {', '.join(sorted(wrong))} are missing or unexpected")
     if missing := found.keys() - header.checksums.keys():
@@ -276,7 +286,8 @@ def _build(header: Header, tensors: dict[str, Tensor]) -> KVPrefix:
             for name in _MIXTURE
             if name in tensors
         }
-        mixture = Mixture(tokens=header.tokens, **dense)
+        numbers = {name: tensors[name] for name in _PER_SLOT if name in tensors}
+        mixture = Mixture(tokens=header.tokens, **dense, **numbers)
     return KVPrefix(
         keys=decode("keys", tensors, header.shape, header.dtype),
         values=decode("values", tensors, header.shape, header.dtype),
