@@ -168,7 +168,7 @@ class MixtureSettings(Settings):
 
 class ChunkedSettings(Settings):
     weight: float = Field(
-        1.0,
+        0.8,
         ge=0,
         le=2,
         description="A slot that is the mean of n tokens counts as n to this power: 1 as all of them, 0 as one.",
