@@ -1,11 +1,13 @@
 """What long work tells while it runs. Both faces read the same events; cancelling is closing the generator."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from cedkv.errors import Cancelled
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,27 @@ class Done:
 
 
 Event = Progress | Opened | Warned | Sample | StepTrace | Tick | GateCriterion | Done
+
+
+def drain(events: Iterator[Event], tell: Callable[[Event], object] = lambda event: None) -> Any:
+    """Let work run to its end and return the result of its last `Done`; `tell` hears everything before that.
+
+    Raises
+    ------
+    Cancelled
+        The work ended without a result: it was told to stop.
+    """
+    folder, done = None, None
+    for event in events:
+        if isinstance(event, Done):
+            done = event
+        else:
+            folder = event.folder if isinstance(event, Opened) else folder
+            tell(event)
+    if done is None:
+        kept = f"what was measured so far is kept in {folder}" if folder else "nothing of it is kept"
+        raise Cancelled(f"the work was cancelled before it had a result; {kept}")
+    return done.result
 
 
 @contextmanager

@@ -186,6 +186,11 @@ def read_demo_kv(lm: LanguageModel, tokens: DemoTokens) -> DemoKV:
     return DemoKV(keys, values, tokens, lm.fingerprint)
 
 
+def demo_kv_bytes(lm: LanguageModel, tokens: DemoTokens) -> int:
+    """Bytes of the keys and values that `read_demo_kv` would give, without the forward."""
+    return 2 * lm.layers * lm.kv_heads * len(tokens) * lm.head_dim * lm.dtype.itemsize
+
+
 def _heads_first(keys: Tensor, layout: str, lm: LanguageModel) -> Float[Tensor, "kv_heads tokens head_dim"]:
     if layout == "heads_first":
         return keys

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cedkv.errors import NonFiniteError
-from cedkv.events import Done, Event, Progress, Tick, Warned
+from cedkv.events import Done, Event, Progress, Tick, Warned, drain
 from cedkv.lm import generate, log_probs, read_attention
 from cedkv.methods.base import Extraction, Workbench
 from cedkv.methods.select import select_kv, token_prefix
@@ -41,8 +41,7 @@ def warm_prefix(bench: Workbench, slots: int, outputs_allowed: bool = True) -> K
     Where its spans do not fill the slots, the last tokens do. Where output tokens may not be used, the nearest others
     stand in for them, the later ones first: what follows an answer has seen it.
     """
-    *_, done = select_kv(bench, slots)
-    chosen = done.result.artifacts["selection"]["tokens"]
+    chosen = drain(select_kv(bench, slots)).artifacts["selection"]["tokens"]
     rest = [token for token in reversed(range(len(bench.episode.tokens))) if token not in chosen]
     chosen = sorted(chosen + rest[: slots - len(chosen)])
     if not outputs_allowed:

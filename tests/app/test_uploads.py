@@ -9,6 +9,7 @@ import pytest
 
 from cedkv.config import Config, dump_config, parse_config
 from cedkv.errors import CedKVError
+from cedkv.events import drain
 from cedkv.methods import run_method
 from cedkv.session.limits import PUBLIC, LimitError, Limits
 from cedkv.session.reproduce import command_line, python_code
@@ -134,8 +135,7 @@ def test_a_states_own_settings_are_checked_alike(tmp_path):
 def test_demonstrations_from_a_file_are_told_by_the_state_itself(tmp_path):
     demos = written(tmp_path, "mine.jsonl", '{"input": "hot", "output": "cold"}\n{"input": "big", "output": "small"}\n')
     bench = bench_with(f"episode.demos_file={json.dumps(str(demos))}")
-    *_, done = run_method("select", bench, 4)
-    done.result.prefix.save(tmp_path / "select.safetensors")
+    drain(run_method("select", bench, 4)).prefix.save(tmp_path / "select.safetensors")
     demos.unlink()
     run = opened(tmp_path, tmp_path / "select.safetensors", load=lambda config: bench.lm)
     assert str(demos) != run.config.episode.demos_file
