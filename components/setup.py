@@ -6,14 +6,13 @@ from typing import Any, Literal
 
 import gradio as gr
 
-from cedkv.config import Config, choices, setting
+from cedkv.config import PRESETS, Config, choices, setting
 from cedkv.session.limits import Limits
 from components.settings import SettingsForm, advanced_groups, bound, group_label, setting_widget
 from components.text import esc
 from components.theme import view_choices
 
 OWN = "(my own demonstrations)"
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 
 @dataclass(frozen=True)
@@ -86,12 +85,12 @@ def build_setup(limits: Limits, config: Config) -> Setup:
 
 def preset_files() -> dict[str, Path]:
     """The shipped settings by the name a user sees."""
-    return {**{path.name: path for path in sorted(CONFIGS.glob("*.yaml"))}, **mixture_files()}
+    return {**{path.name: path for path in sorted(PRESETS.glob("*.yaml"))}, **mixture_files()}
 
 
 def mixture_files() -> dict[str, Path]:
     """Those of them that are laid over other settings."""
-    return {str(path.relative_to(CONFIGS)): path for path in sorted(CONFIGS.glob("mixtures/*.yaml"))}
+    return {str(path.relative_to(PRESETS)): path for path in sorted(PRESETS.glob("mixtures/*.yaml"))}
 
 
 def apply_button(pending: bool) -> gr.Button:

@@ -12,7 +12,7 @@ from typing import Any
 from cedkv.config import Config, dump_config
 from cedkv.errors import CedKVError, ConfigError, OutputError
 from cedkv.events import Done, Event, Progress, Warned
-from cedkv.files import dump_json, write_whole
+from cedkv.files import dump_json, parse_json, write_whole
 from cedkv.gate.phases import PHASES
 from cedkv.gate.run import GateReport, iter_gate
 from cedkv.lm import LanguageModel, load_model
@@ -150,7 +150,7 @@ def _method_rows(report: GateReport) -> Iterator[dict[str, Any]]:
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+        rows = parse_json(path.read_text(encoding="utf-8"))["rows"]
     except FileNotFoundError:
         return []
     except (OSError, ValueError, KeyError, TypeError) as error:

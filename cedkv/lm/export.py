@@ -14,6 +14,7 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.models.llama.modeling_llama import rotate_half
 
 from cedkv.errors import OutputError, StateError
+from cedkv.files import parse_json
 from cedkv.lm.rope import rotary_angles, unrotate_keys
 from cedkv.state import KVPrefix
 
@@ -157,7 +158,7 @@ def load_peft(folder: str | Path, model: PreTrainedModel, fingerprint: str) -> K
     """
     folder = Path(folder)
     try:
-        config = json.loads((folder / _ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        config = parse_json((folder / _ADAPTER_CONFIG).read_text(encoding="utf-8"))
         kind, projected = config["peft_type"], config["prefix_projection"]
         flat = load_file(folder / _ADAPTER_WEIGHTS).get(_ADAPTER_TENSOR)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:

@@ -23,7 +23,7 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
-from cedkv.errors import ModelError, OutputError
+from cedkv.errors import DemoError, ModelError, OutputError
 from cedkv.lm.architectures import KeySource, key_source
 from cedkv.lm.attention import PACKED_ATTENTION
 
@@ -140,7 +140,17 @@ class LanguageModel:
         return frozenset(i for i in [*eos, self.tokenizer.eos_token_id] if i is not None)
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a text, without the tokenizer's own beginning-of-text token."""
+        """Token ids of a text, without the tokenizer's own beginning-of-text token.
+
+        Raises
+        ------
+        DemoError
+            The text holds half of a character (a lone surrogate), which no tokenizer takes.
+        """
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise DemoError(f"the text {text!a:.60} holds half of a character; write the whole one") from error
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def decode(self, ids: list[int]) -> str:

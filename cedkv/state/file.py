@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from cedkv.errors import StateError
+from cedkv.files import parse_json
 from cedkv.provenance import library_versions
 from cedkv.state.container import Container, as_bytes, damaged, open_container, write_container
 from cedkv.state.precision import (
@@ -58,7 +59,7 @@ class Notes(BaseModel):
     rope: dict[str, Any] = {}
     settings: dict[str, Any] = {}
     metrics: dict[str, float] = {}
-    teacher_bytes: int = 0
+    teacher_bytes: int = Field(0, ge=0, lt=2**63)
 
 
 class Header(BaseModel):
@@ -169,7 +170,7 @@ def _read_header(container: Container) -> Header:
         raise StateError(f"state file {str(path)!r}: metadata 'format' is not {FORMAT!r}; it is no state file")
     text = container.metadata.get("header", "")
     try:
-        version = json.loads(text)["format_version"]
+        version = parse_json(text)["format_version"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise damaged(path, "'header' cannot be read") from error
     if version != FORMAT_VERSION:

@@ -6,7 +6,7 @@ from urllib.parse import parse_qs
 import gradio as gr
 import pytest
 
-from cedkv.config import Config, load_config
+from cedkv.config import PRESETS, Config, load_config
 from cedkv.gate.phases import PHASES
 from cedkv.session.limits import Limits
 from cedkv.session.runs import Run
@@ -16,7 +16,7 @@ from components.desk import Desk
 from components.headline import headline_html
 from components.page import Page, build_page
 from components.request import read_request, with_mixture
-from components.setup import CONFIGS, OWN, preset_files
+from components.setup import OWN, preset_files
 from components.text import visible
 from components.wiring.history import permalink
 from components.wiring.start import from_address, from_preset, from_yaml, slots_shown
@@ -28,7 +28,7 @@ PAIRS = [("lift", "lifted"), ("walk", "walked")]
 @pytest.fixture(scope="module")
 def page() -> Page:
     with gr.Blocks() as blocks:
-        return build_page(blocks, Limits(), load_config(CONFIGS / "smoke.yaml"), None)
+        return build_page(blocks, Limits(), load_config(PRESETS / "smoke.yaml"), None)
 
 
 @pytest.fixture(scope="module")
@@ -108,10 +108,10 @@ def test_a_mixture_is_laid_over_what_the_rail_holds(page, desk):
 
 @pytest.mark.parametrize("first", [name for name in preset_files() if "/" in name])
 def test_a_mixture_takes_the_place_of_another(first):
-    over = load_config(CONFIGS / "base.yaml")
+    over = load_config(PRESETS / "base.yaml")
     for name in preset_files():
         if "/" in name:
-            expected = load_config(CONFIGS / "base.yaml", mixture=preset_files()[name])
+            expected = load_config(PRESETS / "base.yaml", mixture=preset_files()[name])
             assert with_mixture(with_mixture(over, first), name) == expected
 
 
