@@ -102,13 +102,20 @@ class GateCriterion:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """The figures of a benchmark so far: what is there is final, and more is to come."""
+
+    figures: dict[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True)
 class Done:
     """The work is finished; `result` is what the function that drains the generator returns."""
 
     result: Any = field(repr=False)
 
 
-Event = Progress | Opened | Warned | Sample | StepTrace | Tick | GateCriterion | Done
+Event = Progress | Opened | Warned | Sample | StepTrace | Tick | GateCriterion | Measured | Done
 
 
 def drain(events: Iterator[Event], tell: Callable[[Event], object] = lambda event: None) -> Any:

@@ -10,9 +10,10 @@ from cedkv.lm import generate, log_probs, read_demo_kv
 from cedkv.lm.export import generate_inputs, to_cache
 from cedkv.state import KVPrefix, pad_with_null_slots, slot_layout
 from tests.tiny import QUERY_TEXTS, plain_model, text_tokens, tiny_lm
+from tests.tolerance import forward
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3", "mistral", "gemma3_text")
-TOLERANCE = 2e-5
+TOLERANCE = forward()
 
 
 def state_of(architecture: str, positioning: str = "compact", slots: int = 8) -> KVPrefix:

@@ -17,6 +17,7 @@ from cedkv.lm import (
 )
 from cedkv.lm.forward import PACK_TOKENS
 from tests.tiny import QUERY_TEXTS, plain_model, text_tokens, tiny_lm, tiny_path
+from tests.tolerance import FORWARD
 
 NEW_TOKENS = 12
 
@@ -58,7 +59,7 @@ def test_one_query_behind_each_of_several_prefixes_is_each_prefix_alone(tiny, de
     chosen = [prefixes[name] for name in order]
     together = read_behind_each(tiny, queries[0], chosen)
     alone = torch.cat([read_queries(tiny, queries[:1], prefix).logits for prefix in chosen])
-    torch.testing.assert_close(together.logits, alone, rtol=0, atol=1e-4)
+    torch.testing.assert_close(together.logits, alone, **FORWARD)
     *_, ids = stream_tokens(tiny, together, NEW_TOKENS)
     assert ids == [generated_ids(tiny, queries[:1], prefix)[0] for prefix in chosen]
 
