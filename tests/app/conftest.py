@@ -28,7 +28,7 @@ def page(browser, server) -> Iterator:
 def open_page(browser, address: str, **context_options) -> Iterator:
     context = browser.new_context(**{"viewport": {"width": 1360, "height": 900}, **context_options})
     page = context.new_page()
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(180_000)  # for what never comes, on a busy machine
     complaints = []
     page.on("console", lambda m: complaints.append(f"{m.type}: {m.text}") if m.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
