@@ -18,14 +18,13 @@ from components.api import add_endpoints  # noqa: E402
 from components.desk import Desk  # noqa: E402
 from components.example import example_runs  # noqa: E402
 from components.page import build_page  # noqa: E402
-from components.setup import CONFIGS  # noqa: E402
 from components.theme import STYLE, theme  # noqa: E402
 from components.wiring import wire  # noqa: E402
 
 
 def build(limits: Limits, root: Path) -> tuple[gr.Blocks, Desk]:
     """The page and the engine behind it, not yet started."""
-    config = load_config(CONFIGS / "smoke.yaml")
+    config = load_config("smoke")
     desk = Desk(limits, SessionStore(root, limits, example_runs(root)))
     with gr.Blocks(title="CED-KV inspector", fill_width=True, analytics_enabled=False) as blocks:
         page = build_page(blocks, limits, config, next(iter(desk.store.shared), None))
@@ -44,7 +43,7 @@ def serve(port: int | None = None, root: Path = Path("runs/app"), block: bool = 
         max_file_size=limits.upload_mb * 1_000_000, prevent_thread_lock=True, ssr_mode=False,
         enable_monitoring=False, pwa=False, allowed_paths=[str(root)],
     )  # fmt: skip
-    desk.warm(load_config(CONFIGS / "smoke.yaml"))
+    desk.warm(load_config("smoke"))
     if block:
         blocks.block_thread()
     return blocks, address
