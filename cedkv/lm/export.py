@@ -11,11 +11,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
-from transformers.models.llama.modeling_llama import rotate_half
 
 from cedkv.errors import OutputError, StateError
 from cedkv.files import parse_json
-from cedkv.lm.rope import rotary_angles, unrotate_keys
+from cedkv.lm.rope import rotate, unrotate_keys
 from cedkv.state import KVPrefix
 
 _ADAPTER_CONFIG, _ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -38,8 +37,7 @@ def to_cache(prefix: KVPrefix, model: PreTrainedModel, batch: int = 1) -> Dynami
     _check_sliding(prefix, slots, model)
     keys = prefix.keys[:, :, slots].to(model.device)
     values = prefix.values[:, :, slots].to(model.device, model.dtype)
-    cos, sin = rotary_angles(model, keys, prefix.positions[slots])
-    keys = (keys * cos + rotate_half(keys) * sin).to(model.dtype)
+    keys = rotate(model, keys, prefix.positions[slots]).to(model.dtype)
     rows = [
         (key.expand(batch, -1, -1, -1), value.expand(batch, -1, -1, -1))
         for key, value in zip(keys, values, strict=True)

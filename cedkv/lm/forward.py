@@ -194,4 +194,7 @@ def demo_kv_bytes(lm: LanguageModel, tokens: DemoTokens) -> int:
 def _heads_first(keys: Tensor, layout: str, lm: LanguageModel) -> Float[Tensor, "kv_heads tokens head_dim"]:
     if layout == "heads_first":
         return keys
+    if layout == "fused":
+        start, width = keys.shape[-1] - 2 * lm.kv_heads * lm.head_dim, lm.kv_heads * lm.head_dim
+        keys = keys[:, start : start + width]
     return keys.view(keys.shape[0], lm.kv_heads, lm.head_dim).transpose(0, 1)

@@ -5,10 +5,11 @@ import shutil
 
 import pytest
 import torch
-from transformers import GPT2Config
+from transformers import Gemma2Config, GPT2Config
 
 from cedkv.errors import CedKVError, ModelError
 from cedkv.lm import cache_root, load_model
+from cedkv.lm.architectures import ARCHITECTURES
 from cedkv.lm.load import fingerprint_folder, resolve_device
 from tests.tiny import HEAD_DIM, KV_HEADS, LAYERS, save_model, tiny_folder, tiny_lm, tiny_path
 
@@ -128,11 +129,17 @@ def test_broken_gguf_file_is_refused_and_leaves_nothing(tmp_path, monkeypatch, c
     assert list((tmp_path / "cache" / "models").iterdir()) == []
 
 
+def test_attention_that_slots_cannot_stand_in_for_is_refused_with_the_reason(tmp_path):
+    folder = save_model(Gemma2Config, tmp_path / "gemma2", num_hidden_layers=1, hidden_size=16, num_attention_heads=2)
+    message = refusal(folder)
+    assert "'gemma2' is not supported: it caps its attention scores (attn_logit_softcapping)" in message
+
+
 def test_unsupported_architecture_is_refused_by_name(tmp_path):
     folder = save_model(GPT2Config, tmp_path / "gpt2", n_embd=16, n_layer=1, n_head=2, n_positions=64)
     message = refusal(folder)
     assert "'gpt2' is not supported" in message
-    assert "gemma3_text, llama, mistral, qwen2, qwen3" in message
+    assert f"supported are {', '.join(sorted(ARCHITECTURES))}" in message
 
 
 @pytest.mark.parametrize(
