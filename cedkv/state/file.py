@@ -34,7 +34,7 @@ from cedkv.state.prefix import ROLES, DemoTokens, KVPrefix, Mixture
 from cedkv.state.sparse import to_dense, to_sparse
 
 FORMAT = "cedkv-state"
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 _MIXTURE = ("weights", "key_weights")
 _INDEX_SUFFIX = "_index"
 # What the rounding of fp32 may make a row of mixture weights miss of one.

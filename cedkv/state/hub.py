@@ -91,7 +91,7 @@ def card(prefix: KVPrefix) -> str:
             f"# Relation state: {_plain(str(meta.get('task', 'unnamed')))}",
             "",
             "A few key/value slots that stand in for the demonstrations of a relation. They work with the model they",
-            "were made for and with no other; loading checks that.",
+            "were made for and with no other; using them checks that.",
             "",
             "| | |",
             "| --- | --- |",

@@ -25,7 +25,8 @@ def page(browser, server) -> Iterator:
     yield from open_page(browser, server)
 
 
-def open_page(browser, address: str, **context_options) -> Iterator:
+def open_page(browser, address: str, ready_ms: float = 60_000, **context_options) -> Iterator:
+    """A page whose model has been loaded within `ready_ms` milliseconds."""
     context = browser.new_context(**{"viewport": {"width": 1360, "height": 900}, **context_options})
     page = context.new_page()
     page.set_default_timeout(180_000)  # for what never comes, on a busy machine
@@ -34,7 +35,7 @@ def open_page(browser, address: str, **context_options) -> Iterator:
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("request", lambda r: None if local(r.url, address) else complaints.append(f"asks {r.url}"))
     page.goto(address)
-    page.locator("#top .ck-dot.ready").wait_for()
+    page.locator("#top .ck-dot.ready").wait_for(timeout=ready_ms)
     yield page
     context.close()
     assert complaints == []

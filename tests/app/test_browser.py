@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("playwright")
 from playwright.sync_api import expect  # noqa: E402
 
+from benchmarks.running_app import running_app  # noqa: E402
 from tests.app.conftest import open_page  # noqa: E402
 
 # Every wait is for something that the page shows. The bounds are for what never comes, on two cores that others use.
@@ -57,6 +58,16 @@ def test_the_page_opens_on_a_finished_example_that_fills_every_tab(page):
     open_tab(page, "Gate")
     expect(page.locator("#gate-table tr[data-name]").first).to_be_visible()
     expect(page.locator("#gate-table .ck-margin .fill").first).to_be_visible()  # visible means wider than nothing
+
+
+def test_the_example_answers_a_new_query_from_an_empty_cache(browser, tmp_path):
+    """The model is converted there and then, offline, and is still the one that the example was made with."""
+    with running_app(tmp_path, CEDKV_CACHE=str(tmp_path / "cache")) as address:
+        for page in open_page(browser, address, ready_ms=600_000):
+            page.locator("#query textarea").fill("unlock")
+            page.locator("#ask").click()
+            expect(page.locator("#columns .ck-asked")).to_contain_text("unlock")
+            expect(page.locator("#columns .ck-col")).to_have_count(3)
 
 
 def test_slots_tokens_and_cells_choose_each_other(page):

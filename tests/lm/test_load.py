@@ -10,7 +10,7 @@ from transformers import Gemma2Config, GPT2Config
 from cedkv.errors import CedKVError, ModelError
 from cedkv.lm import cache_root, load_model
 from cedkv.lm.architectures import ARCHITECTURES
-from cedkv.lm.load import fingerprint_folder, resolve_device
+from cedkv.lm.load import resolve_device
 from tests.tiny import HEAD_DIM, KV_HEADS, LAYERS, save_model, tiny_folder, tiny_lm, tiny_path
 
 
@@ -56,20 +56,6 @@ def test_decoding_gives_back_the_text(tiny):
 def test_fingerprint_is_the_same_for_every_load_and_dtype(architecture, tiny):
     for dtype in ("float32", "bfloat16"):
         assert load_model(str(tiny_path(architecture)), dtype=dtype, device="cpu").fingerprint == tiny.fingerprint
-
-
-def test_fingerprint_is_the_same_at_another_place(folder):
-    assert fingerprint_folder(folder) == tiny_lm("llama").fingerprint
-
-
-def test_fingerprint_tells_weights_apart(tmp_path):
-    assert fingerprint_folder(tiny_folder("llama", tmp_path / "other", seed=1)) != tiny_lm("llama").fingerprint
-
-
-def test_fingerprint_tells_tokenizers_apart(folder):
-    with (folder / "tokenizer.json").open("a") as file:
-        file.write(" ")
-    assert fingerprint_folder(folder) != tiny_lm("llama").fingerprint
 
 
 def test_fingerprints_of_architectures_differ():

@@ -218,7 +218,7 @@ def test_file_cut_anywhere_is_refused(saved):
 
 def test_another_format_version_is_refused(saved):
     forge(saved, {"format_version": 99})
-    assert "'format_version' is 99, this version reads 3" in refusal(saved)
+    assert "'format_version' is 99, this version reads 4" in refusal(saved)
 
 
 @pytest.mark.parametrize(
