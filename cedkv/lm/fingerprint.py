@@ -38,6 +38,13 @@ _CONFIG_FIELDS = (
     "final_logit_softcapping",
     "attn_logit_softcapping",
     "use_bidirectional_attention",
+    "attention_multiplier",
+    "embedding_multiplier",
+    "residual_multiplier",
+    "logits_scaling",
+    "no_rope_layers",
+    "num_experts_per_tok",
+    "norm_topk_prob",
 )
 # In the order in which transformers looks for them; only the first that is there is loaded.
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
