@@ -33,6 +33,13 @@ class Warned:
 
 
 @dataclass(frozen=True)
+class Noted:
+    """Something a user should see, and nothing is wrong with it."""
+
+    message: str
+
+
+@dataclass(frozen=True)
 class Sample:
     """What one query or OFF text measured; a `sample` record of metrics.jsonl."""
 
@@ -106,7 +113,7 @@ class Done:
     result: Any = field(repr=False)
 
 
-Event = Progress | Opened | Warned | Sample | StepTrace | Tick | GateCriterion | Done
+Event = Progress | Opened | Warned | Noted | Sample | StepTrace | Tick | GateCriterion | Done
 
 
 @contextmanager

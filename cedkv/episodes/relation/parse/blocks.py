@@ -19,7 +19,18 @@ _BETWEEN = re.compile(
     r"(?:\*\*)?|(?:#[ \t]*|\(|\[|<)?\d{1,4}[.)\]>:]?|</?[a-z_]+(?:[ _]?\d+)?>)[ \t]*",
     re.I,
 )
-_ABOUT = {"definition", "instruction", "instructions", "task", "description", "context", "system", "goal", "note", "examples"}
+_ABOUT = {
+    "definition",
+    "instruction",
+    "instructions",
+    "task",
+    "description",
+    "context",
+    "system",
+    "goal",
+    "note",
+    "examples",
+}
 
 
 @dataclass(frozen=True)
@@ -28,6 +39,7 @@ class _Line:
 
     at: int
     label: str
+    name: str
     indent: int
     rest: str
 
@@ -57,11 +69,11 @@ def _read(text: str) -> Outcome:
 
 
 def _label(at: int, line: str) -> _Line | None:
-    if not (match := _LABEL.match(line)):
+    if not (match := _LABEL.match(line)) or _BETWEEN.fullmatch(line):
         return None
-    rest = line[match.end() :]
+    rest, name = line[match.end() :], re.sub(r"[ ]?\d+$", "", match["name"])
     # `http://` and `10:30` hold a colon but no label.
-    return None if rest.startswith("//") else _Line(at, normal(re.sub(r"[ ]?\d+$", "", match["name"])), len(match["indent"]), rest)
+    return None if rest.startswith("//") else _Line(at, normal(name), name, len(match["indent"]), rest)
 
 
 def _opening(labels: Sequence[_Line]) -> _Line | None:
@@ -96,12 +108,21 @@ def _closing(blocks: Sequence[Sequence[_Line]]) -> str | Refusal | None:
         others = [name for row in names for name in row if side and label_side(name) not in (None, side)]
         if not side or (len(blocks) == 1 and others):
             twice = len(blocks) == 1 and others
-            return Refusal(f"block 1 of the demonstrations has two {others[0].title()!r} lines; keep one", Strength.SURE) if twice else None
-        usual = max(set(others), key=others.count) if others else {"q": "a", "input": "output", "question": "answer"}.get(opening)
+            return (
+                Refusal(f"block 1 of the demonstrations has two {others[0].title()!r} lines; keep one", Strength.SURE)
+                if twice
+                else None
+            )
+        usual = (
+            max(set(others), key=others.count)
+            if others
+            else {"q": "a", "input": "output", "question": "answer"}.get(opening)
+        )
         if usual is None:
             return None
         bad = next(i for i, row in enumerate(names) if row.count(usual) != 1)
-        return _faulty_block(bad, blocks[bad], usual, names[bad].count(usual))
+        found = _faulty_block(bad, blocks[bad], usual, names[bad].count(usual))
+        return found if others else Refusal(found.message, Strength.MOSTLY)
     if len(everywhere) == 1:
         return everywhere[0]
     outputs = [name for name in everywhere if label_side(name) == "output"]
@@ -110,7 +131,9 @@ def _closing(blocks: Sequence[Sequence[_Line]]) -> str | Refusal | None:
     rest = [name for name in everywhere if name not in outputs]
     if len(outputs) == 1:
         place = everywhere.index(outputs[0])
-        if all(label_side(n) == "input" for n in everywhere[:place]) and all(n in ASIDES for n in everywhere[place + 1 :]):
+        if all(label_side(n) == "input" for n in everywhere[:place]) and all(
+            n in ASIDES for n in everywhere[place + 1 :]
+        ):
             return outputs[0]
     listed = ", ".join(repr(name) for name in [opening, *everywhere])
     return Refusal(
@@ -173,7 +196,10 @@ def _pairs(
         first = block[0]
         marks = _without_options(block)
         second = next(line for line in marks[1:] if line.label == closing)
-        aside = next((line for line in marks if line.at > second.at and line.label in ASIDES and line.indent == first.indent), None)
+        aside = next(
+            (line for line in marks if line.at > second.at and line.label in ASIDES and line.indent == first.indent),
+            None,
+        )
         if aside:
             end, more = aside.at, f"left out: {aside.label!r} of the demonstrations"
             warnings += (more,) if more not in warnings else ()
@@ -186,12 +212,9 @@ def _pairs(
         sources, targets = targets, sources
     sources, targets = unquoted(sources), unquoted(targets)
     numbers = range(1, len(sources) + 1)
-    detail = f" {_shown(blocks[0][0].label)} and {_shown(closing)}"
+    shown = next(line.name for line in blocks[0] if line.label == closing)
+    detail = f" '{blocks[0][0].name}:' and '{shown}:'"
     return Found(list(zip(numbers, sources, targets, strict=True)), Strength.SURE, detail, about, warnings + more)
-
-
-def _shown(label: str) -> str:
-    return f"'{label.upper() if len(label) == 1 else label[:1].upper() + label[1:]}:'"
 
 
 def _stripped(lines: list[str]) -> str:

@@ -9,7 +9,7 @@ from functools import partial
 from cedkv.episodes.relation.parse.fields import is_heading, left_out, named_sides, sides, unclear
 from cedkv.episodes.relation.parse.lines import arrows_in
 from cedkv.episodes.relation.parse.reading import Format, Found, Outcome, Refusal, Strength
-from cedkv.episodes.relation.parse.rows import balanced, masked, numbering, without_comments
+from cedkv.episodes.relation.parse.rows import balanced, masked, numbering, without_comments, without_labels
 
 _NAMES = {"csv": ",", "semicolon": ";", "tsv": "\t", "pipe": "|"}
 _LABELS = {",": "comma-separated", ";": "semicolon-separated", "\t": "tab-separated", "|": "pipe-separated"}
@@ -25,6 +25,9 @@ def _read(delimiter: str, name: str, header: bool | None, text: str) -> Outcome:
     if isinstance(rows, Refusal) or not any(len(row) > 1 for _, row in rows):
         return rows if isinstance(rows, Refusal) else None
     rows, warnings = _without_comments(rows)
+    if delimiter == "\t" and (literal := dict(_literal_rows(text, delimiter) or [])):
+        quoted = any(row != literal.get(number, row) for number, row in rows)
+        warnings += ("quotes around cells are taken off",) if quoted else ()
     width = len(rows[0][1])
     if any(all(re.fullmatch(r":?-+:?", cell) for cell in cells) for _, cells in rows):
         return None
@@ -83,11 +86,16 @@ def _literal_rows(text: str, delimiter: str) -> list[Row] | None:
 
 def _trimmed(rows: list[Row]) -> list[Row]:
     """Rows without the empty columns that all of them have at the edges, as `| a | b |` and spreadsheets leave them."""
-    while rows and all(len(cells) > 2 and not cells[-1] for _, cells in rows):
-        rows = [(number, cells[:-1]) for number, cells in rows]
-    while rows and all(len(cells) > 2 and not cells[0] for _, cells in rows):
-        rows = [(number, cells[1:]) for number, cells in rows]
-    return rows
+    empty = min((_empty_at(cells[::-1]) for _, cells in rows), default=0)
+    rows = [(number, cells[: len(cells) - empty]) for number, cells in rows]
+    empty = min((_empty_at(cells) for _, cells in rows), default=0)
+    return [(number, cells[empty:]) for number, cells in rows]
+
+
+def _empty_at(cells: Sequence[str]) -> int:
+    """How many empty cells come first, where two are left without them."""
+    filled = next((i for i, cell in enumerate(cells) if cell), len(cells))
+    return max(0, min(filled, len(cells) - 2))
 
 
 def _without_comments(rows: list[Row]) -> tuple[list[Row], tuple[str, ...]]:
@@ -155,15 +163,23 @@ def _without_names(rows: list[Row], delimiter: str, strength: Strength, warnings
                 warnings += (f"column {column + 1} counts the lines, left out",)
                 columns.remove(column)
                 break
+    if all(any(arrow and arrow[0][0] == cell for cell in row if (arrow := arrows_in(cell))) for _, row in rows):
+        return None
     if len(columns) > 2:
         return Refusal(
             f"the {_LABELS[delimiter]} text has {len(columns)} columns and no names; put a line above it that names "
             "the 'input' and the 'output' column",
             strength if strength > Strength.FAINT else Strength.PARTIAL,
         )
+    if delimiter in ",;" and any(balanced(delimiter.join(row)) and not all(map(balanced, row)) for _, row in rows):
+        return None
     skips = numbering([row[columns[0]] for _, row in rows])
-    pairs = [(n, row[columns[0]][skip:], row[columns[1]]) for (n, row), skip in zip(rows, skips, strict=True)]
-    if all(source.endswith((":", "：")) for _, source, _ in pairs) or any(_at_edge(cell) for p in pairs for cell in p[1:]):
+    sources = [row[columns[0]][skip:] for (_, row), skip in zip(rows, skips, strict=True)]
+    sources, targets, more = without_labels(sources, [row[columns[1]] for _, row in rows])
+    pairs, warnings = list(zip((number for number, _ in rows), sources, targets, strict=True)), warnings + more
+    if all(source.endswith((":", "：")) for _, source, _ in pairs) or any(
+        _at_edge(cell) for p in pairs for cell in p[1:]
+    ):
         return None
     return Found(pairs, strength, warnings=warnings)
 
@@ -190,7 +206,9 @@ def _strength(rows: list[Row], delimiter: str, text: str) -> Strength:
 
 def _loose(text: str, delimiter: str) -> bool:
     """Whether a blank follows every separator, as in prose."""
-    marks = [line[at + 1 : at + 2] for line in map(masked, text.split("\n")) for at, c in enumerate(line) if c == delimiter]
+    marks = [
+        line[at + 1 : at + 2] for line in map(masked, text.split("\n")) for at, c in enumerate(line) if c == delimiter
+    ]
     return bool(marks) and all(mark == " " for mark in marks)
 
 

@@ -9,7 +9,16 @@ from cedkv.episodes.relation.parse.columns import COLUMNS
 from cedkv.episodes.relation.parse.documents import JSON, JSON_FIRST, JSON_LISTS, YAML
 from cedkv.episodes.relation.parse.lines import ARROWS, MARKS
 from cedkv.episodes.relation.parse.markdown import MARKDOWN
-from cedkv.episodes.relation.parse.reading import EMPTY, Demonstration, Format, Found, Reading, Refusal, Strength, checked
+from cedkv.episodes.relation.parse.reading import (
+    EMPTY,
+    Demonstration,
+    Format,
+    Found,
+    Reading,
+    Refusal,
+    Strength,
+    checked,
+)
 from cedkv.errors import DemoError
 
 FORMATS: dict[str, Format] = {
@@ -82,9 +91,7 @@ def _surest(text: str, readings: list[tuple[Strength, Reading]], refusals: list[
     strongest = max([strength for strength, _ in readings] + [refusal.strength for refusal in refusals], default=None)
     if strongest is None:
         first = text.strip().split("\n")[0][:60]
-        raise DemoError(
-            f"the first demonstration, {first!r}, has only one side; write 'input -> output' on each line"
-        )
+        raise DemoError(f"the first demonstration, {first!r}, has only one side; write 'input -> output' on each line")
     best = [reading for strength, reading in readings if strength == strongest]
     if not best:
         raise DemoError(next(refusal.message for refusal in refusals if refusal.strength == strongest))

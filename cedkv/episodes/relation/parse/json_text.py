@@ -21,9 +21,7 @@ def loads(text: str) -> Any:
         The text is no JSON.
     """
     try:
-        return json.loads(
-            text, parse_int=Number, parse_float=Number, parse_constant=Number, object_pairs_hook=_object
-        )
+        return json.loads(text, parse_int=Number, parse_float=Number, parse_constant=Number, object_pairs_hook=_object)
     except RecursionError as error:
         raise DemoError("the demonstrations are JSON nested too deeply; write a flat list of pairs") from error
 

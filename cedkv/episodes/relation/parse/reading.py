@@ -1,11 +1,12 @@
 """What reading a text gives: pairs with how they were found, or why not."""
 
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
 from cedkv.errors import DemoError
+from cedkv.events import Noted, Warned
 
 EMPTY = "the demonstrations are empty; paste lines such as 'lift -> lifted'"
 _SHOWN = 60
@@ -39,6 +40,11 @@ class Reading:
         count, first = len(self.pairs), self.pairs[0]
         noun = "demonstration" if count == 1 else "demonstrations"
         return f"read {count} {noun} as {self.label}; first: {short(first.input)} -> {short(first.output)}"
+
+    def events(self) -> Iterator[Noted | Warned]:
+        """What a face shows of it."""
+        yield Noted(str(self))
+        yield from map(Warned, self.warnings)
 
     def as_dict(self) -> dict[str, object]:
         """What a report says of it, as `demonstrations_read`."""
@@ -109,7 +115,9 @@ def checked(found: Found, form: Format) -> Reading:
     for number, source, target in found.pairs:
         if not source or not target:
             side = "input" if not source else "output"
-            raise DemoError(f"demonstration {number} ({short(source)} -> {short(target)}) has no {side}; give both sides")
+            raise DemoError(
+                f"demonstration {number} ({short(source)} -> {short(target)}) has no {side}; give both sides"
+            )
         if any("\ud800" <= char <= "\udfff" for char in source + target):
             raise DemoError(
                 f"demonstration {number} ({short(source)} -> {short(target)}) holds half a character (a lone "

@@ -34,7 +34,8 @@ def _of_list(items: list[Any], lists: str | None) -> Outcome:
         return _of_twos(items, lists)
     number, item = next((n, i) for n, i in enumerate(items, 1) if not isinstance(i, dict))
     return Refusal(
-        f'demonstration {number} of the list, {dumps(item)[:60]}, is not an object with "input" and "output"', Strength.SURE
+        f'demonstration {number} of the list, {dumps(item)[:60]}, is not an object with "input" and "output"',
+        Strength.SURE,
     )
 
 
@@ -55,13 +56,18 @@ def _of_object(value: Any, lists: str | None) -> Outcome:
     keys, values = list(value), list(value.values())
     if named_sides(keys) and all(isinstance(item, list) for item in values):
         if len({len(item) for item in values}) > 1:
-            return Refusal("the columns of the object have different lengths; give each input its output", Strength.SURE)
+            return Refusal(
+                "the columns of the object have different lengths; give each input its output", Strength.SURE
+            )
         return _of_records([dict(zip(keys, row, strict=True)) for row in zip(*values, strict=True)], lists)
     if named_sides(keys) or "target_scores" in value:
         return _of_records([value], lists)
     if all(not isinstance(item, dict | list) for item in values):
         return _of_mapping(value)
-    return Refusal(f"of the object with {dumps(keys)[:80]} it is not clear what the demonstrations are; give a list of pairs", Strength.SURE)
+    return Refusal(
+        f"of the object with {dumps(keys)[:80]} it is not clear what the demonstrations are; give a list of pairs",
+        Strength.SURE,
+    )
 
 
 def _is_records(value: Any) -> bool:
@@ -86,7 +92,7 @@ def _of_records(items: list[dict[str, Any]], lists: str | None) -> Outcome:
     for read in _SHAPES:
         if (outcome := read(items)) is not None:
             return outcome
-    if items and all(len(item) == 1 and not named_sides(list(item)) for item in items):
+    if items and all(len(item) == 1 and label_side(normal(next(iter(item)))) is None for item in items):
         return _of_mapping_items([next(iter(item.items())) for item in items])
     pairs, warnings, used = [], (), None
     for number, item in enumerate(items, start=1):
@@ -140,14 +146,17 @@ def _of_twos(items: list[list[Any]], lists: str | None) -> Outcome:
     if len(items) > 1 and all(isinstance(cell, str) for cell in items[0]) and named_sides(items[0]) == (0, 1):
         warnings, items = (f"the first pair names the sides, left out: {dumps(items[0])}",), items[1:]
     pairs = [
-        (n, _side(n, "input", item[0], lists)[0], _side(n, "output", item[1], lists)[0]) for n, item in enumerate(items, 1)
+        (n, _side(n, "input", item[0], lists)[0], _side(n, "output", item[1], lists)[0])
+        for n, item in enumerate(items, 1)
     ]
     return Found(pairs, Strength.SURE, " pairs", warnings=warnings)
 
 
 def _of_mapping(value: dict[str, Any]) -> Outcome:
     if len(value) == 2 and all(len(key) == 2 and key.islower() for key in value):
-        return Refusal(f"the object with {dumps(list(value))} could be one pair or two; write a list of pairs", Strength.SURE)
+        return Refusal(
+            f"the object with {dumps(list(value))} could be one pair or two; write a list of pairs", Strength.SURE
+        )
     return _of_mapping_items(list(value.items()))
 
 

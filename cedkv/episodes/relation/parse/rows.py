@@ -9,6 +9,7 @@ _QUOTED = re.compile(
 _COMMENT = re.compile(r"(?:#+[ \t]+|//[ \t]*)(?=\w)")
 _NUMBER = re.compile(r"[(\[]?(\d{1,4})[.)\]][ \t]+(?=\S)")
 _BULLET = re.compile(r"([-*•+])[ \t]+(?=\S)")
+_LABEL = re.compile(r"[^\W\d_][\w ]{0,20}[:：][ \t]*")
 _OPEN, _CLOSE = "([{", ")]}"
 
 
@@ -55,13 +56,30 @@ def unquoted(texts: Sequence[str], needed: re.Pattern[str] | None = None) -> lis
     """Texts without the quotes around them: where all are quoted, and where what is inside needs them."""
     inner = [
         text[1:-1]
-        if len(text) > 2 and (text[0], text[-1]) in {('"', '"'), ("“", "”"), ("`", "`")} and '"' not in text[1:-1]
+        if len(text) > 2
+        and text[:2] != "``"
+        and (text[0], text[-1]) in {('"', '"'), ("“", "”"), ("`", "`")}
+        and '"' not in text[1:-1]
         else None
         for text in texts
     ]
     if all(text is not None for text in inner):
         return inner
-    return [new if new is not None and needed and needed.search(new) else old for new, old in zip(inner, texts, strict=True)]
+    return [
+        new if new is not None and needed and needed.search(new) else old for new, old in zip(inner, texts, strict=True)
+    ]
+
+
+def without_labels(sources: Sequence[str], targets: Sequence[str]) -> tuple[list[str], list[str], tuple[str, ...]]:
+    """Sides without labels that repeat on every line, as in `word: lift, past: lifted`, and a warning that names them."""
+    labels = [{match[0] if (match := _LABEL.match(text)) else "" for text in side} for side in (sources, targets)]
+    if len(sources) < 2 or any(len(found) != 1 or "" in found for found in labels):
+        return list(sources), list(targets), ()
+    (first,), (second,) = labels
+    if len(set(sources)) < 2 or any(len(text) == len(first) for text in sources):
+        return list(sources), list(targets), ()
+    warning = f"the labels {first.strip()!r} and {second.strip()!r} of every line are left out"
+    return [text[len(first) :] for text in sources], [text[len(second) :] for text in targets], (warning,)
 
 
 def balanced(text: str) -> bool:

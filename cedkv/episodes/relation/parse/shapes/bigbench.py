@@ -6,7 +6,9 @@ from cedkv.episodes.relation.parse.reading import Found, Outcome, Refusal, Stren
 
 
 def read(items: list[dict[str, Any]]) -> Outcome:
-    if not items or not all(isinstance(item.get("input"), str) and isinstance(item.get("target_scores"), dict) for item in items):
+    if not items or not all(
+        isinstance(item.get("input"), str) and isinstance(item.get("target_scores"), dict) for item in items
+    ):
         return None
     pairs = []
     for number, item in enumerate(items, start=1):
@@ -16,7 +18,9 @@ def read(items: list[dict[str, Any]]) -> Outcome:
             scores = {}
         best = [option for option, score in scores.items() if score == max(scores.values())]
         if len(best) != 1:
-            return Refusal(f"demonstration {number} has not one option with the highest of its target_scores", Strength.SURE)
+            return Refusal(
+                f"demonstration {number} has not one option with the highest of its target_scores", Strength.SURE
+            )
         pairs.append((number, item["input"].strip(), best[0].strip()))
     warning = "the other options of target_scores are left out"
     return Found(pairs, Strength.SURE, ", output from 'target_scores'", warnings=(warning,))

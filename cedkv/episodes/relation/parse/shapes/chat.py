@@ -23,7 +23,8 @@ def read(items: list[dict[str, Any]]) -> Outcome:
         said = [(role, _text(turn)) for turn, role in zip(turns, roles, strict=True) if role != "system"]
         if len(turns) != len(item[key]) or len(said) != 2 or said[0][0] not in _ASKS or said[1][0] not in _ANSWERS:
             return Refusal(
-                f"chat {number} is not one user's text and one assistant's answer; give a chat per demonstration", Strength.SURE
+                f"chat {number} is not one user's text and one assistant's answer; give a chat per demonstration",
+                Strength.SURE,
             )
         pairs.append((number, said[0][1], said[1][1]))
     if len(told) > 1:
@@ -35,9 +36,13 @@ def _turns_in_a_row(items: list[dict[str, Any]]) -> Outcome:
     about = "\n".join(_text(item) for item in items if _role(item) == "system")
     said = [item for item in items if _role(item) != "system"]
     asks, answers = said[::2], said[1::2]
-    good = len(asks) == len(answers) and all(_role(a) in _ASKS and _role(b) in _ANSWERS for a, b in zip(asks, answers, strict=True))
+    good = len(asks) == len(answers) and all(
+        _role(a) in _ASKS and _role(b) in _ANSWERS for a, b in zip(asks, answers, strict=True)
+    )
     if not good:
-        return Refusal("the chat's turns are not user and assistant in turn; give each question its answer", Strength.SURE)
+        return Refusal(
+            "the chat's turns are not user and assistant in turn; give each question its answer", Strength.SURE
+        )
     pairs = [(n, _text(a), _text(b)) for n, (a, b) in enumerate(zip(asks, answers, strict=True), start=1)]
     return _found(pairs, about)
 
