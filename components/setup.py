@@ -73,7 +73,7 @@ def build_setup(limits: Limits, config: Config) -> Setup:
         with gr.Accordion("paste demonstrations", open=False):
             paste = gr.Textbox(
                 lines=4, show_label=False, container=False, elem_id="paste", max_length=limits.demo_chars,
-                placeholder="lift -> lifted\nwalk -> walked\n\nalso: CSV, tabs, tables, Q:/A: blocks, JSON, YAML, chats",
+                placeholder="lift -> lifted\nwalk -> walked\n\nalso: CSV, tabs, tables, Q:/A: blocks, JSON, YAML",
             )  # fmt: skip
             paste_format = gr.Dropdown(
                 [("found out", ""), *((form.label, name) for name, form in FORMATS.items())], value="", label="format",
@@ -88,7 +88,8 @@ def build_setup(limits: Limits, config: Config) -> Setup:
         count, template, on_source, pasted_inputs = _episode_widgets(limits, config)
     form, model, code, apply = _advanced(limits, config)
     return Setup(
-        task, reading, demos, paste, paste_format, use_pasted, count, template, on_source, pasted_inputs, method, preset, prefix_len, slots,
+        task, reading, demos, paste, paste_format, use_pasted, count, template, on_source, pasted_inputs, method,
+        preset, prefix_len, slots,
         model, form, code, apply, run, gate, cancel, gr.State(0), status,
     )  # fmt: skip
 

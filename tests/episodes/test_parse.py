@@ -112,7 +112,8 @@ def test_nothing_pasted_is_said_so(text):
         ("a,b\n a ,c", "demonstrations 1 and 2 have the same input 'a'; keep one of them"),
         (
             '[{"input": "a"}]',
-            "demonstration 1 of the list is not an object with \"input\" and \"output\": of 'input' it is not clear which is the input and which the output; name them 'input' and 'output'",
+            'demonstration 1 of the list is not an object with "input" and "output": of \'input\' it is not '
+            "clear which is the input and which the output; name them 'input' and 'output'",
         ),
         (
             '[{"input": "a", "output": "b"}, "c"]',

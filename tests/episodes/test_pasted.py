@@ -166,8 +166,9 @@ def test_what_is_written_in_a_format_is_read_back(write):
 
 def test_damaged_texts_are_refused_and_never_break_the_reader():
     draw = random.Random(1)
-    pieces = ["\n", "\t", ",", ";", "|", ":", "->", '"', "'", "{", "}", "[", "]", "Q:", "A:", "- ", "---", "#", "\\", "\ud83d",
-              "\0", "`", "```\n", "&a ", "*a", "!!python/object ", "%", "@", "\u2028", "1.", " "]  # fmt: skip
+    pieces = ["\n", "\t", ",", ";", "|", ":", "->", '"', "'", "{", "}", "[", "]", "Q:", "A:", "- ", "---", "#", "\\",
+              "\ud83d",               "\0", "`", "```\n", "&a ", "*a", "!!python/object ",
+              "%", "@", "\u2028", "1.", " "]  # fmt: skip
     texts = [write(PAIRS) for write in WRITERS.values()]
     outcomes = set()
     for _ in range(600):

@@ -15,8 +15,8 @@ _LABEL = re.compile(
 # Lines between demonstrations: rules, and headings such as "Example 2:" or "Positive Example 2 -".
 _BETWEEN = re.compile(
     r"[ \t]*(?:[#*=~_-]{3,}|(?:#{1,6}[ \t]*|\*\*)?(?:positive |few-shot |training |in-context )?"
-    r"(?:example|demonstration|demo|exemplar|sample|case|shot|pair|item|task)s?[ \t]*(?:#?\d+|[A-Z])?[ \t]*(?:\*\*)?[ \t]*[-:.)]?"
-    r"(?:\*\*)?|(?:#[ \t]*|\(|\[|<)?\d{1,4}[.)\]>:]?|</?[a-z_]+(?:[ _]?\d+)?>)[ \t]*",
+    r"(?:example|demonstration|demo|exemplar|sample|case|shot|pair|item|task)s?[ \t]*(?:#?\d+|[A-Z])?"
+    r"[ \t]*(?:\*\*)?[ \t]*[-:.)]?(?:\*\*)?|(?:#[ \t]*|\(|\[|<)?\d{1,4}[.)\]>:]?|</?[a-z_]+(?:[ _]?\d+)?>)[ \t]*",
     re.I,
 )
 _ABOUT = {
@@ -172,7 +172,8 @@ def _before(lines: Sequence[str]) -> tuple[str, tuple[str, ...]] | Refusal:
     apart = not lines[-1].strip() or bool(_BETWEEN.fullmatch(lines[-1])) or kept[-1].rstrip().endswith(":")
     if not apart:
         return Refusal(
-            f"the demonstrations start with {text.strip().split(chr(10))[0][:60]!r}, not with a label such as 'Q:'; remove it",
+            f"the demonstrations start with {text.strip().split(chr(10))[0][:60]!r}, not with a label such as "
+            "'Q:'; remove it",
             Strength.SURE,
         )
     return about, (f"the text above the demonstrations is no part of them: {about[:60]!r}",)

@@ -50,7 +50,7 @@ def _read(delimiter: str, name: str, header: bool | None, text: str) -> Outcome:
 
 
 def _rows(text: str, delimiter: str) -> list[Row] | Refusal:
-    """Rows that hold something, with the number of their first line; quotes as in CSV or, where these do not hold, as text."""
+    """Rows that hold something, with their first lines' numbers; quotes as in CSV or, where that fails, as text."""
     literal = _literal_rows(text, delimiter)
     reader = csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True, strict=True)
     rows, start = [], 1
@@ -102,7 +102,7 @@ def _without_comments(rows: list[Row]) -> tuple[list[Row], tuple[str, ...]]:
     if named_sides(rows[0][1]):
         return rows, ()
     width = max(len(cells) for _, cells in rows)
-    cells_of = {number: cells for number, cells in rows}
+    cells_of = dict(rows)
     firsts = [(number, ", ".join(cells)) for number, cells in rows]
     wide = {text for (number, text) in firsts if len(cells_of[number]) == width}
     kept, warnings = without_comments(firsts, wide.__contains__)

@@ -20,7 +20,7 @@ _NOT_EXAMPLES = {"negative examples", "instances"}
 
 
 def pairs_of(value: Any, lists: str | None = None) -> Outcome:
-    """The pairs that a document holds. `lists` says what a list of several values in a side is: FIRST or WHOLE of it."""
+    """The pairs that a document holds. `lists` says what of a list of several values is a side: FIRST or WHOLE."""
     try:
         return _of_list(value, lists) if isinstance(value, list) else _of_object(value, lists)
     except DemoError as error:
@@ -105,7 +105,8 @@ def _of_records(items: list[dict[str, Any]], lists: str | None) -> Outcome:
         keys = names[named[0]], names[named[1]]
         if used not in (None, keys):
             return Refusal(
-                f"demonstrations 1 and {number} of the list have different keys ({', '.join(used)} and {', '.join(keys)}); "
+                f"demonstrations 1 and {number} of the list have different keys ({', '.join(used)} and "
+                f"{', '.join(keys)}); "
                 "name all sides 'input' and 'output'",
                 Strength.SURE,
             )
@@ -132,7 +133,8 @@ def _side(number: int, side: str, value: Any, lists: str | None) -> tuple[str, t
     if isinstance(value, list) and lists != WHOLE:
         if lists is None:
             raise DemoError(
-                f"the {side} of demonstration {number}, {dumps(value)[:60]}, could be several right values or one list; "
+                f"the {side} of demonstration {number}, {dumps(value)[:60]}, could be several right values or one "
+                "list; "
                 "choose the format json-first or json-lists"
             )
         return _side(number, side, value[0], lists)[0], (f"of several {side}s the first one counts",)

@@ -71,7 +71,7 @@ def unquoted(texts: Sequence[str], needed: re.Pattern[str] | None = None) -> lis
 
 
 def without_labels(sources: Sequence[str], targets: Sequence[str]) -> tuple[list[str], list[str], tuple[str, ...]]:
-    """Sides without labels that repeat on every line, as in `word: lift, past: lifted`, and a warning that names them."""
+    """Sides without labels that every line repeats, as in `word: lift, past: lifted`, and a warning of it."""
     labels = [{match[0] if (match := _LABEL.match(text)) else "" for text in side} for side in (sources, targets)]
     if len(sources) < 2 or any(len(found) != 1 or "" in found for found in labels):
         return list(sources), list(targets), ()

@@ -1,4 +1,4 @@
-"""Chats of one question and one answer: OpenAI's `messages`, ShareGPT's `conversations`, or turns one after the other."""
+"""Chats of one question and answer: OpenAI's `messages`, ShareGPT's `conversations`, or turns in a row."""
 
 from typing import Any
 
