@@ -35,6 +35,13 @@ class Warned:
 
 
 @dataclass(frozen=True)
+class Noted:
+    """Something a user should see, and nothing is wrong with it."""
+
+    message: str
+
+
+@dataclass(frozen=True)
 class Sample:
     """What one query or OFF text measured; a `sample` record of metrics.jsonl."""
 
@@ -115,7 +122,7 @@ class Done:
     result: Any = field(repr=False)
 
 
-Event = Progress | Opened | Warned | Sample | StepTrace | Tick | GateCriterion | Measured | Done
+Event = Progress | Opened | Warned | Noted | Sample | StepTrace | Tick | GateCriterion | Measured | Done
 
 
 def drain(events: Iterator[Event], tell: Callable[[Event], object] = lambda event: None) -> Any:

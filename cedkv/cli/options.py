@@ -49,6 +49,7 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
     add_setting(parser, "--task", "episode.task", metavar="NAME")
     add_setting(parser, "--task-file", "episode.task_file", metavar="FILE")
     add_setting(parser, "--demos", "episode.demos_file", metavar="FILE")
+    add_setting(parser, "--format", "episode.demos_format", metavar="NAME")
     add_setting(parser, "--model", "phase2.model.id", metavar="ID")
     parser.add_argument(
         "--set",
@@ -68,6 +69,7 @@ def config_from(args: argparse.Namespace, *more: str) -> Config:
     relation = {"episode.task": "task", "episode.task_file": "task_file", "episode.demos_file": "demos_file"}
     if not named & relation.keys():
         return config
+    relation["episode.demos_format"] = "demos_format"
     replaced = {field: None for path, field in relation.items() if path not in named}
     return config.model_copy(update={"episode": config.episode.model_copy(update=replaced)})
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from cedkv import events
-from cedkv.events import Event, Progress, StepTrace, Warned
+from cedkv.events import Event, Noted, Progress, StepTrace, Warned
 
 _REDRAW_SECONDS = 0.1
 
@@ -24,6 +24,9 @@ class ProgressLine:
         if isinstance(event, Warned):
             self.close()
             print(f"warning: {event.message}", file=sys.stderr)
+        elif isinstance(event, Noted):
+            self.close()
+            print(event.message, file=sys.stderr)
         elif isinstance(event, Progress):
             self._stage(event.stage, event.done, event.total)
         elif isinstance(event, StepTrace):

@@ -24,6 +24,9 @@ class EpisodeSettings(Settings):
     demos_file: str | None = Field(
         None, description="Only these demonstrations; held-out queries then come from `task` or `task_file` if given."
     )
+    demos_format: str | None = Field(
+        None, description="Format of the demonstrations file, such as csv or arrow; found out where it is left out."
+    )
     demos: StrictInt = Field(10, ge=1, le=200, description="Demonstrations drawn from the task.")
     template: str = Field("qa", description="Name of a template, or a text with {input} and {output}.")
     on_source: Literal["held_out", "pasted", "generated"] = Field(

@@ -3,8 +3,10 @@
 from cedkv.episodes.episode import Episode, Query
 from cedkv.episodes.relation import (
     DEFAULT_TASK,
+    FORMATS,
     TEMPLATES,
     Demonstration,
+    Reading,
     RelationEpisode,
     Task,
     Template,
@@ -17,16 +19,19 @@ from cedkv.episodes.relation import (
     make_query,
     parse_demos,
     read_demos,
+    read_demos_text,
     task_names,
     tokenize_demos,
 )
 
 __all__ = [
     "DEFAULT_TASK",
+    "FORMATS",
     "TEMPLATES",
     "Demonstration",
     "Episode",
     "Query",
+    "Reading",
     "RelationEpisode",
     "Task",
     "Template",
@@ -39,6 +44,7 @@ __all__ = [
     "make_query",
     "parse_demos",
     "read_demos",
+    "read_demos_text",
     "task_names",
     "tokenize_demos",
 ]

@@ -73,6 +73,8 @@ def iter_gate(
             run.data["state"] = {"file": str(state), "method": saved.meta.get("method"), "precision": precision}
         run.save(complete=False)
     yield Opened(run.folder.path)
+    if run.bench.episode.reading:
+        yield from run.bench.episode.reading.events()
     if saved and saved.meta.get("episode") != run.bench.episode.sha256:
         yield Warned(f"state {str(state)!r} was made in another episode: what is judged may be what it was trained on")
     yield from judge_view(run, "base", None)
@@ -133,6 +135,7 @@ def _open(
             **episode.describe(),
             "off": {name: {"count": texts.size, "sha256": texts.sha256} for name, texts in off.items()},
         },
+        "demonstrations_read": episode.reading.as_dict() if episode.reading else None,
         "passed": False,
         "gate_a": [],
         "gate_b": [],

@@ -10,11 +10,12 @@ from pathlib import Path
 from cedkv.config import Config, dump_config
 from cedkv.episodes import (
     DEFAULT_TASK,
+    Reading,
     episode_from_config,
     get_template,
     load_task,
     make_query,
-    parse_demos,
+    read_demos_text,
     task_names,
 )
 from cedkv.errors import CedKVError, ConfigError
@@ -70,11 +71,15 @@ class Service:
         random.Random(config.phase2.seed).shuffle(pairs)
         return pairs[: config.episode.demos]
 
+    def read_demos(self, text: str, format: str | None = None) -> Reading:
+        """Pasted demonstrations, in whichever format or in the one named."""
+        reading = read_demos_text(text, format)
+        self.limits.check_demos(len(reading.pairs), len(text))
+        return reading
+
     def parse_demos(self, text: str) -> list[tuple[str, str]]:
-        """Pasted demonstrations, in whichever format."""
-        demos = parse_demos(text)
-        self.limits.check_demos(len(demos), len(text))
-        return [(demo.input, demo.output) for demo in demos]
+        """The pairs of pasted demonstrations."""
+        return [(demo.input, demo.output) for demo in self.read_demos(text).pairs]
 
     def phase_of(self, method: str) -> int:
         """The first phase of the gate that runs a method.
@@ -172,7 +177,7 @@ class Service:
         if not own and (not demos or list(demos) == self.task_demos(config)):
             return config
         path = keep_demos(self.store.folder(session), demos)
-        episode = config.episode.model_dump(exclude_unset=True, exclude={"task"} if own else set())
+        episode = config.episode.model_dump(exclude_unset=True, exclude={"demos_format"} | ({"task"} if own else set()))
         kept = {name: value for name, value in config.model_dump(exclude_unset=True).items() if name != "episode"}
         return Config.model_validate({**kept, "episode": {**episode, "demos_file": str(path)}})
 
@@ -304,6 +309,7 @@ def _extract_report(lm, episode, config: Config, extraction: Extraction, run_id:
         "slots_budget": extraction.prefix.slots,
         "model": lm.describe(),
         "episode": episode.describe(),
+        "demonstrations_read": episode.reading.as_dict() if episode.reading else None,
         "slots": describe_slots(extraction.prefix, config.phase2.reporting.topk_tokens),
         "role_mass": describe_roles(extraction.prefix),
         "collapse": describe_collapse(extraction.prefix),

@@ -135,7 +135,9 @@ def _read_config(files: dict[str, Path], states: dict[str, tuple[str, KVPrefix]]
         config = parse_config(_only_text(files), next(iter(files)))
     else:
         config = _settings_of(states[student_among(states)][1]) if states else Config()
-    return _with_episode(config, demos_file=None, task_file=None), config.episode.demos_file is not None
+    return _with_episode(
+        config, demos_file=None, demos_format=None, task_file=None
+    ), config.episode.demos_file is not None
 
 
 def _with_episode(config: Config, **changes: Any) -> Config:

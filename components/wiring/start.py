@@ -13,7 +13,7 @@ from components.desk import Desk
 from components.headline import top_html
 from components.page import Page
 from components.request import read_request, read_table, shown_values, with_mixture
-from components.setup import OWN, apply_button, mixture_files, preset_files, status_html
+from components.setup import OWN, apply_button, mixture_files, preset_files, reading_html, status_html
 from components.theme import view_choices
 from components.wiring.common import DRAWING, told
 from components.wiring.show import show_files, show_states
@@ -130,8 +130,13 @@ def wire_setup(page: Page, desk: Desk) -> None:
         return [list(pair) for pair in desk.service.task_demos(parse_config("", "settings", given))]
 
     @told
-    def paste(text: str) -> tuple[Any, Any]:
-        return [list(pair) for pair in desk.service.parse_demos(text)], OWN
+    def paste(text: str, format: str) -> tuple[Any, Any, str]:
+        reading = desk.service.read_demos(text, format or None)
+        pairs = [[demo.input, demo.output] for demo in reading.pairs]
+        return pairs, OWN, reading_html(str(reading), reading.warnings)
+
+    def unread(task: str) -> Any:
+        return gr.skip() if task == OWN else ""
 
     @told
     def apply(task: str, demos: list, method: str, text: str) -> list[Any]:
@@ -152,7 +157,9 @@ def wire_setup(page: Page, desk: Desk) -> None:
         setup.demos,
         **DRAWING,
     )
-    setup.use_pasted.click(paste, setup.paste, [setup.demos, setup.task], **DRAWING)
+    pasted = [setup.demos, setup.task, setup.reading]
+    setup.use_pasted.click(paste, [setup.paste, setup.paste_format], pasted, **DRAWING)
+    setup.task.change(unread, setup.task, setup.reading, **DRAWING)
     set_anew = [*setup.inputs(), setup.apply]
     setup.apply.click(apply, [setup.task, setup.demos, setup.method, setup.yaml], set_anew, **DRAWING)
     setup.preset.input(choose_preset, [setup.preset, setup.method, *setup.inputs()], set_anew, **DRAWING)

@@ -10,8 +10,8 @@ from cedkv.config import Config
 from cedkv.episodes.episode import Episode, Query
 from cedkv.episodes.off import NearFormat
 from cedkv.episodes.relation.made_up import generated_inputs
-from cedkv.episodes.relation.parse import Demonstration, parse_demos
-from cedkv.episodes.relation.tasks import load_task, load_task_file
+from cedkv.episodes.relation.parse import Demonstration, Reading, read_demos_text
+from cedkv.episodes.relation.tasks import MAX_FILE_BYTES, load_task, load_task_file
 from cedkv.episodes.relation.template import Template, get_template, tokenize_demos
 from cedkv.errors import DemoError
 from cedkv.lm import LanguageModel, generate, read_demo_kv
@@ -20,6 +20,7 @@ from cedkv.state import DemoTokens
 DEFAULT_TASK = "present-past"
 # What the demonstrations leave free of the model's context, for the query and its answer.
 QUERY_ROOM = 128
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,12 @@ class RelationEpisode(Episode):
 
     `demos` and the inputs of both query sets never overlap. `on_train_source` is `held_out`, `pasted` or `generated`,
     also where `held_out` was asked and no pair was left; it ends in `+made_up` where the model added some.
+    `reading` says how a file's demonstrations were read.
     """
 
     demos: tuple[Demonstration, ...]
     template: Template
+    reading: Reading | None = None
 
     @property
     def stop(self) -> str:
@@ -72,6 +75,7 @@ def build_episode(
     on_source: str = "held_out",
     made_up: int = 0,
     pasted_inputs: Sequence[str] = (),
+    reading: Reading | None = None,
 ) -> RelationEpisode:
     """Assemble an episode from demonstrations and labelled pairs that are not among them.
 
@@ -119,6 +123,7 @@ def build_episode(
         on_eval=tuple(evaluated),
         gold="labels" if judged else "teacher",
         seed=seed,
+        reading=reading,
     )
 
 
@@ -181,8 +186,9 @@ def episode_from_config(lm: LanguageModel, config: Config) -> RelationEpisode:
     else:
         task = load_task(settings.task or DEFAULT_TASK)
     pairs = [Demonstration(*pair) for pair in task.pairs] if task else []
-    if settings.demos_file:
-        demos = read_demos(settings.demos_file)
+    reading = read_demos(settings.demos_file, settings.demos_format) if settings.demos_file else None
+    if reading:
+        demos = list(reading.pairs)
     else:
         random.Random(seed).shuffle(pairs)
         demos, pairs = pairs[: settings.demos], pairs[settings.demos :]
@@ -198,12 +204,27 @@ def episode_from_config(lm: LanguageModel, config: Config) -> RelationEpisode:
         on_source=settings.on_source,
         made_up=config.phase3.optim.made_up_queries,
         pasted_inputs=settings.pasted_inputs,
+        reading=reading,
     )
 
 
-def read_demos(path: str) -> list[Demonstration]:
-    """Demonstrations from a file in any format `parse_demos` reads; `DemoError` when it cannot be read."""
+def read_demos(path: str, format: str | None = None) -> Reading:
+    """Demonstrations from a file in any format, or in the one named; see `read_demos_text`.
+
+    Raises
+    ------
+    DemoError
+        The file cannot be read, is over 5 MB or no UTF-8, or does not hold demonstrations.
+    """
     try:
-        return parse_demos(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+        if (size := Path(path).stat().st_size) > MAX_FILE_BYTES:
+            raise DemoError(f"demonstrations file {path!r} has {size / 1e6:.1f} MB; at most 5 MB, keep fewer")
+        content = Path(path).read_bytes()
+        text = content.decode("utf-16" if content[:2] in _UTF16_MARKS else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DemoError(
+            f"demonstrations file {path!r} cannot be read: byte {error.start} is not UTF-8; save the file as UTF-8"
+        ) from error
+    except (OSError, ValueError) as error:
         raise DemoError(f"demonstrations file {path!r} cannot be read: {error}") from error
+    return read_demos_text(text, format)
