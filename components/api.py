@@ -13,8 +13,8 @@ from cedkv.config import Config, parse_config
 from cedkv.errors import CedKVError
 from cedkv.events import Done, Event, Progress, StepTrace
 from components.desk import Desk
-from components.off_effect import worst_rows
-from components.wiring.common import message_of
+from components.handlers import message_of
+from components.tabs.off_effect import worst_rows
 
 
 def add_endpoints(desk: Desk) -> None:

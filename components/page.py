@@ -10,16 +10,16 @@ import gradio as gr
 from cedkv.config import Config
 from cedkv.session.limits import Limits
 from cedkv.session.runs import Run
-from components.collapse import CollapseTab, build_collapse
-from components.compare import CompareTab, build_compare, comparison_html
 from components.example import example_comparison
-from components.gate import GateTab, build_gate
 from components.headline import empty_html, headline_html, top_html
-from components.off_effect import OffTab, build_off
-from components.runs import RunsTab, build_runs
 from components.setup import Setup, build_setup
-from components.slots import SlotsTab, build_slots
-from components.training import TrainingTab, build_training
+from components.tabs.collapse import CollapseTab, build_collapse
+from components.tabs.compare import CompareTab, build_compare, comparison_html
+from components.tabs.gate import GateTab, build_gate
+from components.tabs.off_effect import OffTab, build_off
+from components.tabs.runs import RunsTab, build_runs
+from components.tabs.slots import SlotsTab, build_slots
+from components.tabs.training import TrainingTab, build_training
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
 """A run as one HTML file that needs nothing else: no network, no scripts, no other file."""
 
 from cedkv.session.runs import Run
-from components.collapse import collapse_html
-from components.gate import gate_html
 from components.headline import headline_html
-from components.off_effect import WORST_HEADERS, worst_rows
+from components.tabs.collapse import collapse_html
+from components.tabs.gate import gate_html
+from components.tabs.off_effect import WORST_HEADERS, worst_rows
 from components.text import esc, number, token
 from components.theme import STYLE, view_name
 

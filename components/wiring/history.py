@@ -8,14 +8,14 @@ import gradio as gr
 
 from components.desk import Desk
 from components.figures import slot_heatmap
+from components.handlers import DRAWING, MODEL_QUEUE, drawn, told
 from components.headline import empty_html
-from components.off_effect import off_figure
 from components.page import Page
 from components.request import read_request
-from components.runs import pinned_html
 from components.settings import compact_yaml
-from components.wiring.common import DRAWING, MODEL_QUEUE, drawn, told
-from components.wiring.show import show_run
+from components.tabs.frame import show_run
+from components.tabs.off_effect import off_figure
+from components.tabs.runs import pinned_html
 from components.wiring.start import demos_as_lines
 
 # A refused file must not lay its error over everything that a run would have filled; a message tells it.

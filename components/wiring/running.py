@@ -11,16 +11,16 @@ from cedkv.events import Done, Event, GateCriterion, Opened, Progress, StepTrace
 from cedkv.session.runs import Run
 from components.desk import Desk
 from components.figures import training_curves
-from components.gate import criteria_html
+from components.handlers import DRAWING, MODEL_QUEUE, drawn
 from components.headline import top_html
 from components.page import Page
 from components.request import Request, read_request
 from components.setup import status_html
+from components.tabs.frame import show_history, show_run
+from components.tabs.gate import criteria_html
+from components.tabs.training import LiveCurves, live_html
 from components.text import esc
 from components.theme import view_name
-from components.training import LiveCurves, live_html
-from components.wiring.common import DRAWING, MODEL_QUEUE, drawn
-from components.wiring.show import show_history, show_run
 from components.wiring.tabs import comparing
 
 Stop = Callable[[], bool]

@@ -10,13 +10,13 @@ import gradio as gr
 from cedkv.config import load_config, parse_config
 from cedkv.errors import CedKVError
 from components.desk import Desk
+from components.handlers import DRAWING, told
 from components.headline import top_html
 from components.page import Page
 from components.request import read_request, read_table, shown_values, with_mixture
 from components.setup import OWN, apply_button, mixture_files, preset_files, status_html
+from components.tabs.frame import show_files, show_states
 from components.theme import view_choices
-from components.wiring.common import DRAWING, told
-from components.wiring.show import show_files, show_states
 from components.wiring.tabs import comparing
 
 _POLL_SECONDS = 0.2

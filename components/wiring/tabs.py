@@ -7,14 +7,14 @@ import gradio as gr
 
 from cedkv.errors import CedKVError
 from cedkv.session.runs import Run
-from components.compare import comparison_html, on_input
 from components.desk import Desk
-from components.off_effect import off_figure, worst_rows, worst_text
+from components.handlers import DRAWING, MODEL_QUEUE, drawn, told, told_stream
 from components.page import Page
-from components.slots import change_name, scope_options, slot_of_token
-from components.training import read_training, training_figure, training_html
-from components.wiring.common import DRAWING, MODEL_QUEUE, drawn, told, told_stream
-from components.wiring.show import draw_slots
+from components.tabs.compare import comparison_html, on_input
+from components.tabs.frame import draw_slots
+from components.tabs.off_effect import off_figure, worst_rows, worst_text
+from components.tabs.slots import change_name, scope_options, slot_of_token
+from components.tabs.training import read_training, training_figure, training_html
 
 # A row far down the page fills the columns at its top: they are brought into sight.
 _TO_QUERY = "() => document.querySelector('#query')?.scrollIntoView({block: 'center'})"

@@ -11,12 +11,12 @@ from cedkv.gate.phases import PHASES
 from cedkv.session.limits import Limits
 from cedkv.session.runs import Run
 from cedkv.session.store import SessionStore
-from components.compare import on_input, on_table
 from components.desk import Desk
 from components.headline import headline_html
 from components.page import Page, build_page
 from components.request import read_request, with_mixture
 from components.setup import CONFIGS, OWN, preset_files
+from components.tabs.compare import on_input, on_table
 from components.text import visible
 from components.wiring.history import permalink
 from components.wiring.start import from_address, from_preset, from_yaml, slots_shown

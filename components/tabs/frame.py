@@ -5,20 +5,20 @@ from typing import Any
 import gradio as gr
 
 from cedkv.session.runs import Run
-from components.collapse import collapse_html
-from components.compare import even_widths, on_table, table_label
 from components.desk import Desk
 from components.figures import role_bars, similarity_matrix, slot_heatmap
-from components.gate import gate_html
+from components.handlers import drawn
 from components.headline import empty_html, headline_html
-from components.off_effect import beside, off_figure, worst_rows
 from components.page import Page
 from components.report_page import report_page
-from components.runs import history_rows, run_choices
-from components.slots import NOTHING_CHANGED, demo_text_html, scope_options, slot_card_html
+from components.tabs.collapse import collapse_html
+from components.tabs.compare import even_widths, on_table, table_label
+from components.tabs.gate import gate_html
+from components.tabs.off_effect import beside, off_figure, worst_rows
+from components.tabs.runs import history_rows, run_choices
+from components.tabs.slots import NOTHING_CHANGED, demo_text_html, scope_options, slot_card_html
+from components.tabs.training import read_training, trained_methods, training_figure, training_html
 from components.theme import view_choices
-from components.training import read_training, trained_methods, training_figure, training_html
-from components.wiring.common import drawn
 
 
 def show_run(page: Page, desk: Desk, session: str, run: Run) -> dict:

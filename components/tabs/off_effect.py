@@ -9,9 +9,9 @@ import gradio as gr
 from cedkv.session.runs import Run
 from components.figures import off_histograms
 from components.headline import empty_html
+from components.tabs.training import trained_methods
 from components.text import visible
 from components.theme import view_name
-from components.training import trained_methods
 
 WORST_HEADERS = ["Delta, nats", "demonstrations", "bucket", "text"]
 _WORST = 25
