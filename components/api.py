@@ -14,7 +14,7 @@ from cedkv.errors import CedKVError
 from cedkv.events import Done, Event, Progress, StepTrace
 from components.desk import Desk
 from components.handlers import message_of
-from components.tabs.off_effect import worst_rows
+from components.off_texts import worst_rows
 
 
 def add_endpoints(desk: Desk) -> None:

@@ -1,33 +1,36 @@
 """Gate: one row per criterion, and everything needed to get the same verdict elsewhere."""
 
-import math
 from dataclasses import dataclass
-from typing import Any
 
 import gradio as gr
+from gradio.components import Component
 
 from cedkv.session.runs import Run
-from components.headline import empty_html
-from components.text import esc, number
+from components.desk import Desk
+from components.report_page import write_report_page
+from components.tabs.frame import Tab, Updates
+from components.verdicts import gate_html
+
+_DOWNLOADS = {"report": "report.json", "page": "report.html", "state": "state.safetensors", "config": "config.yaml"}
 
 
 @dataclass(frozen=True)
-class GateTab:
+class GateParts:
     table: gr.HTML
     downloads: dict[str, gr.DownloadButton]
     command: gr.Code
     python: gr.Code
 
+    def shown(self) -> list[Component]:
+        return [self.table, *self.downloads.values(), self.command, self.python]
 
-DOWNLOADS = {"report": "report.json", "page": "report.html", "state": "state.safetensors", "config": "config.yaml"}
 
-
-def build_gate() -> GateTab:
+def build(opening: Run | None) -> GateParts:
     table = gr.HTML(gate_html(None), elem_id="gate-table")
     with gr.Row():
         downloads = {
             name: gr.DownloadButton(label, size="sm", interactive=False, min_width=120, elem_id=f"download-{name}")
-            for name, label in DOWNLOADS.items()
+            for name, label in _DOWNLOADS.items()
         }
     with gr.Accordion("the same run elsewhere", open=False):
         # Without numbers: those of wrapped lines drift away from their lines.
@@ -40,53 +43,26 @@ def build_gate() -> GateTab:
                 ("python", "copy as Python", "as-python"),
             )
         )  # fmt: skip
-    return GateTab(table, downloads, command, python)
+    return GateParts(table, downloads, command, python)
 
 
-def gate_html(run: Run | None) -> str:
-    if run is None or not run.report.get("gate_a"):
-        return empty_html("Not judged yet", "Press Run gate: it asks unseen queries and OFF texts, and takes a minute.")
-    return criteria_html(run.report["gate_a"], run.report.get("gate_b", []))
+def show(parts: GateParts, run: Run) -> Updates:
+    """The criteria, and the run's files to take along."""
+    files = {
+        "report": next(run.folder.glob("report_*.json"), None),
+        "page": write_report_page(run),
+        "state": run.state_file(run.student) if run.student else None,
+        "config": run.folder / "config.yaml",
+    }
+    buttons = {
+        button: gr.DownloadButton(value=str(files[name]) if files[name] else None, interactive=files[name] is not None)
+        for name, button in parts.downloads.items()
+    }
+    return {parts.table: gate_html(run), **buttons}
 
 
-def criteria_html(gate_a: list[dict[str, Any]], gate_b: list[dict[str, Any]]) -> str:
-    """Both gates as tables, from the report's own rows."""
-    titles = {"B": "Gate B · does the state work, and is it harmless?", "A": "Gate A · is the plumbing sound?"}
-    tables = [_table(titles[gate], rows) for gate, rows in (("B", gate_b), ("A", gate_a)) if rows]
-    return f'<div class="ck">{"".join(tables)}</div>'
+def show_states(parts: GateParts, desk: Desk, run: Run) -> Updates:
+    return dict(zip((parts.command, parts.python), desk.service.reproduce(run), strict=True))
 
 
-def margin(value: float, op: str, threshold: float) -> float:
-    """How far a value is on the right (positive) or wrong side of its threshold, -1 to 1, as a share of the larger."""
-    distance = value - threshold if op == ">=" else threshold - value
-    scale = max(abs(value), abs(threshold))
-    return max(-1.0, min(1.0, distance / scale)) if scale else 0.0
-
-
-def _table(title: str, rows: list[dict[str, Any]]) -> str:
-    names = ("asks", "value", "", "threshold", "margin", "verdict")
-    head = "".join(f'<th class="{"num" if name in ("value", "threshold") else ""}">{name}</th>' for name in names)
-    return (
-        f'<h3>{esc(title)}</h3><div class="ck-scroll"><table class="ck-gate"><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(map(_row, rows))}</tbody></table></div>"
-    )
-
-
-def _row(row: dict[str, Any]) -> str:
-    share = margin(row["value"], row["op"], row["threshold"])
-    left, width = (50, share * 50) if share >= 0 else (50 + share * 50, -share * 50)
-    color = "var(--ck-teacher)" if row["passed"] else "var(--ck-student)"
-    verdict = "pass" if row["passed"] else "fail"
-    sign = {">=": "≥", "<=": "≤"}.get(row["op"], esc(row["op"]))
-    return (
-        f'<tr data-name="{esc(row["name"])}"><td>{esc(row["about"])}<br>'
-        f'<span class="muted mono">{esc(row["name"])}</span></td>'
-        f'<td class="num">{_shown(row["value"])}</td><td>{sign}</td><td class="num">{_shown(row["threshold"])}</td>'
-        f'<td><div class="ck-margin" title="{share:+.0%} of the larger of value and threshold">'
-        f'<span class="fill" style="left:{left:.1f}%;width:{width:.1f}%;background:{color}"></span>'
-        f'<span class="line"></span></div></td><td><span class="ck-verdict {verdict}">{verdict}</span></td></tr>'
-    )
-
-
-def _shown(value: float) -> str:
-    return number(value) if math.isfinite(value) else esc(value)
+TAB = Tab("Gate", "gate", build, show, show_states)

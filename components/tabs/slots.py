@@ -1,16 +1,23 @@
 """Slots: what each one takes from the demonstrations, and what happens to the answers when it is changed."""
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
+from gradio.components import Component
 
+from cedkv.errors import CedKVError
+from cedkv.session.runs import Run
+from components.desk import Desk
+from components.figures import slot_heatmap
+from components.handlers import DRAWING, MODEL_QUEUE, drawn, run_of, told, told_stream
 from components.headline import empty_html
-from components.text import esc, number, token
-from components.theme import view_name
-
-if TYPE_CHECKING:
-    from cedkv.session.slots import SlotMap
+from components.slot_text import change_name, demo_text_html, slot_card_html, slot_of_token
+from components.tabs.compare import CompareParts, comparison_html
+from components.tabs.frame import Page, Tab, Updates
+from components.tabs.runs import run_choices
+from components.theme import view_choices
 
 # Plotly replaces its element with every new figure, so each one is hooked as it appears.
 _HEATMAP_CLICKS = """
@@ -27,11 +34,11 @@ element.addEventListener('click', (event) => {
   if (token) trigger('click', {token: Number(token.dataset.token)});
 });
 """
-ALL_SLOTS = "all slots"
+_NOTHING_CHANGED = empty_html("Nothing changed yet", "Choose a slot above, then switch it off.")
 
 
 @dataclass(frozen=True)
-class SlotsTab:
+class SlotsParts:
     method: gr.Radio
     layer: gr.Slider
     head: gr.Slider
@@ -48,15 +55,18 @@ class SlotsTab:
     swap: gr.Button
     effect: gr.HTML
 
-    def chosen(self) -> list[gr.components.Component]:
+    def chosen(self) -> list[Component]:
         """What the drawings depend on."""
         return [self.method, self.slot, self.layer, self.head]
 
-    def drawn(self) -> list[gr.components.Component]:
+    def drawn(self) -> list[Component]:
         return [self.demos, self.heatmap, self.card]
 
+    def shown(self) -> list[Component]:
+        return [*self.chosen(), *self.drawn(), self.swap_run, self.effect]
 
-def build_slots() -> SlotsTab:
+
+def build(opening: Run | None) -> SlotsParts:
     with gr.Row():
         slot = gr.Slider(
             0, 1, value=0, step=1, label="slot", info="0 shows all of them together.", elem_id="slot", min_width=220
@@ -87,106 +97,139 @@ def build_slots() -> SlotsTab:
             swap_run = gr.Dropdown([], label="take it from run", elem_id="swap-run", min_width=300)
             swap_slot = gr.Number(1, label="its slot", precision=0, minimum=1, min_width=80)
             swap = gr.Button("Swap", elem_id="swap", min_width=80)
-        effect = gr.HTML(NOTHING_CHANGED, elem_id="effect")
-    return SlotsTab(
-        method,
-        layer,
-        head,
-        slot,
-        demos,
-        heatmap,
-        clicks,
-        card,
-        factor,
-        ablate,
-        scale,
-        swap_run,
-        swap_slot,
-        swap,
+        effect = gr.HTML(_NOTHING_CHANGED, elem_id="effect")
+    return SlotsParts(
+        method, layer, head, slot, demos, heatmap, clicks, card, factor, ablate, scale, swap_run, swap_slot, swap,
         effect,
-    )
+    )  # fmt: skip
 
 
-NOTHING_CHANGED = empty_html("Nothing changed yet", "Choose a slot above, then switch it off.")
+def show_states(parts: SlotsParts, desk: Desk, run: Run) -> Updates:
+    demos, heatmap, card = _drawings(desk, run, run.student, 0, 0, 0)
+    drawings = {
+        parts.demos: demos,
+        parts.heatmap: drawn(heatmap),
+        parts.card: card,
+        parts.method: gr.Radio(view_choices(run.methods), value=run.student or None),
+        parts.effect: _NOTHING_CHANGED,
+    }
+    if not run.student:
+        return {**drawings, **{slider: gr.Slider(value=0) for slider in (parts.slot, parts.layer, parts.head)}}
+    layer, head = scope_options(*desk.service.mixture_scope(run, run.student))
+    return {
+        **drawings,
+        parts.slot: gr.Slider(maximum=run.prefix(run.student).slots, value=0),
+        parts.layer: gr.Slider(**layer),
+        parts.head: gr.Slider(**head),
+    }
 
 
-def change_name(method: str, slot: int, factor: float, from_run: str, from_slot: int) -> str:
-    """A change to a slot in words."""
-    if from_run:
-        return f"{view_name(method)}, slot {slot} from slot {from_slot} of {from_run}"
-    return f"{view_name(method)}, slot {slot} " + (f"× {factor:g}" if factor else "switched off")
+def show_runs(parts: SlotsParts, runs: Iterable[Run]) -> Updates:
+    return {parts.swap_run: gr.Dropdown(run_choices(run for run in runs if run.methods))}
 
 
-def demo_text_html(slots: "SlotMap", slot: int) -> str:
-    """The demonstration block token by token; the stronger the colour, the more the slot (0: all) takes from there."""
-    mass = slots.mass if slot == 0 else slots.weights[slot - 1]
-    top = max(mass, default=0) or 1
-    name = ALL_SLOTS if slot == 0 else f"slot {slot}"
-    parts = [_token(slots, index, weight, weight / top) for index, weight in enumerate(mass)]
-    return (
-        f'<div class="ck"><h3>the demonstrations, coloured by {esc(name)}</h3>'
-        f'<div class="ck-demos">{"".join(parts)}</div>'
-        '<div class="ck-legend"><span><i style="background:var(--ck-student)"></i>most weight</span>'
-        '<span><i class="input"></i>input</span><span><i class="output"></i>output</span>'
-        "<span>no line: delimiter · a click chooses the token’s slot</span></div></div>"
-    )
+def wire(page: Page, desk: Desk) -> None:
+    parts = page.part(SlotsParts)
+
+    @told
+    def draw(run_id: str, method: str, slot: float, layer: float, head: float, request: gr.Request) -> tuple[Any, ...]:
+        run = run_of(desk, request, run_id)
+        demos, heatmap, card = _drawings(desk, run, method, int(slot), int(layer), int(head))
+        return demos, drawn(heatmap), card
+
+    @told
+    def scope(run_id: str, method: str, request: gr.Request) -> tuple[Any, ...]:
+        options = scope_options(*desk.service.mixture_scope(run_of(desk, request, run_id), method))
+        return tuple(gr.Slider(**option) for option in options)
+
+    @told
+    def choose_token(
+        run_id: str, method: str, layer: float, head: float, request: gr.Request, event: gr.EventData
+    ) -> int:
+        run, chosen = run_of(desk, request, run_id), [int(part) - 1 if part else None for part in (layer, head)]
+        slots = desk.service.slot_map(run, method, *chosen)
+        slot = slot_of_token(slots, min(int(event.token), len(slots.texts) - 1))
+        if slot == 0:
+            gr.Info("No slot takes anything from this token.", duration=3)
+        return slot
+
+    def choose_cell(event: gr.EventData) -> int:
+        return int(event.slot)
+
+    gr.on(
+        [parts.slot.change, parts.layer.change, parts.head.change, parts.method.input],
+        draw, [page.run_id, *parts.chosen()], parts.drawn(), trigger_mode="always_last", **DRAWING,
+    )  # fmt: skip
+    parts.method.input(scope, [page.run_id, parts.method], [parts.layer, parts.head], **DRAWING)
+    parts.demos.click(choose_token, [page.run_id, parts.method, parts.layer, parts.head], parts.slot, **DRAWING)
+    parts.clicks.click(choose_cell, None, parts.slot, **DRAWING)
+    _wire_changes(page, desk)
 
 
-def slot_of_token(slots: "SlotMap", token_index: int) -> int:
-    """The slot (from 1) that takes most from a token, or 0 when none takes anything."""
-    column = [row[token_index] for row in slots.weights]
-    best = max(column, default=0)
-    return column.index(best) + 1 if best > 0 else 0
+def _wire_changes(page: Page, desk: Desk) -> None:
+    """Switch off, scale and swap: the state that is shown with one slot changed, on Compare's query."""
+    parts, asking = page.part(SlotsParts), page.part(CompareParts)
+
+    def changing(factor_of: Callable[[float], float], swapping: bool) -> Callable:
+        @told_stream
+        def change(
+            run_id: str,
+            method: str,
+            slot: float,
+            factor: float,
+            other: str,
+            other_slot: float,
+            query: str,
+            plain: bool,
+            request: gr.Request,
+        ) -> Iterator[str]:
+            run = run_of(desk, request, run_id)
+            if slot < 1:
+                raise CedKVError("choose a slot first: slide it, or click a token or a cell")
+            if swapping and not other:
+                raise CedKVError("choose the run to take the slot from")
+            taken = (other, int(other_slot or 1)) if swapping else ("", 1)
+            asked = desk.service.slot_change(int(slot), factor_of(factor), *taken, method)
+            name = change_name(method, int(slot), factor_of(factor), *taken)
+            for comparison in desk.service.iter_compare(request.session_hash, run_id, query, (), plain, asked):
+                # The page may have moved on to another run, on which this answer has no place.
+                if desk.store.shown(request.session_hash) != run_id:
+                    return
+                yield comparison_html(comparison, run.student, name)
+
+        return change
+
+    inputs = [
+        page.run_id, parts.method, parts.slot, parts.factor, parts.swap_run, parts.swap_slot, asking.query,
+        asking.plain,
+    ]  # fmt: skip
+    for button, factor_of, swapping in (
+        (parts.ablate, lambda factor: 0.0, False),
+        (parts.scale, lambda factor: factor, False),
+        (parts.swap, lambda factor: 1.0, True),
+    ):
+        button.click(changing(factor_of, swapping), inputs, parts.effect, show_progress="minimal", **MODEL_QUEUE)
 
 
-def slot_card_html(slots: "SlotMap", slot: int, values_cosine: list[list[float]], most: int = 8) -> str:
-    """One slot in words: its tokens with weights and roles, and the slot most like it. 0 lists every slot."""
-    if slot == 0:
-        return _all_slots_html(slots)
-    row = slots.weights[slot - 1]
-    heaviest = sorted((index for index, weight in enumerate(row) if weight > 0), key=lambda i: -row[i])[:most]
-    tokens = "".join(
-        f'<tr><td>{token(slots.texts[i])}</td><td class="num">{number(row[i])}</td><td>{esc(slots.roles[i])}</td>'
-        f'<td class="muted">{_place(slots.demo[i])}</td></tr>'
-        for i in heaviest
-    )
-    others = [(cosine, other) for other, cosine in enumerate(values_cosine[slot - 1]) if other != slot - 1]
-    cosine, nearest = max(others, default=(0.0, 0))
-    near = f"nearest: slot {nearest + 1}, cosine of values {number(cosine)}" if others else "the only slot"
-    state = (
-        "" if slots.active[slot - 1] else '<div class="ck-note">switched off here: it is masked, nothing sees it</div>'
-    )
-    return (
-        f'<div class="ck"><h3>slot {slot}</h3>{state}<table><thead><tr><th>token</th><th class="num">weight</th>'
-        f'<th>role</th><th></th></tr></thead><tbody>{tokens}</tbody></table><p class="muted">{near}</p></div>'
-    )
-
-
-def _all_slots_html(slots: "SlotMap") -> str:
-    rows = []
-    for index, row in enumerate(slots.weights):
-        top = sorted((i for i, weight in enumerate(row) if weight > 0), key=lambda i: -row[i])[:3]
-        tokens = " ".join(f'{token(slots.texts[i])} <span class="muted">{number(row[i])}</span>' for i in top)
-        rows.append(
-            f'<tr><td class="num">{index + 1}</td><td>{tokens or "<span class=muted>switched off</span>"}</td></tr>'
+def _drawings(desk: Desk, run: Run, method: str, slot: int, layer: int, head: int) -> tuple[str, Any, str]:
+    """Demonstration text, heatmap and card for a choice of slot (0: all), layer and KV head (0: mean)."""
+    if not method:
+        return (
+            empty_html("No slots", "This run has no state file: it was cut short, or only its report was opened."),
+            None,
+            "",
         )
-    head = '<tr><th class="num">slot</th><th>heaviest tokens</th></tr>'
-    return (
-        f'<div class="ck"><h3>{ALL_SLOTS}</h3><table><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table></div>'
-    )
-
-
-def _place(demo: int) -> str:
-    return f"demonstration {demo + 1}" if demo >= 0 else "start of text"
-
-
-def _token(slots: "SlotMap", index: int, weight: float, share: float) -> str:
-    text, role = slots.texts[index], slots.roles[index]
-    shade = f' style="background:rgb(224 112 44 / {share:.3f})"' if weight > 0 else ""
-    title = f"token {index} · {esc(role)} · weight {weight:.3f}"
-    last = index + 1 == len(slots.demo) or slots.demo[index + 1] != slots.demo[index]
-    end = "<br>" if last and slots.demo[index] >= 0 else ""
-    return f'<button class="ck-tok {esc(role)}" data-token="{index}" title="{title}"{shade}>{token(text)}</button>{end}'
+    if run.prefix(method).mixture is None:
+        return (
+            empty_html("Free slots", "These slots are free vectors: no demonstration token is behind them."),
+            None,
+            "",
+        )
+    slots = desk.service.slot_map(run, method, layer - 1 if layer else None, head - 1 if head else None)
+    slot = min(slot, len(slots.weights))
+    cosine = desk.service.similarity(run, method)["values"]
+    heatmap = slot_heatmap(slots.weights, slots.texts, slots.roles, slot - 1 if slot else None)
+    return demo_text_html(slots, slot), heatmap, slot_card_html(slots, slot, cosine)
 
 
 def scope_options(layers: int, heads: int) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -195,3 +238,6 @@ def scope_options(layers: int, heads: int) -> tuple[dict[str, Any], dict[str, An
         {"maximum": layers, "interactive": layers > 1, "value": 0},
         {"maximum": max(heads, 2), "visible": heads > 1, "value": 0},
     )
+
+
+TAB = Tab("Slots", "slots", build, show_states=show_states, show_runs=show_runs, wire=wire)

@@ -13,15 +13,15 @@ from components.desk import Desk
 from components.figures import training_curves
 from components.handlers import DRAWING, MODEL_QUEUE, drawn
 from components.headline import top_html
-from components.page import Page
 from components.request import Request, read_request
 from components.setup import status_html
-from components.tabs.frame import show_history, show_run
-from components.tabs.gate import criteria_html
-from components.tabs.training import LiveCurves, live_html
+from components.tabs.compare import comparing
+from components.tabs.frame import Page, show_run, show_runs
+from components.tabs.gate import GateParts
+from components.tabs.training import LiveCurves, TrainingParts, live_html
 from components.text import esc
 from components.theme import view_name
-from components.wiring.tabs import comparing
+from components.verdicts import criteria_html
 
 Stop = Callable[[], bool]
 # Drawing more often than this would cost more than the steps themselves.
@@ -88,6 +88,7 @@ def _following(page: Page, desk: Desk, start: Callable[[str, Request, Stop], Ite
 
 def follow_events(page: Page, desk: Desk, session: str, events: Iterator[Event]) -> Iterator[dict]:
     """The page's updates for a run's events, drawn no more often than is of use."""
+    gate, training = page.part(GateParts), page.part(TrainingParts)
     live, last_drawn, criteria, started, run, kept = LiveCurves(), 0.0, [], time.monotonic(), None, False
     for event in events:
         if isinstance(event, Done):
@@ -101,7 +102,7 @@ def follow_events(page: Page, desk: Desk, session: str, events: Iterator[Event])
             kept = True
         elif isinstance(event, GateCriterion):
             criteria.append(event)
-            yield {page.gate.table: _growing(criteria)}
+            yield {gate.table: _growing(criteria)}
         elif isinstance(event, Warned):
             gr.Warning(esc(event.message))
         elif isinstance(event, StepTrace | Tick):
@@ -111,15 +112,15 @@ def follow_events(page: Page, desk: Desk, session: str, events: Iterator[Event])
                 curves = training_curves(live.steps, live.ticks, None)
                 yield {
                     page.setup.status: step_html(event, live),
-                    page.training.note: live_html(live),
-                    page.training.curves: drawn(curves),
+                    training.note: live_html(live),
+                    training.curves: drawn(curves),
                 }
         elif isinstance(event, Progress):
             share = event.done / max(event.total, 1)
             yield {page.setup.status: status_html("busy", f"{event.stage} · {event.done} of {event.total}", share)}
     if run is None:
         said = f"cancelled; {'Runs lists what was kept' if kept else 'there was nothing yet to keep'}"
-        yield {page.setup.status: status_html("cancelled", said), **show_history(page, desk, session)}
+        yield {page.setup.status: status_html("cancelled", said), **show_runs(page, desk, session)}
 
 
 def _ended(run: Run, seconds: float) -> str:

@@ -16,11 +16,11 @@ from components.example import example_runs
 from components.headline import headline_html
 from components.settings import advanced_groups, compact_yaml, group_label, overrides, setting_paths, value_of
 from components.setup import CONFIGS
+from components.slot_text import demo_text_html, slot_card_html, slot_of_token
 from components.tabs.compare import comparison_html, even_widths, on_table
-from components.tabs.gate import criteria_html, margin
 from components.tabs.off_effect import beside
 from components.tabs.runs import history_rows, run_choices
-from components.tabs.slots import demo_text_html, slot_card_html, slot_of_token
+from components.verdicts import criteria_html, margin
 
 HOSTILE = '<img src=x onerror="alert(1)">'
 SLOTS = SlotMap(
