@@ -33,11 +33,11 @@ def wire_running(page: Page, desk: Desk) -> None:
 
     def start_run(session: str, asked: Request, stop: Stop) -> Iterator[Event]:
         config = desk.service.prepare(session, asked.config, asked.demos, asked.own)
-        return desk.service.iter_run(session, config, asked.method, stop)
+        return desk.service.running.iter_run(session, config, asked.method, stop)
 
     def start_gate(session: str, asked: Request, stop: Stop) -> Iterator[Event]:
         config = desk.service.prepare(session, asked.config, asked.demos, asked.own)
-        return desk.service.iter_gate(session, config, desk.service.phase_of(asked.method), stop)
+        return desk.service.running.iter_gate(session, config, desk.service.phase_of(asked.method), stop)
 
     outputs = [page.top, setup.status, *page.shown()]
     started = [
@@ -58,9 +58,9 @@ def _wire_cancel(page: Page, desk: Desk, started: list[Any]) -> None:
     setup = page.setup
 
     def cancel(left: int, request: gr.Request) -> Iterator[dict]:
-        if desk.service.is_going(request.session_hash):
+        if request.session_hash in desk.service.going:
             yield {setup.status: status_html("busy", "cancelling: the step in hand comes to its end")}
-            desk.service.cancel(request.session_hash)
+            desk.service.going.cancel(request.session_hash)
         else:
             said = "nothing was running; a waiting run has left the queue"
             yield {setup.status: status_html("cancelled", said), setup.leaving: left + 1}
@@ -77,9 +77,9 @@ def _following(page: Page, desk: Desk, start: Callable[[str, Request, Stop], Ite
         session = request.session_hash
         yield {setup.status: status_html("busy", "starting")}
         try:
-            with desk.service.going(session) as stop:
+            with desk.service.going.of(session) as stop:
                 events = start(session, read_request(setup.form, rail), stop)
-                yield from follow_events(page, desk, session, desk.service.in_time(events))
+                yield from follow_events(page, desk, session, desk.service.going.in_time(events))
         except CedKVError as error:
             yield {setup.status: status_html("error", str(error))}
 
