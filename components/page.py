@@ -7,7 +7,7 @@ import gradio as gr
 from cedkv.config import Config
 from cedkv.session.limits import Limits
 from cedkv.session.runs import Run
-from components.headline import headline_html, top_html
+from components.headline import headline_html, intro_html, top_html
 from components.setup import build_setup
 from components.tabs.frame import Page, Parts, Tab
 
@@ -23,6 +23,7 @@ def build_page(blocks: gr.Blocks, limits: Limits, config: Config, opening: Run |
         with gr.Column(scale=3, min_width=310, elem_id="rail"):
             setup = build_setup(limits, config)
         with gr.Column(scale=9, min_width=320, elem_id="main"):
+            gr.HTML(intro_html(), elem_id="intro")
             headline = gr.HTML(headline_html(opening), elem_id="headline")
             with gr.Tabs(elem_id="tabs") as strip:
                 built = {tab: _built(tab, opening) for tab in tabs}

@@ -27,7 +27,7 @@ def demo_text_html(slots: "SlotMap", slot: int) -> str:
     return (
         f'<div class="ck"><h3>the demonstrations, coloured by {esc(name)}</h3>'
         f'<div class="ck-demos">{"".join(parts)}</div>'
-        '<div class="ck-legend"><span><i style="background:var(--ck-student)"></i>most weight</span>'
+        '<div class="ck-legend"><span><i style="background:rgb(224 112 44 / 0.6)"></i>most weight</span>'
         '<span><i class="input"></i>input</span><span><i class="output"></i>output</span>'
         "<span>no line: delimiter · a click chooses the token’s slot</span></div></div>"
     )
@@ -83,7 +83,7 @@ def _place(demo: int) -> str:
 
 def _token(slots: "SlotMap", index: int, weight: float, share: float) -> str:
     text, role = slots.texts[index], slots.roles[index]
-    shade = f' style="background:rgb(224 112 44 / {share:.3f})"' if weight > 0 else ""
+    shade = f' style="background:rgb(224 112 44 / {0.6 * share:.3f})"' if weight > 0 else ""
     title = f"token {index} · {esc(role)} · weight {weight:.3f}"
     last = index + 1 == len(slots.demo) or slots.demo[index + 1] != slots.demo[index]
     end = "<br>" if last and slots.demo[index] >= 0 else ""

@@ -60,7 +60,7 @@ def _table(title: str, rows: list[dict[str, Any]]) -> str:
 def _row(row: dict[str, Any]) -> str:
     share = margin(row["value"], row["op"], row["threshold"])
     left, width = (50, share * 50) if share >= 0 else (50 + share * 50, -share * 50)
-    color = "var(--ck-teacher)" if row["passed"] else "var(--ck-student)"
+    color = "var(--ck-muted)" if row["passed"] else "var(--ck-fail)"
     verdict = "pass" if row["passed"] else "fail"
     sign = {">=": "≥", "<=": "≤"}.get(row["op"], esc(row["op"]))
     return (
