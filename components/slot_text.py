@@ -83,6 +83,7 @@ def _place(demo: int) -> str:
 
 def _token(slots: "SlotMap", index: int, weight: float, share: float) -> str:
     text, role = slots.texts[index], slots.roles[index]
+    # Not the full colour, before which the light words of a dark page would be hard to read.
     shade = f' style="background:rgb(224 112 44 / {0.6 * share:.3f})"' if weight > 0 else ""
     title = f"token {index} · {esc(role)} · weight {weight:.3f}"
     last = index + 1 == len(slots.demo) or slots.demo[index + 1] != slots.demo[index]
