@@ -61,7 +61,7 @@ class Setup:
 
 def build_setup(limits: Limits, config: Config) -> Setup:
     """The rail, showing the settings of a config that names its task."""
-    gr.HTML('<div class="ck muted">the next run</div>', elem_id="rail-title")
+    gr.HTML('<div class="ck"><h2>the next run</h2></div>', elem_id="rail-title")
     with gr.Group(elem_classes="ck-rail"):
         task = gr.Dropdown([config.episode.task], value=config.episode.task, label="task", elem_id="task")
         reading = gr.HTML(elem_id="reading")
@@ -71,7 +71,8 @@ def build_setup(limits: Limits, config: Config) -> Setup:
         )  # fmt: skip
         with gr.Accordion("paste demonstrations", open=False):
             paste = gr.Textbox(
-                lines=4, show_label=False, container=False, elem_id="paste", max_length=limits.demo_chars,
+                lines=4, label="pasted demonstrations", show_label=False, container=False, elem_id="paste",
+                max_length=limits.demo_chars,
                 placeholder="lift -> lifted\nwalk -> walked\n\nalso: CSV, tabs, tables, Q:/A: blocks, JSON, YAML",
             )  # fmt: skip
             paste_format = gr.Dropdown(

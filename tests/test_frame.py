@@ -139,6 +139,11 @@ def test_imports_run_one_way():
     assert import_violations(ROOT) == []
 
 
+def test_the_rooms_of_a_session_are_small():
+    long = {f.name: n for f in (ROOT / "cedkv/session").glob("*.py") if (n := len(f.read_text().splitlines())) >= 200}
+    assert long == {}
+
+
 @pytest.mark.parametrize(
     ("file", "statement", "allowed"),
     [

@@ -34,10 +34,12 @@ def open_page(browser, address: str, ready_ms: float = 60_000, **context_options
     page.on("console", lambda m: complaints.append(f"{m.type}: {m.text}") if m.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("request", lambda r: None if local(r.url, address) else complaints.append(f"asks {r.url}"))
-    page.goto(address)
-    page.locator("#top .ck-dot.ready").wait_for(timeout=ready_ms)
-    yield page
-    context.close()
+    try:
+        page.goto(address)
+        page.locator("#top .ck-dot.ready").wait_for(timeout=ready_ms)
+        yield page
+    finally:
+        context.close()
     assert complaints == []
 
 

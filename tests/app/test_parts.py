@@ -12,14 +12,14 @@ from cedkv.session.runs import Run, RunError
 from cedkv.session.slots import SlotMap
 from cedkv.session.store import SessionStore
 from cedkv.session.views import Comparison, View
-from components.compare import comparison_html, even_widths, on_table
 from components.example import example_runs
-from components.gate import criteria_html, margin
 from components.headline import headline_html
-from components.off_effect import beside
-from components.runs import history_rows, run_choices
 from components.settings import advanced_groups, compact_yaml, group_label, overrides, setting_paths, value_of
-from components.slots import demo_text_html, slot_card_html, slot_of_token
+from components.slot_text import demo_text_html, slot_card_html, slot_of_token
+from components.tabs.compare import comparison_html, even_widths, on_table
+from components.tabs.off_effect import beside
+from components.tabs.runs import history_rows, run_choices
+from components.verdicts import criteria_html, margin
 
 HOSTILE = '<img src=x onerror="alert(1)">'
 SLOTS = SlotMap(

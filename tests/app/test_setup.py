@@ -11,14 +11,16 @@ from cedkv.gate.phases import PHASES
 from cedkv.session.limits import Limits
 from cedkv.session.runs import Run
 from cedkv.session.store import SessionStore
-from components.compare import on_input, on_table
 from components.desk import Desk
 from components.headline import headline_html
-from components.page import Page, build_page
+from components.page import build_page
 from components.request import read_request, with_mixture
 from components.setup import OWN, preset_files
+from components.tabs import TABS
+from components.tabs.compare import on_input, on_table
+from components.tabs.frame import Page
+from components.tabs.runs import permalink
 from components.text import visible
-from components.wiring.history import permalink
 from components.wiring.start import from_address, from_preset, from_yaml, slots_shown
 
 MINE = [["lift", "lifted"], ["walk", "walked"]]
@@ -28,7 +30,7 @@ PAIRS = [("lift", "lifted"), ("walk", "walked")]
 @pytest.fixture(scope="module")
 def page() -> Page:
     with gr.Blocks() as blocks:
-        return build_page(blocks, Limits(), load_config(PRESETS / "smoke.yaml"), None)
+        return build_page(blocks, Limits(), load_config(PRESETS / "smoke.yaml"), None, TABS)
 
 
 @pytest.fixture(scope="module")

@@ -20,9 +20,9 @@ from cedkv.session.upload import open_files
 from cedkv.state import KVPrefix
 from components.example import FOLDER
 from components.headline import headline_html
-from components.off_effect import off_figure
 from components.report_page import report_page
-from components.runs import history_rows
+from components.tabs.off_effect import off_figure
+from components.tabs.runs import history_rows
 from tests.optim.trainings import bench_with
 
 EXAMPLE = next(FOLDER.glob("20*"))
