@@ -1,6 +1,5 @@
 """Everything a face asks of the engine, per session: runs, comparisons, slots. Plain data out, no widgets."""
 
-import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -10,8 +9,8 @@ from pathlib import Path
 from cedkv.config import Config, dump_config
 from cedkv.episodes import (
     DEFAULT_TASK,
+    draw_demos,
     episode_from_config,
-    get_template,
     load_task,
     make_query,
     parse_demos,
@@ -66,9 +65,8 @@ class Service:
 
     def task_demos(self, config: Config) -> list[tuple[str, str]]:
         """The demonstrations that `episode_from_config` draws from the config's task."""
-        pairs = list(load_task(self.task_of(config)).pairs)
-        random.Random(config.phase2.seed).shuffle(pairs)
-        return pairs[: config.episode.demos]
+        drawn, _ = draw_demos(load_task(self.task_of(config)).pairs, config.episode.demos, config.phase2.seed)
+        return drawn
 
     def parse_demos(self, text: str) -> list[tuple[str, str]]:
         """Pasted demonstrations, in whichever format."""
@@ -258,7 +256,7 @@ class Service:
             raise CedKVError("the query is empty; write something to compare")
         run = self.store.get(session, run_id)
         lm = self.model_of(run)
-        template = get_template(run.template)
+        template = run.template
         prefixes: dict[str, KVPrefix | None] = {"base": None, "teacher": self.teacher(run, lm)}
         touched = (change.method or run.student,) if change else ()
         prefixes |= {name: run.prefix(name) for name in dict.fromkeys([run.student, *views, *touched])}
