@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from cedkv.episodes import Episode
@@ -45,11 +45,6 @@ class Judge:
     episode: Episode
     teacher: KVPrefix
     off_sets: dict[str, OffSet]
-
-    @cached_property
-    def gold(self) -> Int[Tensor, " queries"]:
-        """First tokens of the gold answers."""
-        return torch.tensor([query.first_id for query in self.episode.on_eval], device=self.lm.device)
 
     @cached_property
     def answer_room(self) -> int:
