@@ -75,7 +75,8 @@ class Tick:
     stress_p99 : of `Delta` on the fixed stress eval, nats; what dual ascent reads.
     role_mass : the mixture's mass per token role, mean over layers and slots.
     slot_role_mass : the same per layer and slot, roles in the order of `cedkv.state.ROLES`.
-    eval_accuracy, eval_kl : on the evaluation queries, only where a gate is watching; nothing is chosen by them.
+    eval_accuracy, eval_kl, eval_answer_logprob : on the evaluation queries, only where a gate is watching;
+        nothing is chosen by them.
     """
 
     method: str
@@ -86,6 +87,7 @@ class Tick:
     role_mass: dict[str, float]
     eval_accuracy: float | None = None
     eval_kl: float | None = None
+    eval_answer_logprob: float | None = None
     slot_role_mass: list[list[list[float]]] = field(default_factory=list, repr=False)
 
     def as_dict(self) -> dict[str, Any]:

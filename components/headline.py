@@ -1,4 +1,4 @@
-"""The strip above the tabs: which run this is, its verdict, and four numbers, each with its yardstick."""
+"""The strip above the tabs: which run this is, its verdict, and a few numbers, each with its yardstick."""
 
 from typing import Any
 
@@ -79,13 +79,12 @@ def _stats(report: dict[str, Any], student: str) -> list[str]:
     mine, teacher = on[student], on["teacher"]
     queries, texts = episode.get("on_eval", "?"), episode.get("off", {}).get("stress", {}).get("count", "?")
     if episode.get("on_eval_gold") == "teacher":
-        accuracy = stat("agreement with teacher", number(mine["accuracy"]), f"on {queries} queries without labels")
+        asked = f"agreement with teacher on {queries} queries without labels"
     else:
-        accuracy = stat(
-            "accuracy", number(mine["accuracy"]), f"teacher {number(teacher['accuracy'])} · {queries} queries"
-        )
+        asked = f"teacher {number(teacher['accuracy'])} · {queries} queries"
     return [
-        accuracy,
+        stat("first token", number(mine["accuracy"]), asked),
+        stat("whole answer", number(mine.get("whole_answer")), f"teacher {number(teacher.get('whole_answer'))}"),
         stat("KL to teacher, nats", number(mine["kl_to_teacher"]), f"base {number(on['base']['kl_to_teacher'])}"),
         stat(
             "OFF effect p99, nats",
@@ -93,7 +92,7 @@ def _stats(report: dict[str, Any], student: str) -> list[str]:
             f"demonstrations {number(off['teacher']['stress']['delta_p99'])} · {texts} texts",
         ),
         stat(
-            "answer log-prob gain",
+            "whole answer, log-prob gain",
             number(mine["answer_logprob_gain"]),
             f"teacher {number(teacher['answer_logprob_gain'])}",
         ),

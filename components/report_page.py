@@ -42,13 +42,14 @@ def report_page(run: Run) -> str:
 
 def _views(run: Run) -> str:
     rows = [
-        [view_name(view), number(on["accuracy"]), number(on["kl_to_teacher"]), number(on["delta_on_mean"]),
+        [view_name(view), number(on["accuracy"]), number(on.get("whole_answer")), number(on.get("answer_logprob")),
+         number(on["kl_to_teacher"]), number(on["delta_on_mean"]),
          number(run.report["off"][view]["stress"]["delta_p99"])]
         for view, on in run.report.get("on", {}).items()
     ]  # fmt: skip
-    return _table(
-        "views", ["view", "accuracy", "KL to teacher, nats", "Delta ON mean, nats", "OFF p99 stress, nats"], rows
-    )
+    names = ["view", "first token", "whole answer", "its log-prob, nats", "KL to teacher, nats", "Delta ON mean, nats",
+             "OFF p99 stress, nats"]  # fmt: skip
+    return _table("views", names, rows)
 
 
 def _slots(run: Run) -> str:

@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     prefix = KVPrefix.load(args.state)
-    template = get_template(prefix.meta["template"]) if "template" in prefix.meta else None
+    template = _template_of(prefix)
     demos = _read_demos(args) if args.demos else None
     texts = [text if args.raw or template is None else template.query(text) for text in args.texts]
     lm = _load(args, prefix)
@@ -47,6 +47,12 @@ def _read_demos(args: argparse.Namespace) -> list[Demonstration]:
     for event in reading.events():
         ProgressLine().show(event)
     return list(reading.pairs)
+
+
+def _template_of(prefix: KVPrefix) -> Template | None:
+    """The template as the state's own queries were cut from it."""
+    noted = [prefix.meta.get(name, "") for name in ("template", "opening", "stop")]
+    return get_template(*noted) if noted[0] else None
 
 
 def _load(args: argparse.Namespace, prefix: KVPrefix) -> LanguageModel:

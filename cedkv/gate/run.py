@@ -10,6 +10,7 @@ from cedkv.errors import ConfigError
 from cedkv.evaluation import Judge
 from cedkv.events import Done, Event, GateCriterion, Opened, Progress, Sample, StepTrace, Warned, drain, timed
 from cedkv.files import dump_json
+from cedkv.gate.answers import describe_first_token, judging_warnings
 from cedkv.gate.judging import judge_trials, judge_view
 from cedkv.gate.phases import PHASES, SAVED, Phase, saved_state_phase
 from cedkv.gate.plumbing import check_plumbing, repeat_criterion
@@ -78,6 +79,9 @@ def iter_gate(
     if saved and saved.meta.get("episode") != run.bench.episode.sha256:
         yield Warned(f"state {str(state)!r} was made in another episode: what is judged may be what it was trained on")
     yield from judge_view(run, "base", None)
+    run.data["episode"]["first_token"] = describe_first_token(run.judge)
+    for warning in judging_warnings(run.judge):
+        yield Warned(warning)
     yield from judge_view(run, "teacher", run.judge.teacher)
     for method in run.phase.methods:
         yield from _extract(run, method)

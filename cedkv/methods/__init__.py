@@ -72,6 +72,8 @@ def describe_source(method: str, bench: Workbench) -> dict[str, Any]:
         "method": method,
         "task": episode.task,
         "template": episode.template.text,
+        "opening": episode.opening,
+        "stop": episode.stop,
         "model": lm.id,
         "tokenizer": lm.tokenizer_fingerprint,
         "episode": episode.sha256,

@@ -2,12 +2,11 @@
 
 import hashlib
 import json
-import random
 from collections.abc import Sequence
 from pathlib import Path
 
 from cedkv.config import Config
-from cedkv.episodes import DEFAULT_TASK, load_task, parse_demos
+from cedkv.episodes import DEFAULT_TASK, draw_demos, load_task, parse_demos
 from cedkv.files import write_whole
 
 
@@ -18,9 +17,8 @@ def task_of(config: Config) -> str:
 
 def task_demos(config: Config) -> list[tuple[str, str]]:
     """The demonstrations that `episode_from_config` draws from the config's task."""
-    pairs = list(load_task(task_of(config)).pairs)
-    random.Random(config.phase2.seed).shuffle(pairs)
-    return pairs[: config.episode.demos]
+    drawn, _ = draw_demos(load_task(task_of(config)).pairs, config.episode.demos, config.phase2.seed)
+    return drawn
 
 
 def with_demos(config: Config, demos: Sequence[tuple[str, str]], own: bool, folder: Path) -> Config:

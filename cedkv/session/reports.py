@@ -50,6 +50,8 @@ def report_of_state(state: KVPrefix, method: str, lm: LanguageModel, config: Con
             "demos": len(tokens.demo_spans()) if tokens else 0,
             "tokens": len(tokens) if tokens else 0,
             "template": str(state.meta.get("template", "Q: {input}\nA: {output}\n\n")),
+            "opening": str(state.meta.get("opening", "")),
+            "stop": str(state.meta.get("stop", "")),
         },
         **_slots(state, config),
         "timing": {"total": 0.0},

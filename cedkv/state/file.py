@@ -51,6 +51,8 @@ class Notes(BaseModel):
     method: str = ""
     task: str = ""
     template: str = ""
+    opening: str = ""
+    stop: str = ""
     model: str = ""
     tokenizer: str = ""
     episode: str = ""

@@ -51,6 +51,10 @@ class DemoTokens:
                 spans[demo] = (start, index + 1)
         return [spans[demo] for demo in sorted(spans)]
 
+    def longest(self, role: str) -> int:
+        """The most tokens of a role that a demonstration has."""
+        return max((self.roles[start:end].count(role) for start, end in self.demo_spans()), default=0)
+
 
 @dataclass(frozen=True)
 class Mixture:

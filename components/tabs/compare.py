@@ -19,7 +19,7 @@ from components.theme import view_choices, view_color, view_name
 
 # A row far down the page fills the columns at its top: they are brought into sight.
 TO_QUERY = "() => document.querySelector('#query')?.scrollIntoView({block: 'center'})"
-_TABLE_LABEL = "unseen queries of the gate; a click opens one above"
+_TABLE_LABEL = "unseen queries of the gate; ✓ whole answer right, ~ first token only; a click opens one above"
 
 
 @dataclass(frozen=True)
@@ -95,14 +95,21 @@ def comparing(page: Page, desk: Desk, quiet: bool = False) -> dict[str, Any]:
 
 
 def on_table(run: Run) -> dict[str, Any]:
-    """The judged queries with every view's answer, `✓` where its first token is right. Empty when not judged."""
+    """The judged queries with every view's answer and its mark. Empty when not judged."""
     views = list(dict.fromkeys(s["view"] for s in run.samples if s["kind"] == "on"))
     rows: dict[str, list[str]] = {}
     for sample in run.samples:
         if sample["kind"] == "on":
             row = rows.setdefault(sample["input"], [visible(sample["input"]), visible(sample["gold"].strip())])
-            row.append(f"{'✓' if sample['correct'] else '✗'} {visible(sample['answer'].strip())}")
+            row.append(f"{_mark(sample)} {visible(sample['answer'].strip())}")
     return {"headers": ["input", gold_name(run), *map(view_name, views)], "data": list(rows.values())}
+
+
+def _mark(sample: dict[str, Any]) -> str:
+    """`✓` where the whole answer is right, `~` where only its first token is; old runs know the first token alone."""
+    if sample.get("whole", sample["correct"]):
+        return "✓"
+    return "~" if sample["correct"] else "✗"
 
 
 def even_widths(columns: int) -> list[str]:

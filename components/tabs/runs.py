@@ -28,12 +28,13 @@ _OPENING = {**MODEL_QUEUE, "show_progress": "hidden", "api_visibility": "public"
 # The link as it can be passed on, with the host that only the browser knows.
 _TO_ADDRESS_BAR = "(link) => { history.replaceState(null, '', link); return location.href; }"
 
-HEADERS = ["run", "task", "method", "slots", "accuracy", "KL to teacher", "OFF p99", "verdict"]
+HEADERS = ["run", "task", "method", "slots", "first token", "whole answer", "KL to teacher", "OFF p99", "verdict"]
 _HISTORY_LABEL = "runs of this session; a click shows one. A reload begins a new session: Gate has the files to keep"
 _METRICS = {
-    "accuracy": ("on", "accuracy"),
+    "first token": ("on", "accuracy"),
+    "whole answer": ("on", "whole_answer"),
     "KL to teacher, nats": ("on", "kl_to_teacher"),
-    "answer log-prob gain": ("on", "answer_logprob_gain"),
+    "whole answer, log-prob gain": ("on", "answer_logprob_gain"),
     "Delta ON mean, nats": ("on", "delta_on_mean"),
     "OFF p99 stress, nats": ("off", "stress", "delta_p99"),
     "OFF p99 typical, nats": ("off", "typical", "delta_p99"),
@@ -60,8 +61,8 @@ def build(opening: Run | None) -> RunsParts:
     history = gr.Dataframe(
         headers=HEADERS, interactive=False, wrap=True, label=_HISTORY_LABEL,
         elem_id="history", max_height=420, type="array",
-        datatype=["str", "str", "str", "number", "number", "number", "number", "str"],
-        column_widths=["27%", "14%", "12%", "7%", "10%", "10%", "8%", "12%"],
+        datatype=["str", "str", "str", *["number"] * 5, "str"],
+        column_widths=["24%", "13%", "11%", "7%", "9%", "9%", "9%", "8%", "10%"],
     )  # fmt: skip
     with gr.Row(equal_height=True):
         upload = gr.UploadButton(
@@ -193,8 +194,9 @@ def _history_row(run: Run) -> list[Any]:
     else:
         verdict = "passed" if report["passed"] else "failed"
     return [
-        run.id, report["episode"]["task"], view_name(student), report["slots_budget"], _rounded(on.get("accuracy")),
-        _rounded(on.get("kl_to_teacher")), _rounded(off.get("stress", {}).get("delta_p99")), verdict,
+        run.id, report["episode"]["task"], view_name(student), report["slots_budget"],
+        *(_rounded(on.get(name)) for name in ("accuracy", "whole_answer", "kl_to_teacher")),
+        _rounded(off.get("stress", {}).get("delta_p99")), verdict,
     ]  # fmt: skip
 
 

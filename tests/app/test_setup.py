@@ -136,7 +136,7 @@ def test_own_demonstrations_have_no_task_even_where_the_yaml_still_names_one(pag
 def test_where_the_right_answers_come_from_is_said(tmp_path, source, header):
     """Without held-out pairs the teacher's answers are taken for right, and accuracy is agreement with it."""
     views = {"base": {}, "teacher": {}, "select": {}}
-    numbers = {"accuracy": 0.5, "kl_to_teacher": 1.0, "answer_logprob_gain": 2.0}
+    numbers = {"accuracy": 0.5, "whole_answer": 0.25, "kl_to_teacher": 1.0, "answer_logprob_gain": 2.0}
     report = {
         "run_id": "r", "slots_budget": 4, "gate_a": [], "gate_b": [{"passed": True}], "passed": True,
         "episode": {"task": "mine", "on_eval": 8, "on_eval_gold": source, "off": {"stress": {"count": 54}}},
@@ -147,6 +147,7 @@ def test_where_the_right_answers_come_from_is_said(tmp_path, source, header):
     assert on_table(run)["headers"][1] == header
     headline = headline_html(run)
     assert ("agreement with teacher" in headline) == (source == "teacher")
+    assert "first token" in headline and "whole answer" in headline and "0.25" in headline
     assert "8 queries" in headline and "54 texts" in headline
 
 

@@ -108,6 +108,15 @@ def test_stop_inside_a_token_cuts_the_token(tiny, queries):
     assert generate(tiny, queries, max_new_tokens=NEW_TOKENS, stop=letter) == [text.split(letter)[0] for text in free]
 
 
+def test_a_stop_of_several_tokens_ends_where_it_is_complete(lm):
+    """The demonstrations' answers end in a blank line, which stands in them as two tokens."""
+    query = [lm.encode("Q: rain\nA:")]
+    prefix = read_demo_kv(lm, text_tokens(lm)).as_prefix()
+    *_, ids = stream_tokens(lm, read_queries(lm, query, prefix), 12, stop="\n\n")
+    assert (lm.decode(ids[0]), lm.decode(ids[0][-1:])) == (" rained\n\n", "\n")
+    assert generate(lm, query, prefix, 12, stop="\n\n") == [" rained"]
+
+
 def test_sampling_is_decided_by_the_seed(tiny, queries):
     first, again, other = (generate(tiny, queries, max_new_tokens=6, temperature=1.0, seed=seed) for seed in (3, 3, 4))
     assert first == again
