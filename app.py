@@ -1,6 +1,7 @@
 """The inspector: builds the page from components/, starts the engine in the background, and serves."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from components.quick_gradio import without_stubs
@@ -18,17 +19,18 @@ from components.api import add_endpoints  # noqa: E402
 from components.desk import Desk  # noqa: E402
 from components.example import example_runs  # noqa: E402
 from components.page import build_page  # noqa: E402
-from components.setup import CONFIGS  # noqa: E402
+from components.tabs import TABS  # noqa: E402
+from components.tabs.frame import Tab  # noqa: E402
 from components.theme import STYLE, theme  # noqa: E402
 from components.wiring import wire  # noqa: E402
 
 
-def build(limits: Limits, root: Path) -> tuple[gr.Blocks, Desk]:
+def build(limits: Limits, root: Path, tabs: Sequence[Tab] = TABS) -> tuple[gr.Blocks, Desk]:
     """The page and the engine behind it, not yet started."""
-    config = load_config(CONFIGS / "smoke.yaml")
+    config = load_config("smoke")
     desk = Desk(limits, SessionStore(root, limits, example_runs(root)))
     with gr.Blocks(title="CED-KV inspector", fill_width=True, analytics_enabled=False) as blocks:
-        page = build_page(blocks, limits, config, next(iter(desk.store.shared), None))
+        page = build_page(blocks, limits, config, next(iter(desk.store.shared), None), tabs)
         add_endpoints(desk)  # before the wiring, so that their names are free
         wire(page, desk)
     blocks.queue(max_size=limits.queue)
@@ -44,7 +46,7 @@ def serve(port: int | None = None, root: Path = Path("runs/app"), block: bool = 
         max_file_size=limits.upload_mb * 1_000_000, prevent_thread_lock=True, ssr_mode=False,
         enable_monitoring=False, pwa=False, allowed_paths=[str(root)],
     )  # fmt: skip
-    desk.warm(load_config(CONFIGS / "smoke.yaml"))
+    desk.warm(load_config("smoke"))
     if block:
         blocks.block_thread()
     return blocks, address

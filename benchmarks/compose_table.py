@@ -40,13 +40,15 @@ def main() -> None:
     for first, second in itertools.permutations(args.tasks, 2):
         both = compose(states[first], states[second])
         for task in (first, second):
-            alone, composed = (judges[task].on_scores(judges[task].on_view(s)) for s in (states[task], both))
+            alone, composed = (judges[task].scores(state) for state in (states[task], both))
             row = {"first": first, "second": second, "judged": task, "base": judges[task].base_on.accuracy}
             row |= {"teacher": judges[task].teacher_on.accuracy, "alone": alone["accuracy"]}
             row |= {"composed": composed["accuracy"], "kl_alone": alone["kl_to_teacher"]}
+            row |= {"whole_alone": alone["whole_answer"], "whole_composed": composed["whole_answer"]}
             rows.append({**row, "kl_composed": composed["kl_to_teacher"]})
     write_whole(args.out, dump_json({"settings": args.set, "rows": rows, "versions": library_versions()}))
-    names = ("first", "second", "judged", "base", "teacher", "alone", "composed", "kl_alone", "kl_composed")
+    names = ("first", "second", "judged", "base", "teacher", "alone", "composed", "whole_alone", "whole_composed",
+             "kl_alone", "kl_composed")  # fmt: skip
     cells = [[*(row[name] for name in names[:3]), *(f"{row[name]:.3f}" for name in names[3:])] for row in rows]
     print(markdown_table(names, cells, words=3))
 

@@ -35,7 +35,7 @@ from cedkv.state import PRECISIONS, KVPrefix
 from cedkv.state.cache import StateCache
 
 SIZES = ("kv_bytes", "file_bytes")
-SCORES = ("accuracy", "kl_to_teacher", "off_delta_p99")
+SCORES = ("accuracy", "whole_answer", "kl_to_teacher", "off_delta_p99")
 COLUMNS = ("task", "precision", *SIZES, *SCORES)
 # What int8 may cost beside fp32, on the mean of the tasks: accuracy, and a share of the OFF p99.
 ACCURACY_COST = 0.01
@@ -95,13 +95,13 @@ def _rows(judge: Judge, state: KVPrefix) -> Iterator[Row]:
             path = Path(folder) / precision
             state.save(path, precision)
             read = KVPrefix.load(path, judge.lm.fingerprint)
-            on = judge.on_scores(judge.on_view(read))
+            on = judge.scores(read)
             off = judge.off_scores(judge.delta_off(read, "stress"), "stress")
             yield {
                 "precision": precision,
                 "kv_bytes": kv_bytes(path),
                 "file_bytes": path.stat().st_size,
-                **{name: on[name] for name in ("accuracy", "kl_to_teacher")},
+                **{name: on[name] for name in ("accuracy", "whole_answer", "kl_to_teacher")},
                 "off_delta_p99": off["delta_p99"],
             }
 
@@ -151,12 +151,13 @@ def markdown(rows: Sequence[Row]) -> str:
             row["precision"],
             *(f"{row[name]:,.0f}" for name in SIZES),
             f"{row['accuracy']:.3f}",
+            f"{row['whole_answer']:.3f}",
             f"{row['kl_to_teacher']:.4f}",
             f"{row['off_delta_p99']:.3f}",
         ]
         for row in [*rows, *found]
     ]
-    columns = ["task", "precision", "KV bytes", "file bytes", "accuracy", "KL to teacher", "OFF p99"]
+    columns = ["task", "precision", "KV bytes", "file bytes", "first token", "whole answer", "KL to teacher", "OFF p99"]
     checked = [
         f"{claim['name']} {claim['value']:.4f}, at most {claim['at_most']}: {'holds' if claim['holds'] else 'FAILS'}"
         for claim in claims(found)

@@ -4,7 +4,7 @@
 
 judges every shipped task, and those in ../shared/data/function_vectors where that folder is there, whose teacher
 reaches 0.7. The JSON file grows row by row and the same command goes on where it was interrupted. The Markdown table
-of means, and of accuracies per task, is printed and written beside it.
+of means, and of first tokens and whole answers per task, is printed and written beside it.
 """
 
 import argparse
@@ -56,7 +56,8 @@ STUDENTS: dict[str, View] = {
     "random": View("random"),
 }
 REFERENCES = {"base": View("base"), "teacher": View("teacher")}
-FIGURES = ("accuracy", "kl_to_teacher", "off_p99", "off_mean")
+ON_FIGURES = ("accuracy", "whole_answer", "answer_logprob", "kl_to_teacher")
+FIGURES = (*ON_FIGURES, "off_p99", "off_mean")
 Row = dict[str, Any]
 
 
@@ -100,9 +101,9 @@ class TaskBench:
 
     def figures(self, prefixes: Sequence[KVPrefix | None]) -> Row:
         """Means over the prefixes; harm is that of the first, as in the gate."""
-        scores = [self.judge.on_scores(self.judge.on_view(prefix)) for prefix in prefixes]
+        scores = [self.judge.scores(prefix) for prefix in prefixes]
         stress = self.judge.off_scores(self.judge.delta_off(prefixes[0], "stress"), "stress")
-        means_of = {name: sum(row[name] for row in scores) / len(scores) for name in ("accuracy", "kl_to_teacher")}
+        means_of = {name: sum(row[name] for row in scores) / len(scores) for name in ON_FIGURES}
         return {**means_of, "off_p99": stress["delta_p99"], "off_mean": stress["delta_mean"]}
 
     def row(self, method: str, slots: int, config: Config) -> Row:
@@ -159,7 +160,9 @@ def means(rows: Sequence[Row]) -> list[Row]:
     for (slots, view), group in sorted(groups.items(), key=lambda item: item[0][0]):
         beside = [teachers[row["task"], row["seed"]] for row in group]
         own = {name: sum(row[name] for row in group) / len(group) for name in FIGURES}
-        teacher = {name: sum(row[name] for row in beside) / len(beside) for name in ("accuracy", "off_p99")}
+        teacher = {
+            name: sum(row[name] for row in beside) / len(beside) for name in ("accuracy", "whole_answer", "off_p99")
+        }
         found.append(
             {
                 "slots": slots,
@@ -167,6 +170,7 @@ def means(rows: Sequence[Row]) -> list[Row]:
                 "episodes": len(group),
                 **own,
                 "teacher_share": own["accuracy"] / teacher["accuracy"],
+                "teacher_whole": teacher["whole_answer"],
                 "teacher_off_p99": teacher["off_p99"],
             }
         )
@@ -174,14 +178,19 @@ def means(rows: Sequence[Row]) -> list[Row]:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """The means, then every task's accuracies."""
-    columns = ("view", "slots", "accuracy", "of the teacher's", "KL to teacher", "stress p99 (teacher's)", "episodes")
+    """The means, then every task's first tokens and whole answers."""
+    columns = (
+        "view", "slots", "first token", "of the teacher's", "whole answer (teacher's)", "its log-prob, nats",
+        "KL to teacher", "stress p99 (teacher's)", "episodes",
+    )  # fmt: skip
     cells = [
         (
             row["view"],
             row["slots"] or "",
             f"{row['accuracy']:.3f}",
             f"{row['teacher_share']:.3f}",
+            f"{row['whole_answer']:.3f} ({row['teacher_whole']:.3f})",
+            f"{row['answer_logprob']:.2f}",
             f"{row['kl_to_teacher']:.3f}",
             f"{row['off_p99']:.2f} ({row['teacher_off_p99']:.2f})",
             row["episodes"],
@@ -198,8 +207,9 @@ def _by_task(rows: Sequence[Row]) -> str:
     for task in dict.fromkeys(row["task"] for row in rows):
         cells = []
         for view, slots in columns:
-            mine = [row["accuracy"] for row in rows if (row["task"], row["view"], row["slots"]) == (task, view, slots)]
-            cells.append(f"{sum(mine) / len(mine):.2f}" if mine else "")
+            mine = [row for row in rows if (row["task"], row["view"], row["slots"]) == (task, view, slots)]
+            right = [sum(row[name] for row in mine) / len(mine) for name in ("accuracy", "whole_answer") if mine]
+            cells.append(" / ".join(f"{value:.2f}" for value in right))
         name = f"{Path(task).stem} (function-vectors)" if task.endswith(".json") else task
         lines.append((name, *cells))
     return markdown_table(("task", *titles), lines, words=1)
@@ -230,7 +240,8 @@ def main() -> None:
     for task in args.tasks:
         try:
             for row in (row for seed in args.seeds for row in measure(lm, table, task, seed, args)):
-                told = f"{row['accuracy']:.2f}  KL {row['kl_to_teacher']:.3f}  p99 {row['off_p99']:.2f}"
+                right = f"first token {row['accuracy']:.2f}  whole answer {row['whole_answer']:.2f}"
+                told = f"{right}  KL {row['kl_to_teacher']:.3f}  p99 {row['off_p99']:.2f}"
                 print(f"{task} {row['view']} S={row['slots']} seed {row['seed']}: {told}", file=sys.stderr)
         except CedKVError as error:
             failed.append(f"{task}: {error}")

@@ -31,15 +31,15 @@ def running_app(folder: Path, **environment: str) -> Iterator[str]:
         yield address
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
-def wait_until_listening(address: str, process: subprocess.Popen, seconds: float = 90) -> None:
+def wait_until_listening(address: str, process: subprocess.Popen, seconds: float = 300) -> None:
     """Return once the address answers. Raises `SystemExit` when the process ends before, or takes too long."""
     end = time.monotonic() + seconds
     while time.monotonic() < end and process.poll() is None:
         try:
-            with urllib.request.urlopen(address, timeout=5):
+            with urllib.request.urlopen(address, timeout=30):
                 return
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             time.sleep(0.1)

@@ -1,4 +1,5 @@
-"""How far Select-KV gets: accuracy of its settings beside base, teacher, few-shot and random, task by task.
+"""How far Select-KV gets: its settings beside base, teacher, few-shot and random, task by task, in first tokens and
+whole answers.
 
     python benchmarks/select_table.py --out runs/select_table.json
 
@@ -49,26 +50,30 @@ TEACHER_SHARE = 0.5
 
 
 def measure(lm: LanguageModel, task: str, settings: list[str]) -> dict:
-    """One task's row: every column's accuracy (first answer token) and the tokens it takes."""
+    """One task's row: every column's first tokens and whole answers that are right, and the tokens it takes."""
     config = load_config(None, [f"episode.task={task}", *settings])
     episode = episode_from_config(lm, config)
     bench = Workbench(lm, episode, config)
     judge = Judge(lm, episode, bench.teacher, {})
     accuracy = {"base": judge.base_on.accuracy, "teacher": judge.teacher_on.accuracy}
+    whole = {"base": judge.whole_answer(None), "teacher": judge.whole_answer(bench.teacher)}
     used = {"base": 0, "teacher": len(episode.tokens)}
     for name, prefix in _students(lm, episode, config, settings):
-        accuracy[name] = judge.on_view(prefix).accuracy
+        accuracy[name], whole[name] = judge.on_view(prefix).accuracy, judge.whole_answer(prefix)
         used[name] = int(prefix.active.any(0).sum())
     trials = config.phase2.eval.n_random_trials
-    drawn = [judge.on_view(random_trial(bench, config.phase2.prefix_len, trial)).accuracy for trial in range(trials)]
+    random = [judge.scores(random_trial(bench, config.phase2.prefix_len, trial)) for trial in range(trials)]
+    drawn = [scores["accuracy"] for scores in random]
     accuracy["random"] = sum(drawn) / trials
+    whole["random"] = sum(scores["whole_answer"] for scores in random) / trials
     reached = [
         name
         for name, value in accuracy.items()
         if name not in ("base", "teacher")
         and value >= TEACHER_SHARE * accuracy["teacher"] >= TEACHER_SHARE * TEACHER_MIN
     ]
-    return {"task": task, "accuracy": accuracy, "tokens": used, "random_trials": drawn, "reached": reached}
+    right = {"accuracy": accuracy, "whole_answer": whole}
+    return {"task": task, **right, "tokens": used, "random_trials": drawn, "reached": reached}
 
 
 def _students(lm: LanguageModel, episode: Episode, config: Config, settings: list[str]) -> Iterator:
@@ -80,11 +85,11 @@ def _students(lm: LanguageModel, episode: Episode, config: Config, settings: lis
 
 
 def markdown(rows: list[dict]) -> str:
-    """The table; numbers that reach half of a capable teacher are bold."""
+    """The table, first token / whole answer; first tokens that reach half of a capable teacher's are bold."""
     columns = ["base", "teacher", *VARIANTS, "few-shot", "random"]
     lines = []
     for row in rows:
-        cells = [f"{row['accuracy'][name]:.2f}" for name in columns]
+        cells = [f"{row['accuracy'][name]:.2f} / {row['whole_answer'][name]:.2f}" for name in columns]
         bold = [f"**{c}**" if name in row["reached"] else c for name, c in zip(columns, cells, strict=True)]
         lines.append([row["task"], *bold])
     capable = sum(row["accuracy"]["teacher"] >= TEACHER_MIN for row in rows)

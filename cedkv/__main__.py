@@ -8,5 +8,8 @@ settle_waiting()  # before torch is imported
 
 from cedkv.cli import main  # noqa: E402
 
+for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a character gets its number, and not a traceback
+    stream.reconfigure(errors="backslashreplace")
+
 if __name__ == "__main__":
     sys.exit(main())

@@ -25,5 +25,9 @@ class OutputError(CedKVError):
     """A run folder or file cannot be written."""
 
 
+class Cancelled(CedKVError):
+    """Work was told to stop before it had a result."""
+
+
 class NonFiniteError(CedKVError):
     """A loss term or gradient stopped being a finite number during training."""

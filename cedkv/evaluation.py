@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from cedkv.episodes import Episode
@@ -20,8 +20,9 @@ from cedkv.state import KVPrefix
 class OnView:
     """One view of the ON queries.
 
-    first : log-probabilities of the first answer token.
+    first : log-probabilities of the answer's first token that is no blank; blanks in front of it are given.
     answer_logprob : log-probability of the whole gold answer, nats.
+    correct : whether that first token, and any blank in front of it, is the most likely one.
     """
 
     first: Float[Tensor, "queries vocab"]
@@ -46,8 +47,10 @@ class Judge:
     off_sets: dict[str, OffSet]
 
     @cached_property
-    def gold(self) -> Int[Tensor, " queries"]:
-        return torch.tensor([query.answer_ids[0] for query in self.episode.on_eval], device=self.lm.device)
+    def answer_room(self) -> int:
+        """Tokens of the longest gold answer with its end: what runs on beyond is wrong anyway."""
+        end = len(self.lm.encode(self.episode.stop))
+        return max(len(query.answer_ids) for query in self.episode.on_eval) + end
 
     @cached_property
     def base_on(self) -> OnView:
@@ -70,15 +73,17 @@ class Judge:
         queries = self.episode.on_eval
         texts = [[*query.ids, *query.answer_ids[:-1]] for query in queries]
         reads = [len(query.answer_ids) for query in queries]
-        firsts, answers = [], []
+        firsts, answers, correct = [], [], []
         for part, rows in iter_log_probs(self.lm, texts, prefix, reads):
             counts = torch.tensor(reads[part])
             gold = torch.tensor([token for query in queries[part] for token in query.answer_ids], device=rows.device)
             picked = rows.gather(1, gold[:, None])[:, 0]
-            firsts.append(rows[(counts.cumsum(0) - counts).to(rows.device)])
+            blanks = torch.tensor([query.blanks for query in queries[part]])
+            firsts.append(rows[(counts.cumsum(0) - counts + blanks).to(rows.device)])
             answers.append(torch.stack([answer.sum() for answer in picked.split(counts.tolist())]))
-        first = torch.cat(firsts)
-        return OnView(first, torch.cat(answers), first_token_correct(first, self.gold))
+            right = first_token_correct(rows, gold).split(counts.tolist())
+            correct += [tokens[: query.blanks + 1].all() for query, tokens in zip(queries[part], right, strict=True)]
+        return OnView(torch.cat(firsts), torch.cat(answers), torch.stack(correct))
 
     def delta_on(self, view: OnView) -> Float[Tensor, " queries"]:
         """`Delta` on ON queries: KL(student || base), nats."""
@@ -87,7 +92,11 @@ class Judge:
     def observe(self, prefix: KVPrefix) -> dict[str, float]:
         """What a training tick records of a state on the evaluation queries."""
         view = self.on_view(prefix)
-        return {"eval_accuracy": view.accuracy, "eval_kl": kl(self.teacher_on.first, view.first).mean().item()}
+        return {
+            "eval_accuracy": view.accuracy,
+            "eval_kl": kl(self.teacher_on.first, view.first).mean().item(),
+            "eval_answer_logprob": view.answer_logprob.mean().item(),
+        }
 
     def on_scores(self, view: OnView) -> dict[str, float]:
         """The report's `on` entry of one view, means over queries; divergences in nats."""
@@ -99,18 +108,30 @@ class Judge:
             "kl_to_teacher": kl(teacher, view.first).mean().item(),
             "kl_student_teacher": student_teacher.item(),
             "rel_kl_to_teacher": rel_kl(student_teacher, kl(base, teacher).mean()).item(),
+            "answer_logprob": view.answer_logprob.mean().item(),
             "answer_logprob_gain": (view.answer_logprob - self.base_on.answer_logprob).mean().item(),
             "delta_on_mean": self.delta_on(view).mean().item(),
         }
 
-    def whole_answers(self, prefix: KVPrefix | None, max_new_tokens: int, temperature: float, seed: int) -> list[str]:
-        """Generated answers, each up to the template's end of answer."""
-        ids = [query.ids for query in self.episode.on_eval]
-        return generate(self.lm, ids, prefix, max_new_tokens, temperature, seed, stop=self.episode.stop)
+    def scores(self, prefix: KVPrefix | None) -> dict[str, float]:
+        """The report's `on` entry of a prefix: `on_scores` and its greedy whole answers."""
+        return {**self.on_scores(self.on_view(prefix)), "whole_answer": self.whole_answer(prefix)}
 
-    def exact(self, answers: Sequence[str]) -> float:
-        gold = [query.answer for query in self.episode.on_eval]
-        matches = exact_match(answers, gold, stop=self.episode.stop)
+    def answers(
+        self, prefix: KVPrefix | None, max_new_tokens: int = 0, temperature: float = 0.0, seed: int = 0
+    ) -> list[str]:
+        """Generated answers, each up to its end; as long as the longest gold answer where that is longer."""
+        ids = [query.ids for query in self.episode.on_eval]
+        room = max(max_new_tokens, self.answer_room)
+        return generate(self.lm, ids, prefix, room, temperature, seed, stop=self.episode.stop)
+
+    def exact(self, answers: Sequence[str]) -> list[bool]:
+        """Which answers are the gold ones, as a whole."""
+        return exact_match(answers, [query.answer for query in self.episode.on_eval], stop=self.episode.stop)
+
+    def whole_answer(self, prefix: KVPrefix | None) -> float:
+        """Share of the queries whose whole greedy answer is the gold one."""
+        matches = self.exact(self.answers(prefix))
         return sum(matches) / len(matches)
 
     def delta_off(self, prefix: KVPrefix | None, split: str) -> Float[Tensor, " texts"]:

@@ -1,11 +1,13 @@
 """What long work tells while it runs. Both faces read the same events; cancelling is closing the generator."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from cedkv.errors import Cancelled
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,13 @@ class Opened:
 @dataclass(frozen=True)
 class Warned:
     """Something a user should know that does not stop the work."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class Noted:
+    """Something a user should see, and nothing is wrong with it."""
 
     message: str
 
@@ -66,7 +75,8 @@ class Tick:
     stress_p99 : of `Delta` on the fixed stress eval, nats; what dual ascent reads.
     role_mass : the mixture's mass per token role, mean over layers and slots.
     slot_role_mass : the same per layer and slot, roles in the order of `cedkv.state.ROLES`.
-    eval_accuracy, eval_kl : on the evaluation queries, only where a gate is watching; nothing is chosen by them.
+    eval_accuracy, eval_kl, eval_answer_logprob : on the evaluation queries, only where a gate is watching;
+        nothing is chosen by them.
     """
 
     method: str
@@ -77,6 +87,7 @@ class Tick:
     role_mass: dict[str, float]
     eval_accuracy: float | None = None
     eval_kl: float | None = None
+    eval_answer_logprob: float | None = None
     slot_role_mass: list[list[list[float]]] = field(default_factory=list, repr=False)
 
     def as_dict(self) -> dict[str, Any]:
@@ -100,13 +111,41 @@ class GateCriterion:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """The figures of a benchmark so far: what is there is final, and more is to come."""
+
+    figures: dict[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True)
 class Done:
     """The work is finished; `result` is what the function that drains the generator returns."""
 
     result: Any = field(repr=False)
 
 
-Event = Progress | Opened | Warned | Sample | StepTrace | Tick | GateCriterion | Done
+Event = Progress | Opened | Warned | Noted | Sample | StepTrace | Tick | GateCriterion | Measured | Done
+
+
+def drain(events: Iterator[Event], tell: Callable[[Event], object] = lambda event: None) -> Any:
+    """Let work run to its end and return the result of its last `Done`; `tell` hears everything before that.
+
+    Raises
+    ------
+    Cancelled
+        The work ended without a result: it was told to stop.
+    """
+    folder, done = None, None
+    for event in events:
+        if isinstance(event, Done):
+            done = event
+        else:
+            folder = event.folder if isinstance(event, Opened) else folder
+            tell(event)
+    if done is None:
+        kept = f"what was measured so far is kept in {folder}" if folder else "nothing of it is kept"
+        raise Cancelled(f"the work was cancelled before it had a result; {kept}")
+    return done.result
 
 
 @contextmanager

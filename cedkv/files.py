@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and JSON that can be written down again."""
 
 import json
 import os
@@ -29,6 +29,29 @@ def write_whole(path: Path, text: str) -> None:
             raise
     except OSError as error:
         raise OutputError(f"output {str(path)!r} cannot be written: {error.strerror}; choose another folder") from error
+
+
+def parse_json(text: str | bytes) -> Any:
+    """What a JSON document says. Raises `ValueError` or `RecursionError` where that could not be written down again."""
+    value = json.loads(text)
+    check_writable_again(value)
+    return value
+
+
+def check_writable_again(value: Any) -> None:
+    """Refuse what parsers of JSON and YAML let through and nothing can print.
+
+    Raises
+    ------
+    ValueError
+        A text holds half of a character (a lone surrogate), an integer thousands of digits, or a value itself.
+    """
+    try:
+        json.dumps(value, ensure_ascii=False, default=str, skipkeys=True).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{error.object[error.start]!a} is half of a character; write the whole one") from error
+    except ValueError as error:
+        raise ValueError("an integer has thousands of digits, or a value holds itself; write a plain one") from error
 
 
 def dump_json(value: Any) -> str:

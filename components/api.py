@@ -13,8 +13,8 @@ from cedkv.config import Config, parse_config
 from cedkv.errors import CedKVError
 from cedkv.events import Done, Event, Progress, StepTrace
 from components.desk import Desk
-from components.off_effect import worst_rows
-from components.wiring.common import message_of
+from components.handlers import message_of
+from components.off_texts import worst_rows
 
 
 def add_endpoints(desk: Desk) -> None:
@@ -33,8 +33,8 @@ def _followed(
         config = parse_config(settings, "settings", [f"episode.task={task!r}"] if task else [])
         pairs = desk.service.parse_demos(demos) if demos.strip() else desk.service.task_demos(config)
         config = desk.service.prepare(session, config, pairs, own=bool(demos.strip()) and not config.episode.task)
-        with desk.service.going(session) as stop:
-            yield from filter(None, map(_heard, desk.service.in_time(start(config, stop))))
+        with desk.service.going.of(session) as stop:
+            yield from filter(None, map(_heard, desk.service.going.in_time(start(config, stop))))
     except CedKVError as error:
         raise message_of(error) from error
 
@@ -52,7 +52,7 @@ def _heard(event: Event) -> dict[str, Any] | None:
 def _run(desk: Desk) -> Any:
     def run(task: str, demos: str, method: str, settings: str, request: gr.Request) -> Iterator[dict]:
         """Extract a state. `task` or `demos` names the relation, `settings` is YAML; both may be empty."""
-        session, start = request.session_hash, desk.service.iter_run
+        session, start = request.session_hash, desk.service.running.iter_run
         yield from _followed(desk, session, task, demos, settings, lambda c, stop: start(session, c, method, stop))
 
     return run
@@ -61,7 +61,7 @@ def _run(desk: Desk) -> Any:
 def _gate(desk: Desk) -> Any:
     def gate(task: str, demos: str, phase: int, settings: str, request: gr.Request) -> Iterator[dict]:
         """Run the gate of a phase; the last value holds the report."""
-        session, start = request.session_hash, desk.service.iter_gate
+        session, start = request.session_hash, desk.service.running.iter_gate
         yield from _followed(desk, session, task, demos, settings, lambda c, stop: start(session, c, phase, stop))
 
     return gate
@@ -127,8 +127,8 @@ def _runs(desk: Desk) -> Any:
 def _cancel(desk: Desk) -> Any:
     def cancel(request: gr.Request) -> bool:
         """Stop this session's run after the step in hand, keeping its best state; false where nothing was running."""
-        going = desk.service.is_going(request.session_hash)
-        desk.service.cancel(request.session_hash)
+        going = request.session_hash in desk.service.going
+        desk.service.going.cancel(request.session_hash)
         return going
 
     return cancel

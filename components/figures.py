@@ -15,7 +15,7 @@ GRID = "rgba(125,133,144,.22)"
 MASS_SCALE = [[0, "rgba(224,112,44,0)"], [0.02, "rgba(224,112,44,.12)"], [1, "rgba(224,112,44,1)"]]
 # Blue to orange through grey: also for eyes that do not tell red from green.
 COSINE_SCALE = [[0, VIEW_COLORS["teacher"]], [0.5, "rgba(139,148,158,.15)"], [1, VIEW_COLORS["student"]]]
-ROLE_COLORS = {"input": "#8b949e", "output": "#3f87d0", "delimiter": "#c9b458"}
+ROLE_COLORS = {"input": "#8b949e", "output": "#6f8f3a", "delimiter": "#c9b458"}
 
 
 def slot_heatmap(
@@ -50,7 +50,7 @@ def slot_heatmap(
         )
     )
     if chosen is not None:
-        frame = {"color": VIEW_COLORS["teacher"], "width": 1.5}
+        frame = {"color": INK, "width": 1.5}
         figure.add_shape(type="rect", x0=-0.5, x1=tokens - 0.5, y0=chosen + 0.5, y1=chosen + 1.5, line=frame)
     below = {"tickvals": list(range(tokens)), "ticktext": [plot_label(text, 10) for text in texts], "tickangle": -90}
     figure.update_xaxes(title="demonstration token", tickfont={"size": 9}, showgrid=False, **(below if named else {}))

@@ -1,4 +1,4 @@
-"""The strip above the tabs: which run this is, its verdict, and four numbers, each with its yardstick."""
+"""The strip above the tabs: which run this is, its verdict, and a few numbers, each with its yardstick."""
 
 from typing import Any
 
@@ -6,13 +6,41 @@ from cedkv.session.runs import Run
 from components.text import esc, number
 from components.theme import view_name
 
+# What a number says and which way is better, told when its tile is pointed at.
+_MEANING = {
+    "accuracy": "Share of unseen queries whose answer begins with the right token. Higher is better.",
+    "agreement with teacher": "Share of queries whose answer begins as the teacher's does. Higher is better.",
+    "KL to teacher, nats": "How far the next-token probabilities are from the teacher's on queries. Lower is better.",
+    "OFF effect p99, nats": "How far the slots move the model on texts that have nothing to do with the examples, in "
+    "all but the worst 1 of 100. Lower is better.",
+    "answer log-prob gain": "How much likelier the right answer is than without slots. Higher is better.",
+    "effective rank of values": "How many of the slots really differ from each other. Higher is better.",
+    "effective rank, values": "How many of the slots' values really differ from each other. Higher is better.",
+    "effective rank, keys": "How many of the slots' keys really differ from each other. Higher is better.",
+    "largest value cosine": "How alike the two most similar slots are, 1 being copies. Lower is better.",
+    "largest overlap": "How much two slots draw on the same tokens, 1 being all. Lower is better.",
+    "stress p99, nats": "How far the slots move the model on texts that have nothing to do with the examples, in all "
+    "but the worst 1 of 100. Lower is better.",
+    "L_on, nats": "The training's loss: KL from the teacher on training queries. Lower is better.",
+}
+
 
 def top_html(state: str, name: str, detail: str) -> str:
     """The page's first line: its name, and how the model is."""
     return (
-        '<div class="ck ck-top"><b>CED-KV</b><span class="muted">what does each slot do, and is it safe?</span>'
+        '<div class="ck ck-top"><h1>CED-KV</h1><span class="muted">what does each slot do, and is it safe?</span>'
         f'<span class="model mono"><i class="ck-dot {esc(state)}"></i>{esc(name)} '
         f'<span class="muted">{esc(detail)}</span></span></div>'
+    )
+
+
+def intro_html() -> str:
+    """What this page is about, for who sees it for the first time."""
+    return (
+        '<p class="ck ck-intro">A <b>slot</b> is one key and value vector mixed from your examples’ tokens; a few '
+        "slots stand in for the whole prompt. <b>Good</b> means that the student (slots and query) answers like the "
+        "teacher (examples and query), and that text which has nothing to do with the examples is read as if nothing "
+        "were there.</p>"
     )
 
 
@@ -51,13 +79,12 @@ def _stats(report: dict[str, Any], student: str) -> list[str]:
     mine, teacher = on[student], on["teacher"]
     queries, texts = episode.get("on_eval", "?"), episode.get("off", {}).get("stress", {}).get("count", "?")
     if episode.get("on_eval_gold") == "teacher":
-        accuracy = stat("agreement with teacher", number(mine["accuracy"]), f"on {queries} queries without labels")
+        asked = f"agreement with teacher on {queries} queries without labels"
     else:
-        accuracy = stat(
-            "accuracy", number(mine["accuracy"]), f"teacher {number(teacher['accuracy'])} · {queries} queries"
-        )
+        asked = f"teacher {number(teacher['accuracy'])} · {queries} queries"
     return [
-        accuracy,
+        stat("first token", number(mine["accuracy"]), asked),
+        stat("whole answer", number(mine.get("whole_answer")), f"teacher {number(teacher.get('whole_answer'))}"),
         stat("KL to teacher, nats", number(mine["kl_to_teacher"]), f"base {number(on['base']['kl_to_teacher'])}"),
         stat(
             "OFF effect p99, nats",
@@ -65,7 +92,7 @@ def _stats(report: dict[str, Any], student: str) -> list[str]:
             f"demonstrations {number(off['teacher']['stress']['delta_p99'])} · {texts} texts",
         ),
         stat(
-            "answer log-prob gain",
+            "whole answer, log-prob gain",
             number(mine["answer_logprob_gain"]),
             f"teacher {number(teacher['answer_logprob_gain'])}",
         ),
@@ -85,7 +112,8 @@ def _unjudged(report: dict[str, Any]) -> str:
 
 
 def stat(name: str, value: str, yardstick: str) -> str:
+    meaning = f' title="{esc(_MEANING[name])}"' if name in _MEANING else ""
     return (
-        f'<div class="ck-stat"><span class="k">{esc(name)}</span><span class="v">{esc(value)}</span> '
+        f'<div class="ck-stat"{meaning}><span class="k">{esc(name)}</span><span class="v">{esc(value)}</span> '
         f'<span class="of">{esc(yardstick)}</span></div>'
     )

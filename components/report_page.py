@@ -1,12 +1,13 @@
 """A run as one HTML file that needs nothing else: no network, no scripts, no other file."""
 
+from pathlib import Path
+
 from cedkv.session.runs import Run
-from components.collapse import collapse_html
-from components.gate import gate_html
 from components.headline import headline_html
-from components.off_effect import WORST_HEADERS, worst_rows
+from components.off_texts import WORST_HEADERS, worst_rows
 from components.text import esc, number, token
 from components.theme import STYLE, view_name
+from components.verdicts import collapse_html, gate_html
 
 _FRAME = """<!doctype html><html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
@@ -14,6 +15,14 @@ _FRAME = """<!doctype html><html lang="en"><head><meta charset="utf-8">
 body {{ font-family: system-ui, sans-serif; max-width: 1000px; margin: 24px auto; padding: 0 16px; }}
 section {{ margin: 28px 0; }} {style}</style></head><body>{body}</body></html>
 """
+
+
+def write_report_page(run: Run) -> Path:
+    """The page as a file beside the run's others, written when the run is first shown."""
+    path = run.folder / "report.html"
+    if not path.is_file():
+        path.write_text(report_page(run), encoding="utf-8")
+    return path
 
 
 def report_page(run: Run) -> str:
@@ -33,13 +42,14 @@ def report_page(run: Run) -> str:
 
 def _views(run: Run) -> str:
     rows = [
-        [view_name(view), number(on["accuracy"]), number(on["kl_to_teacher"]), number(on["delta_on_mean"]),
+        [view_name(view), number(on["accuracy"]), number(on.get("whole_answer")), number(on.get("answer_logprob")),
+         number(on["kl_to_teacher"]), number(on["delta_on_mean"]),
          number(run.report["off"][view]["stress"]["delta_p99"])]
         for view, on in run.report.get("on", {}).items()
     ]  # fmt: skip
-    return _table(
-        "views", ["view", "accuracy", "KL to teacher, nats", "Delta ON mean, nats", "OFF p99 stress, nats"], rows
-    )
+    names = ["view", "first token", "whole answer", "its log-prob, nats", "KL to teacher, nats", "Delta ON mean, nats",
+             "OFF p99 stress, nats"]  # fmt: skip
+    return _table("views", names, rows)
 
 
 def _slots(run: Run) -> str:

@@ -1,5 +1,6 @@
 """From what the rail holds to the config of a run, and back."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -56,6 +57,10 @@ def read_table(rows: Sequence[Sequence[Any]] | None) -> list[tuple[str, str]]:
     """The demonstrations of the editable table; rows without any text are none."""
     pairs = [tuple("" if cell is None else str(cell).strip() for cell in row[:2]) for row in rows or []]
     return [pair for pair in pairs if any(pair)]
+
+
+def demos_as_lines(demos: list[tuple[str, str]]) -> str:
+    return "".join(json.dumps({"input": x, "output": y}, ensure_ascii=False) + "\n" for x, y in demos)
 
 
 def shown_values(

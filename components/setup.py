@@ -1,19 +1,20 @@
 """The rail on the left: what to ask. Task, demonstrations, queries, method, settings, and the buttons that run it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import gradio as gr
 
-from cedkv.config import Config, choices, setting
+from cedkv.config import PRESETS, Config, choices, setting
+from cedkv.episodes import FORMATS
 from cedkv.session.limits import Limits
 from components.settings import SettingsForm, advanced_groups, bound, group_label, setting_widget
 from components.text import esc
 from components.theme import view_choices
 
 OWN = "(my own demonstrations)"
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,10 @@ class Setup:
     """
 
     task: gr.Dropdown
+    reading: gr.HTML
     demos: gr.Dataframe
     paste: gr.Textbox
+    paste_format: gr.Dropdown
     use_pasted: gr.Button
     count: gr.Slider
     template: gr.Dropdown
@@ -58,17 +61,23 @@ class Setup:
 
 def build_setup(limits: Limits, config: Config) -> Setup:
     """The rail, showing the settings of a config that names its task."""
-    gr.HTML('<div class="ck muted">the next run</div>', elem_id="rail-title")
+    gr.HTML('<div class="ck"><h2>the next run</h2></div>', elem_id="rail-title")
     with gr.Group(elem_classes="ck-rail"):
         task = gr.Dropdown([config.episode.task], value=config.episode.task, label="task", elem_id="task")
+        reading = gr.HTML(elem_id="reading")
         demos = gr.Dataframe(
             headers=["input", "output"], datatype="str", type="array", label="demonstrations", elem_id="demos",
             interactive=True, column_count=2, max_height=236, wrap=True,
         )  # fmt: skip
         with gr.Accordion("paste demonstrations", open=False):
             paste = gr.Textbox(
-                lines=4, show_label=False, container=False, elem_id="paste", max_length=limits.demo_chars,
-                placeholder="lift -> lifted\nwalk -> walked\n\nalso: tab-separated, Q:/A: blocks, CSV, JSON, JSONL",
+                lines=4, label="pasted demonstrations", show_label=False, container=False, elem_id="paste",
+                max_length=limits.demo_chars,
+                placeholder="lift -> lifted\nwalk -> walked\n\nalso: CSV, tabs, tables, Q:/A: blocks, JSON, YAML",
+            )  # fmt: skip
+            paste_format = gr.Dropdown(
+                [("found out", ""), *((form.label, name) for name, form in FORMATS.items())], value="", label="format",
+                elem_id="paste-format",
             )  # fmt: skip
             use_pasted = gr.Button("Use these", size="sm")
         method, preset = _method_row()
@@ -79,19 +88,20 @@ def build_setup(limits: Limits, config: Config) -> Setup:
         count, template, on_source, pasted_inputs = _episode_widgets(limits, config)
     form, model, code, apply = _advanced(limits, config)
     return Setup(
-        task, demos, paste, use_pasted, count, template, on_source, pasted_inputs, method, preset, prefix_len, slots,
+        task, reading, demos, paste, paste_format, use_pasted, count, template, on_source, pasted_inputs, method,
+        preset, prefix_len, slots,
         model, form, code, apply, run, gate, cancel, gr.State(0), status,
     )  # fmt: skip
 
 
 def preset_files() -> dict[str, Path]:
     """The shipped settings by the name a user sees."""
-    return {**{path.name: path for path in sorted(CONFIGS.glob("*.yaml"))}, **mixture_files()}
+    return {**{path.name: path for path in sorted(PRESETS.glob("*.yaml"))}, **mixture_files()}
 
 
 def mixture_files() -> dict[str, Path]:
     """Those of them that are laid over other settings."""
-    return {str(path.relative_to(CONFIGS)): path for path in sorted(CONFIGS.glob("mixtures/*.yaml"))}
+    return {str(path.relative_to(PRESETS)): path for path in sorted(PRESETS.glob("mixtures/*.yaml"))}
 
 
 def apply_button(pending: bool) -> gr.Button:
@@ -100,6 +110,12 @@ def apply_button(pending: bool) -> gr.Button:
         "Apply: a run does not heed it yet" if pending else "Apply", variant="primary" if pending else "secondary",
         size="sm", elem_id="apply",
     )  # fmt: skip
+
+
+def reading_html(message: str, warnings: Sequence[str]) -> str:
+    """The line above the table: how pasted demonstrations were read, and what was left out."""
+    more = "".join(f"<br>{esc(warning)}" for warning in warnings)
+    return f'<div class="ck"><div class="ck-note idle" role="status">{esc(message)}{more}</div></div>'
 
 
 def status_html(kind: str, message: str, share: float | None = None) -> str:

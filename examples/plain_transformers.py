@@ -4,7 +4,7 @@
     python examples/plain_transformers.py state.safetensors MODEL "Q: jump
     A:"
 
-MODEL is the folder or hub id of the weights that the state was made with; nothing here checks that. The embedded
+MODEL is the folder or hub id of the weights that the state was made with; any others are refused. The embedded
 model's folder is in `~/.cache/cedkv/models`, the Hub's weights are others. `generate` is transformers' own.
 """
 

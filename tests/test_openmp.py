@@ -1,5 +1,6 @@
 """How threads wait: they sleep on a busy machine, spin on a quiet one, and do as the user says."""
 
+import os
 import threading
 import time
 
@@ -45,4 +46,4 @@ def test_a_busy_thread_is_seen():
     worker.start()
     share = idle_share()
     worker.join()
-    assert share < 1.0
+    assert share < 1 - 0.5 / os.cpu_count()

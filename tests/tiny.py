@@ -16,13 +16,19 @@ from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
     Gemma3TextConfig,
+    Glm4Config,
+    GraniteConfig,
     LlamaConfig,
     MistralConfig,
+    Olmo2Config,
+    Phi3Config,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen3Config,
+    Qwen3MoeConfig,
+    SmolLM3Config,
 )
 
 from cedkv.lm import LanguageModel, load_model
@@ -80,6 +86,21 @@ _CONFIGS = {
             "query_pre_attn_scalar": 16,
         },
     ),
+    "olmo2": (Olmo2Config, {}),
+    "granite": (GraniteConfig, {"attention_multiplier": 0.2, "embedding_multiplier": 3.0, "residual_multiplier": 0.5}),
+    # Two layers in four without rotary embedding; one of each kind slides.
+    "smollm3": (
+        SmolLM3Config,
+        {
+            "no_rope_layers": [1, 0, 1, 0],
+            "use_sliding_window": True,
+            "sliding_window": 24,
+            "layer_types": ["sliding_attention", "sliding_attention", "full_attention", "full_attention"],
+        },
+    ),
+    "glm4": (Glm4Config, {"partial_rotary_factor": 0.5}),
+    "phi3": (Phi3Config, {"sliding_window": 24, "partial_rotary_factor": 0.5}),
+    "qwen3_moe": (Qwen3MoeConfig, {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 48}),
 }
 ARCHITECTURES = tuple(_CONFIGS)
 

@@ -18,6 +18,8 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 # One timing of a matrix product covers as many calls as take about this long.
 _MEASURED_SECONDS = 0.02
 _MEASUREMENTS = 5
+# A product that takes longer than this is timed once.
+_SLOW_SECONDS = 0.5
 
 
 def seconds_of(work: Callable[[], object]) -> float:
@@ -35,8 +37,10 @@ def gemm_gflops(shape: ModelShape, tokens: int, device: torch.device) -> dict[st
     products = {(name, size): _product(tokens, size, dtype, device) for name, dtype in DTYPES.items() for size in maps}
     calls = {key: max(1, round(_MEASURED_SECONDS / _warm_seconds(product))) for key, product in products.items()}
     times: dict[tuple, list[float]] = {key: [] for key in products}
-    for _ in range(_MEASUREMENTS):
+    for turn in range(_MEASUREMENTS):
         for key, product in products.items():
+            if turn and times[key][0] > _SLOW_SECONDS:  # emulated: once is enough to say so
+                continue
             times[key].append(seconds_of(lambda: [product() for _ in range(calls[key])]) / calls[key])  # noqa: B023
     work = sum(2 * tokens * inputs * outputs * count for (inputs, outputs), count in maps.items())
     return {
@@ -58,8 +62,8 @@ def _product(tokens: int, size: tuple[int, int], dtype: torch.dtype, device: tor
 
 
 def _warm_seconds(product: Callable[[], None]) -> float:
-    product()
-    return min(seconds_of(product) for _ in range(3))
+    first = seconds_of(product)
+    return first if first > _SLOW_SECONDS else min(seconds_of(product) for _ in range(3))
 
 
 def synchronize(device: torch.device) -> None:

@@ -9,6 +9,7 @@ class Plan:
 
     slots : sizes at which extraction is timed, with `usual_demos` demonstrations.
     demos : counts of demonstrations at which extraction, with `usual_slots` slots, and latency are measured.
+    step_seconds : a dtype whose training steps would take longer than this, as its matrix products tell, is left out.
     """
 
     name: str
@@ -20,6 +21,7 @@ class Plan:
     steps: int
     answers: int
     new_tokens: int
+    step_seconds: float = 180.0
 
     @property
     def sizes(self) -> list[tuple[int, int]]:

@@ -12,7 +12,7 @@ from cedkv.bench.step import measure_step
 from cedkv.config import Config
 from cedkv.episodes import Episode, episode_from_config
 from cedkv.errors import ConfigError
-from cedkv.events import Done, Event, Progress
+from cedkv.events import Done, Event, Measured, Progress
 from cedkv.lm import LanguageModel, load_model, read_demo_kv
 from cedkv.methods import Extraction, extract
 from cedkv.provenance import library_versions
@@ -23,6 +23,9 @@ Size = tuple[int, int]
 
 def iter_bench(config: Config, plan: Plan = FULL) -> Iterator[Event]:
     """Measure and yield what happens; the last event is `Done` with the figures, ready for JSON.
+
+    After each stage comes `Measured` with the figures so far, whose `complete` is false. What the machine cannot do in
+    reasonable time is left out, and `left_out` says what and why.
 
     Raises
     ------
@@ -35,7 +38,8 @@ def iter_bench(config: Config, plan: Plan = FULL) -> Iterator[Event]:
         )
     yield Progress("loading the model in processes of its own", 0, 1)
     usual = {"slots": plan.usual_slots, "demos": plan.usual_demos}
-    result: dict[str, Any] = {"plan": plan.name, "usual": usual, "model_load_s": load_seconds(config)}
+    result: dict[str, Any] = {"complete": False, "plan": plan.name, "usual": usual, "left_out": {}}
+    result |= {"machine": describe_machine(), "versions": library_versions(), "model_load_s": load_seconds(config)}
     runtime = config.phase2.runtime
     lm = load_model(config.phase2.model.id, runtime.torch_dtype, runtime.device)
     memory = result["peak_rss_mb_after"] = {"load": peak_rss_mb()}
@@ -45,14 +49,17 @@ def iter_bench(config: Config, plan: Plan = FULL) -> Iterator[Event]:
         "dtype": runtime.torch_dtype,
         "device": str(lm.device),
     }
+    yield Measured(result)
     episodes = {demos: episode_from_config(lm, with_demos(config, demos)) for _, demos in plan.sizes}
     extractions: dict[Size, Extraction] = {}
     yield from _extract(lm, episodes, config, plan, result, extractions)
     memory["extract"] = peak_rss_mb()
+    yield Measured(result)
     yield from _compare(lm, episodes, plan, result, extractions)
+    yield Measured(result)
     yield from measure_step(lm, episodes[plan.usual_demos], config, plan, result)
     memory["step"] = peak_rss_mb()
-    result |= {"peak_rss_mb": peak_rss_mb(), "machine": describe_machine(), "versions": library_versions()}
+    result |= {"peak_rss_mb": peak_rss_mb(), "complete": True}
     yield Done(result)
 
 

@@ -12,7 +12,7 @@ from cedkv.bench.machine import DTYPES, gemm_gflops, seconds_of, synchronize
 from cedkv.bench.plan import Plan
 from cedkv.config import Config
 from cedkv.episodes import Episode
-from cedkv.events import Event, Progress
+from cedkv.events import Event, Measured, Progress
 from cedkv.lm import LanguageModel
 from cedkv.methods import Workbench
 from cedkv.methods.ced import mixture_slots
@@ -58,6 +58,10 @@ class StepTimer:
     def active(self) -> list[int]:
         return self.training.slots.prefix(self.training.top_k(0)).active.sum(1).tolist()
 
+    def flop(self, shape: ModelShape) -> int:
+        """Floating-point operations that the step needs."""
+        return shape.step_flop(self.lengths, self.reads, self.active)
+
     def step(self) -> None:
         take_step(self.training, self.adam, 0, self.on)
         synchronize(self.training.lm.device)
@@ -66,13 +70,25 @@ class StepTimer:
 def measure_step(
     lm: LanguageModel, episode: Episode, config: Config, plan: Plan, result: dict[str, Any]
 ) -> Iterator[Event]:
-    """Fill in `gemm_gflops` and `step`. The dtypes take turns, and the rate is measured before and after."""
-    timers = {dtype: StepTimer(lm, episode, config, dtype, plan.usual_slots) for dtype in DTYPES}
-    shape = ModelShape.of(lm)
-    some = timers["fp32"]
-    for timer in timers.values():  # each mined its own pool, and rounding decides what is hardest
-        timer.training.pool.texts = some.training.pool.texts
+    """Fill in `gemm_gflops` and `step`. The dtypes take turns, and the rate is measured before and after.
+
+    A dtype that this machine only emulates would take half an hour; `left_out` then says so in its place.
+    """
+    some = StepTimer(lm, episode, config, "fp32", plan.usual_slots)
+    shape, timers = ModelShape.of(lm), {"fp32": some}
     rates = [gemm_gflops(shape, sum(some.lengths), lm.device)]
+    result["gemm_gflops"] = rates[0]
+    yield Measured(result)
+    for dtype in DTYPES.keys() - timers.keys():
+        rate = rates[0][dtype]
+        seconds = (_WARM_UP + plan.steps) * some.flop(shape) / 1e9 / rate
+        if seconds > plan.step_seconds:
+            why = f"matrix products run at {rate:.1f} GFLOP/s, so its steps would take over {seconds:.0f} s"
+            result["left_out"][f"step.{dtype}"] = why
+            continue
+        timers[dtype] = StepTimer(lm, episode, config, dtype, plan.usual_slots)
+        # It mined a pool of its own, and rounding decides what is hardest.
+        timers[dtype].training.pool.texts = some.training.pool.texts
     for number in range(_WARM_UP + plan.steps):
         yield Progress("timing the training step", number, _WARM_UP + plan.steps)
         for timer in timers.values():
@@ -83,7 +99,7 @@ def measure_step(
 
 
 def _row(dtype: str, timer: StepTimer, shape: ModelShape, rate: float) -> dict[str, Any]:
-    gflop = shape.step_flop(timer.lengths, timer.reads, timer.active) / 1e9
+    gflop = timer.flop(shape) / 1e9
     seconds = statistics.median(timer.times[_WARM_UP:])
     return {
         "dtype": dtype,

@@ -60,7 +60,10 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; an error a user can cause is one line on stderr."""
     try:
-        args = build_parser().parse_args(argv)
+        given = sys.argv[1:] if argv is None else list(argv)
+        for argument in given:
+            _check_text(argument)
+        args = build_parser().parse_args(given)
         code = COMMANDS[args.command].run(args)
         sys.stdout.flush()
         return code
@@ -76,8 +79,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_BROKEN_PIPE
 
 
+def _check_text(argument: str) -> None:
+    """Python reads bytes of an argument that are not UTF-8 as half characters, which could not be printed again."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"argument {argument!a:.80} is not UTF-8 text; write it, or rename the file, so") from error
+
+
 def _stop(code: int, message: str) -> int:
-    print("cedkv: " + " ".join(message.split()), file=sys.stderr)
+    line = "cedkv: " + " ".join(message.split())
+    print(line.encode(errors="backslashreplace").decode(), file=sys.stderr)  # it may name a half character
     return code
 
 

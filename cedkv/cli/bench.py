@@ -1,12 +1,14 @@
 """Measure speed and memory on this machine and write the figures as JSON."""
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from cedkv.bench import FULL, QUICK, iter_bench
 from cedkv.cli.options import add_config_options, check_writable, config_from
 from cedkv.cli.show import ProgressLine, drain, kib, table
+from cedkv.events import Done, Event, Measured
 from cedkv.files import dump_json, write_whole
 
 
@@ -18,12 +20,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     check_writable(args.out)
-    figures = drain(iter_bench(config_from(args), QUICK if args.quick else FULL), ProgressLine())
-    write_whole(Path(args.out), dump_json(figures))
+    work = iter_bench(config_from(args), QUICK if args.quick else FULL)
+    figures = drain(written(work, Path(args.out)), ProgressLine())
     shown = (steps_table, extract_table, latency_table, sizes_table, facts_table)
     print("\n\n".join(make(figures) for make in shown))
     print(args.out)
     return 0
+
+
+def written(work: Iterator[Event], out: Path) -> Iterator[Event]:
+    """The same events, each stage's figures written when they come: work that is stopped leaves what it measured."""
+    kept = False
+    try:
+        for event in work:
+            if isinstance(event, Measured | Done):
+                write_whole(out, dump_json(event.figures if isinstance(event, Measured) else event.result))
+                kept = True
+            yield event
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"the figures so far are kept in {out}" if kept else "nothing was measured") from None
 
 
 def steps_table(figures: dict[str, Any]) -> str:
@@ -32,7 +47,8 @@ def steps_table(figures: dict[str, Any]) -> str:
     for row in figures["step"]:
         share = f"{row['utilisation']:.0%} of {figures['gemm_gflops'][row['dtype']]:.0f}"
         rows.append([row["dtype"], f"{row['gflop']:.1f}", f"{row['seconds']:.3f}", f"{row['gflops']:.0f}", share])
-    return table(rows, right=(1, 2, 3, 4))
+    left_out = [f"{name} left out: {why}" for name, why in figures["left_out"].items()]
+    return "\n".join([table(rows, right=(1, 2, 3, 4)), *left_out])
 
 
 def extract_table(figures: dict[str, Any]) -> str:

@@ -31,6 +31,8 @@ def run(args: argparse.Namespace) -> int:
     lm = load_model(config.phase2.model.id, config.phase2.runtime.torch_dtype, config.phase2.runtime.device)
     progress.show(Progress("preparing the episode", 0, 1))
     episode = episode_from_config(lm, config)
+    for event in episode.reading.events() if episode.reading else ():
+        progress.show(event)
     wanted = (lm, episode, args.method, args.slots, config)
     events = iter_extract(*wanted) if args.no_cache else iter_cached_extract(extraction_cache(), *wanted)
     extraction = drain(events, progress)

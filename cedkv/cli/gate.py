@@ -121,27 +121,31 @@ def _judge(args: argparse.Namespace) -> GateReport:
 
 
 def views_table(report: dict[str, Any]) -> str:
-    """Every view's accuracy and distance on ON queries, and its effect on the OFF stress set."""
-    rows = [["view", "accuracy", "exact", "KL to teacher", "OFF p99"]]
+    """Every view's right answers and distance on ON queries, and its effect on the OFF stress set."""
+    rows = [["view", "first token", "whole answer", "its log-prob", "KL to teacher", "OFF p99"]]
     for name, on in report["on"].items():
-        exact = f"{on['exact_match']:.2f}" if "exact_match" in on else ""
+        right = [f"{on['accuracy']:.2f}", f"{on['whole_answer']:.2f}", f"{on['answer_logprob']:.2f}"]
         off = report["off"][name]["stress"]["delta_p99"]
-        rows.append([name, f"{on['accuracy']:.2f}", exact, f"{on['kl_to_teacher']:.3f}", f"{off:.3f}"])
-    return table(rows, right=(1, 2, 3, 4))
+        rows.append([name, *right, f"{on['kl_to_teacher']:.3f}", f"{off:.3f}"])
+    return table(rows, right=(1, 2, 3, 4, 5))
 
 
 def tasks_table(rows: list[dict[str, Any]], student: str) -> str:
-    """A line per task: its student beside the teacher, or why its gate could not run."""
-    teachers = {row["task"]: row["accuracy"] for row in rows if row["method"] == "teacher"}
-    shown = [["task", "teacher", student, "KL to teacher", "OFF p99", "verdict"]]
+    """Two lines per task: its student below the teacher, or why its gate could not run."""
+    teachers = {row["task"]: row for row in rows if row["method"] == "teacher"}
+    shown = [["task", "", "first token", "whole answer", "its log-prob", "KL to teacher", "OFF p99", "verdict"]]
     for row in rows:
         if row["error"]:
-            shown.append([row["task"], "", "", "", "", f"ERROR {row['error']}"])
+            shown.append([row["task"], *[""] * 6, f"ERROR {row['error']}"])
         elif row["method"] == student:
-            figures = [f"{teachers[row['task']]:.2f}", f"{row['accuracy']:.2f}", f"{row['kl_to_teacher']:.3f}"]
-            verdict = "PASS" if row["passed"] else "FAIL"
-            shown.append([row["task"], *figures, f"{row['off_delta_p99']:.3f}", verdict])
-    return table(shown, right=(1, 2, 3, 4))
+            shown.append([row["task"], "teacher", *_figures(teachers[row["task"]]), ""])
+            shown.append(["", student, *_figures(row), "PASS" if row["passed"] else "FAIL"])
+    return table(shown, right=(2, 3, 4, 5, 6))
+
+
+def _figures(row: dict[str, Any]) -> list[str]:
+    right = [f"{row[name]:.2f}" for name in ("accuracy", "whole_answer", "answer_logprob")]
+    return [*right, f"{row['kl_to_teacher']:.3f}", f"{row['off_delta_p99']:.3f}"]
 
 
 def gates_table(report: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from cedkv.config import Config, leaves, load_config, setting
+from cedkv.config import Config, leaves, load_config, mixture_names, preset_names, setting
 from cedkv.errors import OutputError
 from cedkv.state import KVPrefix
 
@@ -39,11 +39,17 @@ def noted_settings(state: KVPrefix) -> dict[str, Any]:
 def add_config_options(parser: argparse.ArgumentParser) -> None:
     """`--config`, `--set`, the relation (`--task`, `--task-file`, `--demos`) and `--model`."""
     parser.set_defaults(overrides=[])
-    parser.add_argument("--config", metavar="FILE", help="YAML file of settings; without it every default holds")
-    parser.add_argument("--mixture", metavar="NAME", help="named mixture (configs/mixtures) or YAML file laid over it")
+    shipped = ", ".join(preset_names())
+    parser.add_argument(
+        "--config", metavar="FILE", help=f"YAML file of settings, or one that ships: {shipped}; else defaults hold"
+    )
+    parser.add_argument(
+        "--mixture", metavar="NAME", help=f"laid over it: a YAML file, or one of {', '.join(mixture_names())}"
+    )
     add_setting(parser, "--task", "episode.task", metavar="NAME")
     add_setting(parser, "--task-file", "episode.task_file", metavar="FILE")
     add_setting(parser, "--demos", "episode.demos_file", metavar="FILE")
+    add_setting(parser, "--format", "episode.demos_format", metavar="NAME")
     add_setting(parser, "--model", "phase2.model.id", metavar="ID")
     parser.add_argument(
         "--set",
@@ -63,6 +69,7 @@ def config_from(args: argparse.Namespace, *more: str) -> Config:
     relation = {"episode.task": "task", "episode.task_file": "task_file", "episode.demos_file": "demos_file"}
     if not named & relation.keys():
         return config
+    relation["episode.demos_format"] = "demos_format"
     replaced = {field: None for path, field in relation.items() if path not in named}
     return config.model_copy(update={"episode": config.episode.model_copy(update=replaced)})
 

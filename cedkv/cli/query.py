@@ -6,8 +6,8 @@ import torch
 
 from cedkv.cli.options import noted_settings, positive
 from cedkv.cli.show import ProgressLine, quoted, table
-from cedkv.config import Config
-from cedkv.episodes import Template, get_template, read_demos, tokenize_demos
+from cedkv.config import Config, setting
+from cedkv.episodes import Demonstration, Template, get_template, read_demos, tokenize_demos
 from cedkv.errors import DemoError
 from cedkv.events import Progress
 from cedkv.lm import EMBEDDED, LanguageModel, generate, load_model, log_probs, read_demo_kv
@@ -19,6 +19,7 @@ _TOP = 5
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--state", required=True, metavar="FILE", help="the state file")
     parser.add_argument("--demos", metavar="FILE", help="the demonstrations, to show the teacher beside the student")
+    parser.add_argument("--format", metavar="NAME", help=setting("episode.demos_format").description)
     parser.add_argument("--model", metavar="ID", help="the model; by default the one named in the state")
     parser.add_argument("--tokens", type=positive, default=16, metavar="N", help="longest continuation (default: 16)")
     parser.add_argument("--raw", action="store_true", help="use each TEXT as it is, without the state's template")
@@ -27,8 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     prefix = KVPrefix.load(args.state)
-    template = get_template(prefix.meta["template"]) if "template" in prefix.meta else None
-    demos = read_demos(args.demos) if args.demos else None
+    template = _template_of(prefix)
+    demos = _read_demos(args) if args.demos else None
     texts = [text if args.raw or template is None else template.query(text) for text in args.texts]
     lm = _load(args, prefix)
     views: dict[str, KVPrefix | None] = {"base": None}
@@ -39,6 +40,19 @@ def run(args: argparse.Namespace) -> int:
     views["student"] = KVPrefix.load(args.state, lm.fingerprint)
     print("\n\n".join(answers(lm, text, views, template, args.tokens) for text in texts))
     return 0
+
+
+def _read_demos(args: argparse.Namespace) -> list[Demonstration]:
+    reading = read_demos(args.demos, args.format)
+    for event in reading.events():
+        ProgressLine().show(event)
+    return list(reading.pairs)
+
+
+def _template_of(prefix: KVPrefix) -> Template | None:
+    """The template as the state's own queries were cut from it."""
+    noted = [prefix.meta.get(name, "") for name in ("template", "opening", "stop")]
+    return get_template(*noted) if noted[0] else None
 
 
 def _load(args: argparse.Namespace, prefix: KVPrefix) -> LanguageModel:

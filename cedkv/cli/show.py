@@ -6,7 +6,8 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from cedkv.events import Done, Event, Progress, StepTrace, Warned
+from cedkv import events
+from cedkv.events import Event, Noted, Progress, StepTrace, Warned
 
 _REDRAW_SECONDS = 0.1
 
@@ -23,6 +24,9 @@ class ProgressLine:
         if isinstance(event, Warned):
             self.close()
             print(f"warning: {event.message}", file=sys.stderr)
+        elif isinstance(event, Noted):
+            self.close()
+            print(event.message, file=sys.stderr)
         elif isinstance(event, Progress):
             self._stage(event.stage, event.done, event.total)
         elif isinstance(event, StepTrace):
@@ -43,13 +47,10 @@ class ProgressLine:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
-def drain(events: Iterator[Event], progress: ProgressLine) -> Any:
-    """Show what happens and return the result of the work."""
+def drain(work: Iterator[Event], progress: ProgressLine) -> Any:
+    """Show what happens and return the result of the work; see `cedkv.events.drain`."""
     try:
-        for event in events:
-            if isinstance(event, Done):
-                return event.result
-            progress.show(event)
+        return events.drain(work, progress.show)
     finally:
         progress.close()
 

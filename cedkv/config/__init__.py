@@ -1,6 +1,16 @@
 """The settings, in one validated schema."""
 
-from cedkv.config.read import choices, dump_config, leaves, load_config, mixture_names, parse_config, setting
+from cedkv.config.read import (
+    PRESETS,
+    choices,
+    dump_config,
+    leaves,
+    load_config,
+    mixture_names,
+    parse_config,
+    preset_names,
+    setting,
+)
 from cedkv.config.schema import (
     ChunkedSettings,
     Config,
@@ -29,6 +39,7 @@ from cedkv.config.schema import (
 )
 
 __all__ = [
+    "PRESETS",
     "ChunkedSettings",
     "Config",
     "DelimiterSettings",
@@ -59,5 +70,6 @@ __all__ = [
     "load_config",
     "mixture_names",
     "parse_config",
+    "preset_names",
     "setting",
 ]

@@ -11,10 +11,13 @@ from pydantic.fields import FieldInfo
 
 from cedkv.config.schema import Config
 from cedkv.errors import ConfigError
+from cedkv.files import check_writable_again
 
 # Besides its own errors, PyYAML lets those of impossible dates and of deep nesting through.
 _YAML_ERRORS = (yaml.YAMLError, ValueError, RecursionError)
-MIXTURES = Path(__file__).parents[2] / "configs" / "mixtures"
+# The repository's `configs`; a wheel carries a copy here.
+PRESETS = Path(__file__).parent / "presets"
+MIXTURES = PRESETS / "mixtures"
 
 
 def load_config(
@@ -24,6 +27,7 @@ def load_config(
 
     Parameters
     ----------
+    path : a name from `preset_names()` or the path of a YAML file.
     mixture : a name from `mixture_names()` or the path of a YAML file with only the settings it changes.
 
     Raises
@@ -31,8 +35,11 @@ def load_config(
     ConfigError
         A file cannot be read, a key is unknown (the nearest valid one is named) or a value is out of range.
     """
-    tree, lines = ({}, {}) if path is None else _parse(_read(path), str(path))
-    source = "settings" if path is None else str(path)
+    tree, lines, source = {}, {}, "settings"
+    if path is not None:
+        file = PRESETS / f"{path}.yaml" if path in preset_names() else path
+        source = str(file)
+        tree, lines = _parse(_read(file), source)
     if mixture is not None:
         file = MIXTURES / f"{mixture}.yaml" if mixture in mixture_names() else mixture
         overlay, lines = _parse(_read(file), str(file))
@@ -43,6 +50,11 @@ def load_config(
 def parse_config(text: str, source: str, overrides: Sequence[str] = ()) -> Config:
     """Like `load_config`, from YAML text; `source` names it in errors."""
     return _validated(*_parse(text, source), source, overrides)
+
+
+def preset_names() -> list[str]:
+    """The named settings that ship in `configs`."""
+    return sorted(file.stem for file in PRESETS.glob("*.yaml"))
 
 
 def mixture_names() -> list[str]:
@@ -83,10 +95,23 @@ def _parse(text: str, source: str) -> tuple[dict, dict[tuple, int]]:
 def _validated(tree: dict, lines: dict[tuple, int], source: str, overrides: Sequence[str]) -> Config:
     for override in overrides:
         _apply(tree, override)
+    _check_leaves(tree, lines, source)
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(_explain(error, source, lines)) from error
+
+
+def _check_leaves(tree: dict, lines: dict[tuple, int], source: str) -> None:
+    try:
+        for name, value in leaves(tree):
+            path = tuple(name.split("."))
+            where = f"{source} line {lines[path]}: {name}" if path in lines else f"{source}: {name}"
+            check_writable_again({name: value})
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{source}: a block of settings holds itself; write it out") from error
 
 
 def dump_config(config: Config) -> str:

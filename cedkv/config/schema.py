@@ -24,6 +24,9 @@ class EpisodeSettings(Settings):
     demos_file: str | None = Field(
         None, description="Only these demonstrations; held-out queries then come from `task` or `task_file` if given."
     )
+    demos_format: str | None = Field(
+        None, description="Format of the demonstrations file, such as csv or arrow; found out where it is left out."
+    )
     demos: StrictInt = Field(10, ge=1, le=200, description="Demonstrations drawn from the task.")
     template: str = Field("qa", description="Name of a template, or a text with {input} and {output}.")
     on_source: Literal["held_out", "pasted", "generated"] = Field(
@@ -61,7 +64,9 @@ class EvalSettings(Settings):
     )
     n_random_trials: StrictInt = Field(5, ge=1, le=50, description="Random selections whose mean accuracy is the bar.")
     decoding: Literal["greedy", "sample"] = Field("greedy", description="How whole answers are generated.")
-    answer_tokens: StrictInt = Field(8, ge=1, le=64, description="Longest generated answer, in tokens.")
+    answer_tokens: StrictInt = Field(
+        8, ge=1, le=64, description="Longest generated answer, in tokens; longer where the right ones are."
+    )
 
 
 class PrefixSettings(Settings):
@@ -107,7 +112,11 @@ class LayerScopeSettings(Settings):
 
 
 class Phase2Thresholds(Settings):
-    on_gain_min: float = Field(0.3, description="Least accuracy gain of Select-KV over base on ON queries.")
+    on_gain_min: float = Field(
+        0.3,
+        description="Least accuracy gain of Select-KV over base on ON queries; of whole answers where format decides "
+        "the first token.",
+    )
     off_delta_p99_max: float = Field(4.0, gt=0, description="Largest allowed p99 of Delta on OFF texts, nats.")
     delta_on_min: float = Field(0.5, ge=0, description="Least mean Delta on ON queries: the prefix does something.")
     rel_kl_to_teacher_max: float = Field(0.6, gt=0, description="Largest KL to the teacher, as a share of the base's.")
@@ -191,8 +200,10 @@ class LossSettings(Settings):
     tail_fraction: float = Field(
         0.7, gt=0, le=1, description="Share of the OFF batch whose mean Delta is L_off (CVaR)."
     )
-    on_tokens: Literal["first", "all"] = Field(
-        "first", description="Match the teacher on the first answer token, or on its whole greedy answer."
+    on_tokens: Literal["auto", "first", "all"] = Field(
+        "auto",
+        description="Match the teacher on the first answer token, or on its whole greedy answer and its end. auto is "
+        "all where a demonstration's answer has more than one token.",
     )
 
 
@@ -261,6 +272,9 @@ class OffDataSettings(Settings):
 class Phase3Thresholds(Settings):
     off_delta_p99_stress_max: float = Field(3.0, gt=0, description="Largest allowed p99 of Delta on the stress eval.")
     acc_vs_teacher_min: float = Field(0.9, ge=0, description="Least accuracy as a share of the teacher's.")
+    whole_vs_teacher_min: float = Field(
+        0.9, ge=0, description="Least share of right whole answers, as a share of the teacher's."
+    )
     kl_to_teacher_max: float = Field(0.3, gt=0, description="Largest KL(teacher || student) on ON queries, nats.")
     delta_on_min: float = Field(0.5, ge=0, description="Least mean Delta on ON queries.")
     overlap_max: float = Field(0.98, gt=0, le=1, description="Largest overlap of two slots' mixtures.")

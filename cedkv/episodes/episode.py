@@ -14,13 +14,27 @@ from cedkv.state import DemoTokens
 
 @dataclass(frozen=True)
 class Query:
-    """One ON query: the text up to its answer, and the answer where it is known."""
+    """One ON query: the text up to its answer, and the answer where it is known.
+
+    blanks : tokens of the answer that are nothing but white space and come before all others.
+    """
 
     input: str
     text: str
     ids: tuple[int, ...]
     answer: str = ""
     answer_ids: tuple[int, ...] = ()
+    blanks: int = 0
+
+    @property
+    def first_id(self) -> int:
+        """The first token of the answer that belongs to it and is no blank: what `accuracy` is about."""
+        return self.answer_ids[self.blanks]
+
+    @property
+    def asked_ids(self) -> tuple[int, ...]:
+        """The tokens in front of it."""
+        return self.ids + self.answer_ids[: self.blanks]
 
 
 @dataclass(frozen=True)
@@ -44,6 +58,16 @@ class Episode:
     def stop(self) -> str:
         """What ends a generated answer."""
         return "\n"
+
+    @property
+    def opening(self) -> str:
+        """White space at the end of every query that the tokenizer splits off the answers."""
+        return ""
+
+    @property
+    def cut_outputs(self) -> int:
+        """How many of the given answers go on after `stop`."""
+        return 0
 
     @property
     def near(self) -> NearFormat:

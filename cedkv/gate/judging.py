@@ -20,10 +20,11 @@ def judge_view(run: GateRun, name: str, prefix: KVPrefix | None) -> Iterator[Eve
     with run.part(f"judge_{name}"):
         view = run.views[name] = judge.on_view(prefix)
         temperature = _SAMPLING_TEMPERATURE if judged.decoding == "sample" else 0.0
-        answers = judge.whole_answers(prefix, judged.answer_tokens, temperature, run.config.phase2.seed)
-        run.data["on"][name] = {**judge.on_scores(view), "exact_match": judge.exact(answers)}
+        answers = judge.answers(prefix, judged.answer_tokens, temperature, run.config.phase2.seed)
+        whole = judge.exact(answers)
+        run.data["on"][name] = {**judge.on_scores(view), "whole_answer": sum(whole) / len(whole)}
         off = run.data["off"][name] = {}
-        yield from _on_samples(run, name, view, answers)
+        yield from _on_samples(run, name, view, answers, whole)
         for done, split in enumerate(judge.off_sets, start=1):
             yield Progress(f"judging {name}", done, 1 + len(judge.off_sets))
             delta = judge.delta_off(prefix, split)
@@ -32,7 +33,7 @@ def judge_view(run: GateRun, name: str, prefix: KVPrefix | None) -> Iterator[Eve
     run.save(complete=False)
 
 
-def _on_samples(run: GateRun, name: str, view: OnView, answers: list[str]) -> Iterator[Sample]:
+def _on_samples(run: GateRun, name: str, view: OnView, answers: list[str], whole: list[bool]) -> Iterator[Sample]:
     delta = run.judge.delta_on(view).tolist()
     gain = (view.answer_logprob - run.judge.base_on.answer_logprob).tolist()
     label = f"phase{run.phase.number}"
@@ -44,6 +45,8 @@ def _on_samples(run: GateRun, name: str, view: OnView, answers: list[str]) -> It
             "gold": query.answer,
             "answer": answers[index],
             "correct": bool(view.correct[index]),
+            "whole": whole[index],
+            "answer_logprob": view.answer_logprob[index].item(),
             f"{label}_delta_on_{name}": delta[index],
             f"{label}_answer_logprob_gain": gain[index],
         }
@@ -65,8 +68,7 @@ def judge_trials(run: GateRun, name: str, trial_prefix: Callable[[Workbench, int
         for trial in range(trials):
             yield Progress(f"judging {name}", trial, trials)
             prefix = trial_prefix(run.bench, run.phase.slots(run.config), trial)
-            view = run.judge.on_view(prefix)
-            scores.append(run.judge.on_scores(view))
+            scores.append(run.judge.scores(prefix))
             if trial == 0:
                 if name == "random":  # to stand beside the others when a query is looked at
                     run.save_state(name, replace(prefix, meta=describe_source(name, run.bench)))
@@ -74,5 +76,6 @@ def judge_trials(run: GateRun, name: str, trial_prefix: Callable[[Workbench, int
     run.data["on"][name] = {
         **{key: sum(score[key] for score in scores) / trials for key in scores[0]},
         "trials": [score["accuracy"] for score in scores],
+        "whole_answer_trials": [score["whole_answer"] for score in scores],
     }
     run.data["off"][name] = off

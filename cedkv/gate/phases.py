@@ -33,6 +33,7 @@ def _phase2_record(report: dict[str, Any]) -> dict[str, Any]:
         "phase2_on_acc_teacher": on["teacher"]["accuracy"],
         "phase2_on_acc_student_select": on["select"]["accuracy"],
         "phase2_on_acc_student_random_mean": on["random"]["accuracy"],
+        **{f"phase2_on_whole_{name}": scores["whole_answer"] for name, scores in on.items()},
         "phase2_on_gain_select": on["select"]["gain"],
         "phase2_off_delta_p99_select": off["select"]["stress"]["delta_p99"],
         "phase2_delta_on_mean_select": on["select"]["delta_on_mean"],
@@ -46,6 +47,7 @@ def _phase3_record(report: dict[str, Any]) -> dict[str, Any]:
     on, off = report["on"], report["off"]
     return {
         **{f"phase3_on_acc_{name}": scores["accuracy"] for name, scores in on.items()},
+        **{f"phase3_on_whole_{name}": scores["whole_answer"] for name, scores in on.items()},
         **{f"phase3_kl_to_teacher_{name}": scores["kl_to_teacher"] for name, scores in on.items()},
         **{f"phase3_off_delta_p99_stress_{name}": splits["stress"]["delta_p99"] for name, splits in off.items()},
         "phase3_gateA_pass": all(row["passed"] for row in report["gate_a"]),
@@ -75,7 +77,9 @@ PHASES = {
         methods=("select", "few_shot"),
         slots=lambda config: config.phase2.prefix_len,
         off_sizes=lambda config: dict.fromkeys(("typical", "stress"), config.phase2.eval.off_samples),
-        criteria=lambda report, config: phase2_criteria(report["on"], report["off"], config.phase2.thresholds),
+        criteria=lambda report, config: phase2_criteria(
+            report["on"], report["off"], config.phase2.thresholds, report["episode"]["first_token"]["by_format"]
+        ),
         run_record=_phase2_record,
         summary=lambda report: {},
     ),
@@ -89,7 +93,11 @@ PHASES = {
             "stress": config.phase3.off_data.stress_samples,
         },
         criteria=lambda report, config: phase3_criteria(
-            report["on"], report["off"], report["collapse"], config.phase3.thresholds
+            report["on"],
+            report["off"],
+            report["collapse"],
+            config.phase3.thresholds,
+            report["episode"]["first_token"]["by_format"],
         ),
         run_record=_phase3_record,
         summary=_phase3_summary,
@@ -121,6 +129,7 @@ def saved_state_phase(number: int, slots: int) -> Phase:
 def _saved_record(report: dict[str, Any]) -> dict[str, Any]:
     return {
         "state_on_acc": report["on"][SAVED]["accuracy"],
+        "state_on_whole": report["on"][SAVED]["whole_answer"],
         "state_kl_to_teacher": report["on"][SAVED]["kl_to_teacher"],
         "state_off_delta_p99_stress": report["off"][SAVED]["stress"]["delta_p99"],
         "state_gateA_pass": all(row["passed"] for row in report["gate_a"]),

@@ -22,7 +22,7 @@ NONZERO = 1e-2
 def check_plumbing(judge: Judge, student: KVPrefix) -> Iterator[GateCriterion]:
     """Yield Gate A's identities: cached teacher, null prefix, file round trip; and that the student does anything."""
     lm, episode = judge.lm, judge.episode
-    queries = [query.ids for query in episode.on_eval[:_QUERIES]]
+    queries = [query.asked_ids for query in episode.on_eval[:_QUERIES]]
     rounding = ROUNDING[lm.dtype]
     teacher = judge.teacher_on.first[:_QUERIES]
     base = judge.base_on.first[:_QUERIES]

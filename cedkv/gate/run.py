@@ -1,7 +1,6 @@
 """One run of the gate, from a config to a report, as a generator of events."""
 
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +8,9 @@ from cedkv.config import Config, dump_config
 from cedkv.episodes import episode_from_config
 from cedkv.errors import ConfigError
 from cedkv.evaluation import Judge
-from cedkv.events import Done, Event, GateCriterion, Opened, Progress, Sample, StepTrace, Warned, timed
+from cedkv.events import Done, Event, GateCriterion, Opened, Progress, Sample, StepTrace, Warned, drain, timed
 from cedkv.files import dump_json
+from cedkv.gate.answers import describe_first_token, judging_warnings
 from cedkv.gate.judging import judge_trials, judge_view
 from cedkv.gate.phases import PHASES, SAVED, Phase, saved_state_phase
 from cedkv.gate.plumbing import check_plumbing, repeat_criterion
@@ -48,7 +48,8 @@ def iter_gate(
     out : the run's folder `OUT/{run_id}` appears there.
     state : a state file to judge in the place of the phase's student; nothing is then trained.
     precision : one of `cedkv.state.PRECISIONS`, to judge the saved state as it would be if stored that way.
-    stop : asked after each step of a training. The run then ends with its best state so far, which is written too.
+    stop : asked after each step of a training, whose best state so far is then written too, and between the parts of
+        a run. The run then ends without `Done`.
 
     Raises
     ------
@@ -66,34 +67,46 @@ def iter_gate(
     yield Progress("preparing the episode", 0, 1)
     with timed(timing, "episode"):
         if saved is None:
-            run = _open(config, PHASES[phase], lm, out, timing, stop=stop)
+            run = _open(config, PHASES[phase], lm, out, timing, stop)
         else:
             saved = saved_state(state, lm, precision)
-            run = _open(config, saved_state_phase(phase, saved.slots), lm, out, timing, saved)
+            run = _open(config, saved_state_phase(phase, saved.slots), lm, out, timing, stop, saved)
             run.data["state"] = {"file": str(state), "method": saved.meta.get("method"), "precision": precision}
         run.save(complete=False)
     yield Opened(run.folder.path)
+    if run.bench.episode.reading:
+        yield from run.bench.episode.reading.events()
     if saved and saved.meta.get("episode") != run.bench.episode.sha256:
         yield Warned(f"state {str(state)!r} was made in another episode: what is judged may be what it was trained on")
     yield from judge_view(run, "base", None)
+    run.data["episode"]["first_token"] = describe_first_token(run.judge)
+    for warning in judging_warnings(run.judge):
+        yield Warned(warning)
     yield from judge_view(run, "teacher", run.judge.teacher)
     for method in run.phase.methods:
         yield from _extract(run, method)
-        if not run.extractions[method].complete:
+        if not run.extractions[method].complete or stop():
             return
         yield from judge_view(run, method, run.extractions[method].prefix)
     yield from judge_trials(run, "random", random_trial)
     yield from judge_trials(run, "few_shot_random", few_shot_trial)
     yield from _describe(run)
-    yield from _decide(run)
-    run.save(complete=True)
-    yield Done(run.report)
+    if (yield from _decide(run)):
+        run.save(complete=True)
+        yield Done(run.report)
 
 
 def run_gate(config: Config, phase: int = 2, **options: Any) -> GateReport:
-    """Drain `iter_gate` and return its report."""
-    *_, done = iter_gate(config, phase, **options)
-    return done.result
+    """Drain `iter_gate` and return its report.
+
+    Raises
+    ------
+    Cancelled
+        `stop` said yes before the report was complete.
+    CedKVError
+        As `iter_gate`.
+    """
+    return drain(iter_gate(config, phase, **options))
 
 
 def saved_state(path: str | Path, lm: LanguageModel, precision: str | None) -> KVPrefix:
@@ -108,11 +121,10 @@ def _open(
     lm: LanguageModel,
     out: str | Path,
     timing: dict[str, float],
+    stop: Callable[[], bool],
     state: KVPrefix | None = None,
-    stop: Callable[[], bool] = never,
 ) -> GateRun:
     episode = episode_from_config(lm, config)
-    bench = Workbench(lm, episode, config, stop=stop)
     off = {split: episode.off_set(split, size) for split, size in phase.off_sizes(config).items()}
     folder = RunFolder(out, new_run_id(episode.task, phase.number, phase.slots(config)))
     folder.write("config.yaml", dump_config(config))
@@ -127,6 +139,7 @@ def _open(
             **episode.describe(),
             "off": {name: {"count": texts.size, "sha256": texts.sha256} for name, texts in off.items()},
         },
+        "demonstrations_read": episode.reading.as_dict() if episode.reading else None,
         "passed": False,
         "gate_a": [],
         "gate_b": [],
@@ -138,8 +151,10 @@ def _open(
         "timing": timing,
         "versions": library_versions(),
     }
+    # The judge reads the teacher off the workbench, which asks the judge when a training is looked at.
+    bench = Workbench(lm, episode, config, observe=lambda prefix: judge.observe(prefix), stop=stop)
     judge = Judge(lm, episode, bench.teacher, off)
-    return GateRun(phase, replace(bench, observe=judge.observe), judge, folder, GateReport(folder.path, data), state)
+    return GateRun(phase, bench, judge, folder, GateReport(folder.path, data), state)
 
 
 def _run_method(run: GateRun, method: str, bench: Workbench) -> Iterator[Event]:
@@ -198,18 +213,21 @@ def _describe(run: GateRun) -> Iterator[Event]:
     run.write_artifact("prefix_meta", meta)
 
 
-def _decide(run: GateRun) -> Iterator[Event]:
-    """Both gates, criterion by criterion, then the verdict and the `run` record."""
+def _decide(run: GateRun) -> Generator[Event, None, bool]:
+    """Both gates, criterion by criterion, then the verdict and the `run` record; returns whether it came to them."""
     with run.part("gate_a"):
         for criterion in check_plumbing(run.judge, run.extractions[run.phase.student].prefix):
             yield _add(run, criterion)
         accuracies = yield from _repeat(run)
+        if accuracies is None:
+            return False
         yield _add(run, repeat_criterion(accuracies, run.config.phase2.thresholds.repro_acc_tol))
     for criterion in run.phase.criteria(run.data, run.config):
         yield _add(run, criterion)
     run.data.update(run.phase.summary(run.data))
     run.data["passed"] = all(row["passed"] for row in run.data["gate_a"] + run.data["gate_b"])
     run.folder.append_metric({"type": "run", **run.phase.run_record(run.data)})
+    return True
 
 
 def _add(run: GateRun, criterion: GateCriterion) -> GateCriterion:
@@ -217,14 +235,19 @@ def _add(run: GateRun, criterion: GateCriterion) -> GateCriterion:
     return criterion
 
 
-def _repeat(run: GateRun) -> Generator[Progress, None, list[float]]:
-    """Accuracies of the student, extracted and evaluated anew. Of a training only its steps are told."""
+def _repeat(run: GateRun) -> Generator[Progress, None, list[float] | None]:
+    """Accuracies of the student, extracted and evaluated anew; None when stopped. Of a training its steps are told."""
+    stop = run.bench.stop
     repeats = [run.views[run.phase.student].accuracy]
     for _ in range(run.config.phase2.eval.repro_runs - 1):
-        bench = Workbench(run.bench.lm, run.bench.episode, run.config)
+        if stop():
+            return None
+        bench = Workbench(run.bench.lm, run.bench.episode, run.config, stop=stop)
         for event in _run_method(run, run.phase.student, bench):
             if isinstance(event, StepTrace):
                 yield Progress(f"repeating {event.method}", event.step, event.steps)
             elif isinstance(event, Done):
+                if not event.result.complete:
+                    return None
                 repeats.append(run.judge.on_view(event.result.prefix).accuracy)
     return repeats

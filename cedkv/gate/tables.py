@@ -12,7 +12,7 @@ from typing import Any
 from cedkv.config import Config, dump_config
 from cedkv.errors import CedKVError, ConfigError, OutputError
 from cedkv.events import Done, Event, Progress, Warned
-from cedkv.files import dump_json, write_whole
+from cedkv.files import dump_json, parse_json, write_whole
 from cedkv.gate.phases import PHASES
 from cedkv.gate.run import GateReport, iter_gate
 from cedkv.lm import LanguageModel, load_model
@@ -24,7 +24,8 @@ COLUMNS = (
     "method",
     "slots",
     "accuracy",
-    "exact_match",
+    "whole_answer",
+    "answer_logprob",
     "kl_to_teacher",
     "off_delta_mean",
     "off_delta_p99",
@@ -140,7 +141,8 @@ def _method_rows(report: GateReport) -> Iterator[dict[str, Any]]:
         yield {
             "method": method,
             "accuracy": on["accuracy"],
-            "exact_match": on.get("exact_match"),
+            "whole_answer": on["whole_answer"],
+            "answer_logprob": on["answer_logprob"],
             "kl_to_teacher": on["kl_to_teacher"],
             **{f"off_{name}": stress[name] for name in ("delta_mean", "delta_p99", "delta_max")},
             "passed": report.passed,
@@ -150,7 +152,7 @@ def _method_rows(report: GateReport) -> Iterator[dict[str, Any]]:
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+        rows = parse_json(path.read_text(encoding="utf-8"))["rows"]
     except FileNotFoundError:
         return []
     except (OSError, ValueError, KeyError, TypeError) as error:

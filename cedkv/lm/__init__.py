@@ -1,8 +1,10 @@
 """The only place that touches transformers: loading, rotary embedding, cache, the three views."""
 
-from cedkv.lm.forward import iter_log_probs, log_probs, packed_logits, read_demo_kv
+from cedkv.lm.convert import cache_root
+from cedkv.lm.find import EMBEDDED
+from cedkv.lm.forward import demo_kv_bytes, iter_log_probs, log_probs, packed_logits, read_demo_kv
 from cedkv.lm.generate import generate, read_behind_each, read_queries, stream_tokens
-from cedkv.lm.load import EMBEDDED, LanguageModel, cache_root, load_model
+from cedkv.lm.load import LanguageModel, load_model
 from cedkv.lm.observe import AttentionReading, read_attention
 
 __all__ = [
@@ -10,6 +12,7 @@ __all__ = [
     "AttentionReading",
     "LanguageModel",
     "cache_root",
+    "demo_kv_bytes",
     "generate",
     "iter_log_probs",
     "load_model",

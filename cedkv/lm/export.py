@@ -7,43 +7,46 @@ from typing import Any
 
 import torch
 from jaxtyping import Int
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
-from transformers.models.llama.modeling_llama import rotate_half
+from transformers import PreTrainedModel
 
 from cedkv.errors import OutputError, StateError
-from cedkv.lm.rope import rotary_angles, unrotate_keys
+from cedkv.files import parse_json
+from cedkv.lm.plain import SlotCache, plain_fingerprint
+from cedkv.lm.rope import rotate, unrotate_keys
 from cedkv.state import KVPrefix
 
 _ADAPTER_CONFIG, _ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _ADAPTER_TENSOR = "prompt_embeddings"
+_ADAPTER_FINGERPRINT = "cedkv_fingerprint"
 
 
-def to_cache(prefix: KVPrefix, model: PreTrainedModel, batch: int = 1) -> DynamicCache:
+def to_cache(prefix: KVPrefix, model: PreTrainedModel, batch: int = 1) -> SlotCache:
     """A fresh cache that holds the state, for one forward or one `generate` of a plain model.
 
-    A forward appends to the cache, so each use needs a new one. The cache is built without the model's config,
+    A forward appends to the cache, so each query needs a new one. The cache is built without the model's config,
     because with it sliding layers would drop slots.
 
     Raises
     ------
     StateError
-        The state does not fit the model's layers and heads, or switches slots off in some layers only.
+        The state was made with another model, or switches slots off in some layers only.
+    ModelError
+        The model was not loaded from files that are still there, so it cannot be told which one it is.
     """
     slots = visible_slots(prefix)
-    _check_shape(prefix, model)
+    prefix.check_model(plain_fingerprint(model))
     _check_sliding(prefix, slots, model)
     keys = prefix.keys[:, :, slots].to(model.device)
     values = prefix.values[:, :, slots].to(model.device, model.dtype)
-    cos, sin = rotary_angles(model, keys, prefix.positions[slots])
-    keys = (keys * cos + rotate_half(keys) * sin).to(model.dtype)
+    keys = rotate(model, keys, prefix.positions[slots]).to(model.dtype)
     rows = [
         (key.expand(batch, -1, -1, -1), value.expand(batch, -1, -1, -1))
         for key, value in zip(keys, values, strict=True)
     ]
-    return DynamicCache(ddp_cache_data=rows)
+    return SlotCache(rows)
 
 
 def generate_inputs(
@@ -55,9 +58,12 @@ def generate_inputs(
     `past_key_values`. Without the mask and the positions transformers would drop or misplace the first tokens of a
     query. Shorter queries are padded on the left. Queries come without a beginning-of-text token: the state has it.
 
+    Beams and several return sequences work. One call takes one `inputs`: a cache that was used, or `use_cache=False`,
+    is refused as soon as it would be read behind other tokens.
+
     Raises
     ------
-    StateError
+    StateError, ModelError
         As `to_cache`.
     """
     longest = max(len(query) for query in queries)
@@ -105,7 +111,9 @@ def save_peft(prefix: KVPrefix, folder: str | Path, model: PreTrainedModel, base
     Raises
     ------
     StateError
-        The state is not compact or switches slots off in some layers only, or does not fit the model.
+        The state is not compact or switches slots off in some layers only, or was made with another model.
+    ModelError
+        As `to_cache`.
     OutputError
         The folder cannot be written.
     """
@@ -138,28 +146,35 @@ def save_peft(prefix: KVPrefix, folder: str | Path, model: PreTrainedModel, base
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / _ADAPTER_CONFIG).write_text(json.dumps(config, indent=1), encoding="utf-8")
-        save_file({_ADAPTER_TENSOR: flat}, folder / _ADAPTER_WEIGHTS, {"format": "pt"})
+        save_file(
+            {_ADAPTER_TENSOR: flat},
+            folder / _ADAPTER_WEIGHTS,
+            {"format": "pt", _ADAPTER_FINGERPRINT: prefix.fingerprint},
+        )
     except (OSError, SafetensorError) as error:
         raise OutputError(f"adapter folder {str(folder)!r} cannot be written: {error}") from error
 
 
-def load_peft(folder: str | Path, model: PreTrainedModel, fingerprint: str) -> KVPrefix:
+def load_peft(folder: str | Path, model: PreTrainedModel) -> KVPrefix:
     """Read a prefix-tuning adapter (without projection) as a state of unconstrained slots.
 
-    Parameters
-    ----------
-    fingerprint : of the model the adapter was trained with, which the adapter itself does not record.
+    Adapters that `save_peft` wrote name the model they belong to; of any other it is the caller's word that it was
+    trained with `model`.
 
     Raises
     ------
     StateError
-        The folder holds no such adapter, or the adapter does not fit the model.
+        The folder holds no such adapter, or the adapter belongs to another model.
+    ModelError
+        As `to_cache`.
     """
     folder = Path(folder)
     try:
-        config = json.loads((folder / _ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        config = parse_json((folder / _ADAPTER_CONFIG).read_text(encoding="utf-8"))
         kind, projected = config["peft_type"], config["prefix_projection"]
-        flat = load_file(folder / _ADAPTER_WEIGHTS).get(_ADAPTER_TENSOR)
+        with safe_open(folder / _ADAPTER_WEIGHTS, "pt") as file:
+            flat = file.get_tensor(_ADAPTER_TENSOR) if _ADAPTER_TENSOR in file.keys() else None  # noqa: SIM118
+            belongs_to = (file.metadata() or {}).get(_ADAPTER_FINGERPRINT)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise StateError(f"adapter folder {str(folder)!r} cannot be read: {error}") from error
     if kind != "PREFIX_TUNING" or projected:
@@ -177,29 +192,23 @@ def load_peft(folder: str | Path, model: PreTrainedModel, fingerprint: str) -> K
     # [layers, keys and values, heads, slots, head_dim]
     parts = flat.float().view(count, layers, 2, kv_heads, head_dim).permute(1, 2, 3, 0, 4).to(model.device)
     positions = torch.arange(count, device=model.device)
-    return KVPrefix(
+    fingerprint = plain_fingerprint(model)
+    state = KVPrefix(
         keys=unrotate_keys(model, parts[:, 0], positions),
         values=parts[:, 1].contiguous(),
         positions=positions,
         query_start=count,
         active=torch.ones(layers, count, dtype=torch.bool, device=model.device),
-        fingerprint=fingerprint,
+        fingerprint=belongs_to or fingerprint,
         meta={"method": "peft"},
     )
+    state.check_model(fingerprint)
+    return state
 
 
 def _dimensions(model: PreTrainedModel) -> tuple[int, int, int]:
     config = model.config
     return config.num_hidden_layers, config.num_key_value_heads, model.model.layers[0].self_attn.head_dim
-
-
-def _check_shape(prefix: KVPrefix, model: PreTrainedModel) -> None:
-    layers, kv_heads, _, head_dim = prefix.keys.shape
-    if (layers, kv_heads, head_dim) != _dimensions(model):
-        raise StateError(
-            f"the state has {layers} layers, {kv_heads} key/value heads of {head_dim}, the model "
-            "{} layers, {} heads of {}; use the model it was made for".format(*_dimensions(model))
-        )
 
 
 def _check_sliding(prefix: KVPrefix, slots: Int[Tensor, " visible"], model: PreTrainedModel) -> None:

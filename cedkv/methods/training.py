@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cedkv.errors import NonFiniteError
-from cedkv.events import Done, Event, Progress, Tick, Warned
+from cedkv.events import Done, Event, Progress, Tick, Warned, drain
 from cedkv.lm import generate, log_probs, read_attention
 from cedkv.methods.base import Extraction, Workbench
 from cedkv.methods.select import select_kv, token_prefix
@@ -20,10 +20,10 @@ from cedkv.optim.pool import HardPool
 from cedkv.slots.base import TrainableSlots
 from cedkv.slots.matching import Matching, MatchingTarget, choose_start, match_attention
 from cedkv.slots.mixture import MixtureSlots
-from cedkv.state import ROLES, KVPrefix
+from cedkv.state import ROLES, DemoTokens, KVPrefix
 
-# Answer tokens matched with `loss.on_tokens: all`.
-_ANSWER_TOKENS = 4
+# Most tokens of an answer that training matches.
+_ANSWER_TOKENS = 16
 
 # Tokens at the end of each OFF text that the warm start reads: many texts tell more than many rows of a few.
 _MATCHED_TAIL = 8
@@ -41,8 +41,7 @@ def warm_prefix(bench: Workbench, slots: int, outputs_allowed: bool = True) -> K
     Where its spans do not fill the slots, the last tokens do. Where output tokens may not be used, the nearest others
     stand in for them, the later ones first: what follows an answer has seen it.
     """
-    *_, done = select_kv(bench, slots)
-    chosen = done.result.artifacts["selection"]["tokens"]
+    chosen = drain(select_kv(bench, slots)).artifacts["selection"]["tokens"]
     rest = [token for token in reversed(range(len(bench.episode.tokens))) if token not in chosen]
     chosen = sorted(chosen + rest[: slots - len(chosen)])
     if not outputs_allowed:
@@ -67,17 +66,29 @@ def attention_by_kv_head(bench: Workbench) -> Float[Tensor, "layers kv_heads tok
 
 
 def on_targets(bench: Workbench) -> OnTargets:
-    """The teacher's log-probabilities on ON training queries: of the first answer token, or of its whole answer."""
-    queries = bench.train_ids
-    if bench.config.phase3.loss.on_tokens == "first":
+    """The teacher's log-probabilities on ON training queries: of the first answer token, or of its whole answer with
+    what ends it."""
+    queries, block, wanted = bench.train_ids, bench.episode.tokens, bench.config.phase3.loss.on_tokens
+    if wanted == "first" or (wanted == "auto" and _answers_in_one_token(block)):
         return OnTargets(queries, [1] * len(queries), list(log_probs(bench.trunk, queries, bench.teacher).split(1)))
     stop = bench.episode.stop
-    answers = generate(bench.lm, queries, bench.teacher, _ANSWER_TOKENS, stop=stop)
-    ids = [bench.lm.encode(answer) or [] for answer in answers]
-    longer = [(*query, *answer[:-1]) for query, answer in zip(queries, ids, strict=True)]
-    reads = [max(len(answer), 1) for answer in ids]
+    room = min(1 + block.longest("output") + len(bench.lm.encode(stop)), _ANSWER_TOKENS)
+    answers = generate(bench.lm, queries, bench.teacher, room, stop=stop)
+    ids = [bench.lm.encode(answer) for answer in answers]
+    longer = [(*query, *answer) for query, answer in zip(queries, ids, strict=True)]
+    reads = [len(answer) + 1 for answer in ids]
     teacher = log_probs(bench.trunk, longer, bench.teacher, reads)
     return OnTargets(longer, reads, list(teacher.split(reads)))
+
+
+def _answers_in_one_token(block: DemoTokens) -> bool:
+    """Whether every answer that the block shows is one token, also after a blank that only some have in front."""
+    firsts = [
+        block.roles.index("output", start)
+        for start, end in block.demo_spans()
+        if block.roles[start:end].count("output")
+    ]
+    return block.longest("output") <= 1 and len({block.texts[first - 1].isspace() for first in firsts}) <= 1
 
 
 def open_training(bench: Workbench, method: str, slots: TrainableSlots) -> Training:
@@ -184,8 +195,8 @@ def measure_tick(
 ) -> Tick:
     """The real metrics of a state; on evaluation queries only where someone observes."""
     count = bench.config.phase3.optim.tick_on_samples
-    teacher = torch.stack([rows[0] for rows in targets.teacher[:count]])
-    student = log_probs(bench.trunk, bench.train_ids[:count], state)
+    teacher = torch.cat(targets.teacher[:count])
+    student = log_probs(bench.trunk, targets.ids[:count], state, targets.reads[:count])
     mass: dict[str, float] = {}
     slot_mass: list[list[list[float]]] = []
     if state.mixture is not None:

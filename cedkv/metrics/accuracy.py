@@ -7,9 +7,9 @@ from torch import Tensor
 
 
 def first_token_correct(
-    log_probs: Float[Tensor, "queries vocab"], gold: Int[Tensor, " queries"]
-) -> Bool[Tensor, " queries"]:
-    """Whether the most likely next token is the first token of the gold answer."""
+    log_probs: Float[Tensor, "tokens vocab"], gold: Int[Tensor, " tokens"]
+) -> Bool[Tensor, " tokens"]:
+    """Whether the most likely next token is the gold answer's."""
     return log_probs.argmax(-1) == gold
 
 
@@ -19,13 +19,14 @@ def exact_match(generated: Sequence[str], gold: Sequence[str], stop: str = "\n")
     Parameters
     ----------
     generated
-        Continuations of the queries; each one counts up to its first ``stop``.
+        Continuations of the queries.
     gold
-        The answers, as many as there are continuations.
+        The answers, as many as there are continuations. Both count up to their first ``stop``.
     stop
         What ends an answer in the episode's template.
     """
-    return [text.split(stop, 1)[0].strip() == answer.strip() for text, answer in zip(generated, gold, strict=True)]
+    pairs = zip(generated, gold, strict=True)
+    return [text.split(stop, 1)[0].strip() == answer.split(stop, 1)[0].strip() for text, answer in pairs]
 
 
 def answer_logprob(

@@ -1,14 +1,16 @@
 """One query in several views at once: streamed text, next tokens on one scale, and how far the views are apart."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from jaxtyping import Float
 from torch import Tensor
 
 from cedkv.errors import CedKVError
-from cedkv.lm import LanguageModel, read_behind_each, stream_tokens
+from cedkv.lm import LanguageModel, read_behind_each, read_demo_kv, stream_tokens
 from cedkv.metrics import kl
+from cedkv.session.runs import Run
+from cedkv.session.slots import SlotChange, changed
 from cedkv.session.views import Comparison, View
 from cedkv.state import KVPrefix
 
@@ -55,6 +57,40 @@ def iter_compare(
         )
         yield comparison
     yield replace(comparison, done=True)
+
+
+def prefixes_of(
+    lm: LanguageModel, run: Run, views: Sequence[str], change: SlotChange | None, other: Run | None
+) -> dict[str, KVPrefix | None]:
+    """By view the prefixes of a run that a comparison shows: base, teacher, the student and the other `views`.
+
+    Parameters
+    ----------
+    change : adds `changed`, a state of the run with one slot changed, and that state beside it.
+    other : the run that the change takes a slot from.
+    """
+    touched = (change.method or run.student,) if change else ()
+    prefixes: dict[str, KVPrefix | None] = {"base": None, "teacher": teacher_of(lm, run)}
+    prefixes |= {name: run.prefix(name) for name in dict.fromkeys([run.student, *views, *touched])}
+    if change is not None:
+        prefixes["changed"] = changed(run.prefix(*touched), change, other.prefix(other.student) if other else None)
+    return prefixes
+
+
+def teacher_of(lm: LanguageModel, run: Run) -> KVPrefix:
+    """The demonstrations' whole cache, from the tokens that the run's states carry; read once.
+
+    Raises
+    ------
+    CedKVError
+        No state of the run names its demonstrations' tokens.
+    """
+    if run.teacher is None:
+        mixtures = [mixture for method in run.methods if (mixture := run.prefix(method).mixture)]
+        if not mixtures:
+            raise CedKVError(f"run {run.id!r} has no state that names its demonstrations' tokens")
+        run.teacher = read_demo_kv(lm, mixtures[0].tokens).as_prefix()
+    return run.teacher
 
 
 def _next_tokens(lm: LanguageModel, logits: dict[str, Float[Tensor, " vocab"]], top_k: int) -> tuple[View, ...]:

@@ -1,12 +1,41 @@
-"""Demonstrations of a session that no task draws: kept as a file, which the session's configs name."""
+"""Demonstrations of a session: those that a task draws, and others as a file, which the session's configs name."""
 
 import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from cedkv.episodes import parse_demos
+from cedkv.config import Config
+from cedkv.episodes import DEFAULT_TASK, draw_demos, load_task, parse_demos
 from cedkv.files import write_whole
+
+
+def task_of(config: Config) -> str:
+    """The task that a config without a demonstrations file draws from."""
+    return config.episode.task or DEFAULT_TASK
+
+
+def task_demos(config: Config) -> list[tuple[str, str]]:
+    """The demonstrations that `episode_from_config` draws from the config's task."""
+    drawn, _ = draw_demos(load_task(task_of(config)).pairs, config.episode.demos, config.phase2.seed)
+    return drawn
+
+
+def with_demos(config: Config, demos: Sequence[tuple[str, str]], own: bool, folder: Path) -> Config:
+    """The config of a run on these demonstrations; edited or `own` ones become a file in the folder.
+
+    Raises
+    ------
+    DemoError
+        They cannot be demonstrations.
+    """
+    # The table of a page that is just opening, or that a user has emptied, stands for what the task draws.
+    if not own and (not demos or list(demos) == task_demos(config)):
+        return config
+    path = keep_demos(folder, demos)
+    episode = config.episode.model_dump(exclude_unset=True, exclude={"demos_format"} | ({"task"} if own else set()))
+    kept = {name: value for name, value in config.model_dump(exclude_unset=True).items() if name != "episode"}
+    return Config.model_validate({**kept, "episode": {**episode, "demos_file": str(path)}})
 
 
 def keep_demos(folder: Path, demos: Sequence[tuple[str, str]]) -> Path:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from cedkv.config import Config
 from cedkv.errors import CedKVError
 from cedkv.lm import LanguageModel, load_model
+from cedkv.session.runs import Run
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,20 @@ class ModelShelf:
             if key != self._key:
                 self._load(key)
             return self._lm
+
+    def of(self, run: Run) -> LanguageModel:
+        """The model a run was made with.
+
+        Raises
+        ------
+        CedKVError
+            The model at hand under that name is another one.
+        """
+        lm = self.get(run.config)
+        made_with = run.report["model"]["fingerprint"]
+        if lm.fingerprint != made_with:
+            raise CedKVError(f"run {run.id!r} was made with a model of fingerprint {made_with}, not {lm.fingerprint}")
+        return lm
 
     def _load(self, key: tuple[str, str, str]) -> None:
         before, started = self.status, time.perf_counter()

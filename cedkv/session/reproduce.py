@@ -5,7 +5,16 @@ from pathlib import Path
 import yaml
 
 from cedkv.config import Config
+from cedkv.gate.phases import PHASES
 from cedkv.session.runs import Run
+
+
+def reproduce(run: Run) -> tuple[str, str]:
+    """The run's gate as a command line and as Python; that of the first phase for a method that none runs."""
+    phase = run.report.get("phase")
+    if phase not in PHASES:
+        phase = next((n for n in PHASES if run.student in PHASES[n].methods), min(PHASES))
+    return command_line(run, phase), python_code(run, phase)
 
 
 def minimal_yaml(config: Config, own: bool, demos_file: str | None) -> str:

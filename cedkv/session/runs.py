@@ -11,6 +11,7 @@ from cedkv.config import Config, load_config
 from cedkv.errors import CedKVError
 
 if TYPE_CHECKING:
+    from cedkv.episodes import Template
     from cedkv.state import KVPrefix
 
 _REPORTS = ("report_phase3.json", "report_phase2.json", "report_extract.json")
@@ -101,8 +102,12 @@ class Run:
         return next((name for name in ("state", self.student, *JUDGED) if name in views), "")
 
     @property
-    def template(self) -> str:
-        return self.report["episode"]["template"]
+    def template(self) -> "Template":
+        """As the run's queries were cut from it; reports of before that was noted had no opening."""
+        from cedkv.episodes import get_template
+
+        episode = self.report["episode"]
+        return get_template(episode["template"], episode.get("opening", ""), episode.get("stop", ""))
 
     def prefix(self, method: str) -> "KVPrefix":
         """The state of one method, read once.

@@ -26,6 +26,8 @@ class _Texts(_Read):
 class _Episode(_Read):
     task: str
     template: str
+    opening: str = ""
+    stop: str = ""
     on_eval: int = 0
     on_eval_gold: str = ""
     off: dict[str, _Texts] = {}
@@ -42,6 +44,8 @@ class _Criterion(_Read):
 
 class _On(_Read):
     accuracy: float
+    whole_answer: float | None = None
+    answer_logprob: float | None = None
     kl_to_teacher: float
     answer_logprob_gain: float
     delta_on_mean: float
@@ -133,6 +137,7 @@ class _OnSample(_Read):
     gold: str
     answer: str
     correct: bool
+    whole: bool | None = None
 
 
 class _OffSample(_Read):

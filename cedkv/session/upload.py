@@ -9,11 +9,11 @@ from cedkv.config import Config, dump_config, parse_config
 from cedkv.episodes import demos_in, get_template
 from cedkv.errors import CedKVError
 from cedkv.files import dump_json
-from cedkv.gate.slots import describe_collapse, describe_roles, describe_slots
 from cedkv.lm import LanguageModel
 from cedkv.report import RunFolder, new_run_id
 from cedkv.session.demonstrations import keep_demos
 from cedkv.session.limits import Limits
+from cedkv.session.reports import report_of_state
 from cedkv.session.runs import Run, RunError, iter_records, student_among
 from cedkv.session.shape import REPORT_BLOCKS, check_record, check_report
 from cedkv.state import KVPrefix
@@ -60,7 +60,7 @@ def open_files(
         lm = load(config)
         _check_model(states, lm)
         student = states[student_among(states)][1]
-        report = report or _report_of(student, lm, config)
+        report = report or report_of_state(student, _method_of(student), lm, config)
         if from_file:
             config = _with_demos_of(student, config, lm, root)
     folder = RunFolder(root, new_run_id("opened", report.get("phase", 0), report["slots_budget"]))
@@ -135,7 +135,9 @@ def _read_config(files: dict[str, Path], states: dict[str, tuple[str, KVPrefix]]
         config = parse_config(_only_text(files), next(iter(files)))
     else:
         config = _settings_of(states[student_among(states)][1]) if states else Config()
-    return _with_episode(config, demos_file=None, task_file=None), config.episode.demos_file is not None
+    return _with_episode(
+        config, demos_file=None, demos_format=None, task_file=None
+    ), config.episode.demos_file is not None
 
 
 def _with_episode(config: Config, **changes: Any) -> Config:
@@ -176,26 +178,3 @@ def _method_of(state: KVPrefix) -> str:
 
 def _kind(report: dict[str, Any]) -> str:
     return f"phase{report['phase']}" if report.get("phase") in (2, 3) else "extract"
-
-
-def _report_of(state: KVPrefix, lm: LanguageModel, config: Config) -> dict[str, Any]:
-    """What a lone state file can tell."""
-    tokens = state.mixture.tokens if state.mixture else None
-    return {
-        "run_id": "opened",
-        "phase": 0,
-        "method": _method_of(state),
-        "complete": True,
-        "slots_budget": state.slots,
-        "model": {"id": lm.id, "fingerprint": lm.fingerprint},
-        "episode": {
-            "task": str(state.meta.get("task", "unknown")),
-            "demos": len(tokens.demo_spans()) if tokens else 0,
-            "tokens": len(tokens) if tokens else 0,
-            "template": str(state.meta.get("template", "Q: {input}\nA: {output}\n\n")),
-        },
-        "slots": describe_slots(state, config.phase2.reporting.topk_tokens),
-        "role_mass": describe_roles(state),
-        "collapse": describe_collapse(state),
-        "timing": {"total": 0.0},
-    }

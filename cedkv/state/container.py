@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from cedkv.errors import OutputError, StateError
+from cedkv.files import parse_json
 
 MAX_HEADER_BYTES = 16_000_000
 DTYPES = {
@@ -101,7 +102,7 @@ def open_container(path: Path, file: BinaryIO) -> Container:
         raise damaged(path, f"it ends within its 'header', at byte {size}")
     raw = file.read(length)
     try:
-        header = json.loads(raw)
+        header = parse_json(raw)
         metadata = header.pop("__metadata__", {})
         if not all(isinstance(text, str) for text in metadata.values()):
             raise ValueError("metadata other than text")

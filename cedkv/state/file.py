@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from cedkv.errors import StateError
+from cedkv.files import parse_json
 from cedkv.provenance import library_versions
 from cedkv.state.container import Container, as_bytes, damaged, open_container, write_container
 from cedkv.state.precision import (
@@ -34,8 +35,6 @@ from cedkv.state.sparse import to_dense, to_sparse
 
 FORMAT = "cedkv-state"
 FORMAT_VERSION = 4
-# Version 3 is version 4 without `log_bias` and `value_gain`.
-_READABLE = (3, 4)
 _MIXTURE = ("weights", "key_weights")
 _PER_SLOT = ("log_bias", "value_gain")
 _INDEX_SUFFIX = "_index"
@@ -53,6 +52,8 @@ class Notes(BaseModel):
     method: str = ""
     task: str = ""
     template: str = ""
+    opening: str = ""
+    stop: str = ""
     model: str = ""
     tokenizer: str = ""
     episode: str = ""
@@ -61,7 +62,7 @@ class Notes(BaseModel):
     rope: dict[str, Any] = {}
     settings: dict[str, Any] = {}
     metrics: dict[str, float] = {}
-    teacher_bytes: int = 0
+    teacher_bytes: int = Field(0, ge=0, lt=2**63)
 
 
 class Header(BaseModel):
@@ -175,13 +176,12 @@ def _read_header(container: Container) -> Header:
         raise StateError(f"state file {str(path)!r}: metadata 'format' is not {FORMAT!r}; it is no state file")
     text = container.metadata.get("header", "")
     try:
-        version = json.loads(text)["format_version"]
+        version = parse_json(text)["format_version"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise damaged(path, "'header' cannot be read") from error
-    if version not in _READABLE:
-        known = " and ".join(map(str, _READABLE))
+    if version != FORMAT_VERSION:
         raise StateError(
-            f"state file {str(path)!r}: 'format_version' is {version!r}, this version reads {known}; "
+            f"state file {str(path)!r}: 'format_version' is {version!r}, this version reads {FORMAT_VERSION}; "
             "extract the state again or use the version that made it"
         )
     container.check_seal()
@@ -215,7 +215,7 @@ def _check_layout(container: Container, header: Header) -> None:
             shape = _mixture_shape(container, header, name)
             expected |= {name: (torch.float32, shape), index: (torch.int32, shape)}
     for name in _PER_SLOT:
-        if header.tokens and header.format_version > 3 and name in found:
+        if header.tokens and name in found:
             expected[name] = (torch.float32, (header.layers, header.kv_heads, header.slots))
     if wrong := expected.keys() ^ found.keys():
         raise damaged(container.path, f"tensors {', '.join(sorted(wrong))} are missing or unexpected")

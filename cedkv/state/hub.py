@@ -77,6 +77,7 @@ def card(prefix: KVPrefix) -> str:
         "model": meta.get("model"),
         "model fingerprint": prefix.fingerprint,
         "template": meta.get("template"),
+        "white space that ends every query": repr(meta.get("opening", "")),
         "slots": f"{slots} ({layers} layers, {kv_heads} key/value heads, {head_dim} numbers each)",
         **{name.replace("_", " "): f"{value:.4g}" for name, value in meta.get("metrics", {}).items()},
     }
@@ -91,7 +92,7 @@ def card(prefix: KVPrefix) -> str:
             f"# Relation state: {_plain(str(meta.get('task', 'unnamed')))}",
             "",
             "A few key/value slots that stand in for the demonstrations of a relation. They work with the model they",
-            "were made for and with no other; loading checks that.",
+            "were made for and with no other; using them checks that.",
             "",
             "| | |",
             "| --- | --- |",

@@ -3,15 +3,15 @@
 Both are plain data. They know nothing of transformers; `cedkv.lm` rotates keys and injects them.
 """
 
-import importlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from cedkv.errors import StateError
 
 ROLES = ("input", "output", "delimiter")
 
@@ -50,6 +50,10 @@ class DemoTokens:
                 start, _ = spans.get(demo, (index, index))
                 spans[demo] = (start, index + 1)
         return [spans[demo] for demo in sorted(spans)]
+
+    def longest(self, role: str) -> int:
+        """The most tokens of a role that a demonstration has."""
+        return max((self.roles[start:end].count(role) for start, end in self.demo_spans()), default=0)
 
 
 @dataclass(frozen=True)
@@ -113,15 +117,35 @@ class KVPrefix:
 
     @staticmethod
     def load(path: str | Path, fingerprint: str | None = None) -> "KVPrefix":
-        """Read a state from a file, verified; a state of another model is refused when `fingerprint` is given."""
+        """Read a state from a file, every byte of it verified; keys and values on the CPU, `int8` and `int4` as fp32.
+
+        Parameters
+        ----------
+        fingerprint : of the model it is meant for, whose absence lets any state be looked at. What puts a state into
+            a model checks it again.
+
+        Raises
+        ------
+        StateError
+            The file is missing, damaged, altered, of another format version, or made with another model.
+        """
         from cedkv.state.file import load_prefix
 
         return load_prefix(path, fingerprint)
 
-    def to_cache(self, model: Any, batch: int = 1) -> Any:
-        """A transformers cache of the state for a plain model; see `cedkv.lm.export.to_cache`."""
-        # By name, because the state's floor knows nothing of transformers until a user of transformers asks.
-        return importlib.import_module("cedkv.lm.export").to_cache(self, model, batch)
+    def check_model(self, fingerprint: str) -> None:
+        """Refuse a model other than the state's own: its shape may fit, but its answers would mean nothing.
+
+        Raises
+        ------
+        StateError
+            The state was made with another model.
+        """
+        if self.fingerprint != fingerprint:
+            raise StateError(
+                f"the state was made with a model of fingerprint {self.fingerprint}, the model's is {fingerprint}; "
+                "load the model it was made for"
+            )
 
     @property
     def slots(self) -> int:

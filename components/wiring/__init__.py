@@ -1,11 +1,9 @@
-"""Who listens to whom. The only place where tabs meet each other, the engine and the queue."""
+"""Who listens to whom on the whole page. What happens within a tab is wired by the tab itself."""
 
 from components.desk import Desk
-from components.page import Page
-from components.wiring.history import wire_runs
+from components.tabs.frame import Page
 from components.wiring.running import wire_running
 from components.wiring.start import wire_setup, wire_start
-from components.wiring.tabs import wire_compare, wire_off, wire_slots, wire_training
 
 # A plot that was drawn while its tab was hidden has plotly's own width until the window changes. Only then is it told
 # so: plotly complains about a change of size while it still draws.
@@ -22,15 +20,12 @@ _FIT_PLOTS = """
 
 def wire(page: Page, desk: Desk) -> None:
     """Connect every component of the page."""
-    page.tabs.select(None, js=_FIT_PLOTS)
+    page.strip.select(None, js=_FIT_PLOTS)
     wire_start(page, desk)
     wire_setup(page, desk)
     wire_running(page, desk)
-    wire_compare(page, desk)
-    wire_slots(page, desk)
-    wire_off(page, desk)
-    wire_training(page, desk)
-    wire_runs(page, desk)
+    for tab in page.tabs:
+        tab.wire(page, desk)
 
 
 __all__ = ["wire"]

@@ -11,17 +11,17 @@ from cedkv.events import Done, Event, GateCriterion, Opened, Progress, StepTrace
 from cedkv.session.runs import Run
 from components.desk import Desk
 from components.figures import training_curves
-from components.gate import criteria_html
+from components.handlers import DRAWING, MODEL_QUEUE, drawn
 from components.headline import top_html
-from components.page import Page
 from components.request import Request, read_request
 from components.setup import status_html
+from components.tabs.compare import comparing
+from components.tabs.frame import Page, show_run, show_runs
+from components.tabs.gate import GateParts
+from components.tabs.training import LiveCurves, TrainingParts, live_html
 from components.text import esc
 from components.theme import view_name
-from components.training import LiveCurves, live_html
-from components.wiring.common import DRAWING, MODEL_QUEUE, drawn
-from components.wiring.show import show_history, show_run
-from components.wiring.tabs import comparing
+from components.verdicts import criteria_html
 
 Stop = Callable[[], bool]
 # Drawing more often than this would cost more than the steps themselves.
@@ -33,11 +33,11 @@ def wire_running(page: Page, desk: Desk) -> None:
 
     def start_run(session: str, asked: Request, stop: Stop) -> Iterator[Event]:
         config = desk.service.prepare(session, asked.config, asked.demos, asked.own)
-        return desk.service.iter_run(session, config, asked.method, stop)
+        return desk.service.running.iter_run(session, config, asked.method, stop)
 
     def start_gate(session: str, asked: Request, stop: Stop) -> Iterator[Event]:
         config = desk.service.prepare(session, asked.config, asked.demos, asked.own)
-        return desk.service.iter_gate(session, config, desk.service.phase_of(asked.method), stop)
+        return desk.service.running.iter_gate(session, config, desk.service.phase_of(asked.method), stop)
 
     outputs = [page.top, setup.status, *page.shown()]
     started = [
@@ -58,9 +58,9 @@ def _wire_cancel(page: Page, desk: Desk, started: list[Any]) -> None:
     setup = page.setup
 
     def cancel(left: int, request: gr.Request) -> Iterator[dict]:
-        if desk.service.is_going(request.session_hash):
+        if request.session_hash in desk.service.going:
             yield {setup.status: status_html("busy", "cancelling: the step in hand comes to its end")}
-            desk.service.cancel(request.session_hash)
+            desk.service.going.cancel(request.session_hash)
         else:
             said = "nothing was running; a waiting run has left the queue"
             yield {setup.status: status_html("cancelled", said), setup.leaving: left + 1}
@@ -77,9 +77,9 @@ def _following(page: Page, desk: Desk, start: Callable[[str, Request, Stop], Ite
         session = request.session_hash
         yield {setup.status: status_html("busy", "starting")}
         try:
-            with desk.service.going(session) as stop:
+            with desk.service.going.of(session) as stop:
                 events = start(session, read_request(setup.form, rail), stop)
-                yield from follow_events(page, desk, session, desk.service.in_time(events))
+                yield from follow_events(page, desk, session, desk.service.going.in_time(events))
         except CedKVError as error:
             yield {setup.status: status_html("error", str(error))}
 
@@ -88,6 +88,7 @@ def _following(page: Page, desk: Desk, start: Callable[[str, Request, Stop], Ite
 
 def follow_events(page: Page, desk: Desk, session: str, events: Iterator[Event]) -> Iterator[dict]:
     """The page's updates for a run's events, drawn no more often than is of use."""
+    gate, training = page.part(GateParts), page.part(TrainingParts)
     live, last_drawn, criteria, started, run, kept = LiveCurves(), 0.0, [], time.monotonic(), None, False
     for event in events:
         if isinstance(event, Done):
@@ -101,7 +102,7 @@ def follow_events(page: Page, desk: Desk, session: str, events: Iterator[Event])
             kept = True
         elif isinstance(event, GateCriterion):
             criteria.append(event)
-            yield {page.gate.table: _growing(criteria)}
+            yield {gate.table: _growing(criteria)}
         elif isinstance(event, Warned):
             gr.Warning(esc(event.message))
         elif isinstance(event, StepTrace | Tick):
@@ -111,15 +112,15 @@ def follow_events(page: Page, desk: Desk, session: str, events: Iterator[Event])
                 curves = training_curves(live.steps, live.ticks, None)
                 yield {
                     page.setup.status: step_html(event, live),
-                    page.training.note: live_html(live),
-                    page.training.curves: drawn(curves),
+                    training.note: live_html(live),
+                    training.curves: drawn(curves),
                 }
         elif isinstance(event, Progress):
             share = event.done / max(event.total, 1)
             yield {page.setup.status: status_html("busy", f"{event.stage} · {event.done} of {event.total}", share)}
     if run is None:
         said = f"cancelled; {'Runs lists what was kept' if kept else 'there was nothing yet to keep'}"
-        yield {page.setup.status: status_html("cancelled", said), **show_history(page, desk, session)}
+        yield {page.setup.status: status_html("cancelled", said), **show_runs(page, desk, session)}
 
 
 def _ended(run: Run, seconds: float) -> str:

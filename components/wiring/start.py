@@ -10,20 +10,19 @@ import gradio as gr
 from cedkv.config import load_config, parse_config
 from cedkv.errors import CedKVError
 from components.desk import Desk
+from components.handlers import DRAWING, told
 from components.headline import top_html
-from components.page import Page
 from components.request import read_request, read_table, shown_values, with_mixture
-from components.setup import OWN, apply_button, mixture_files, preset_files, status_html
+from components.setup import OWN, apply_button, mixture_files, preset_files, reading_html, status_html
+from components.tabs.compare import CompareParts, comparing
+from components.tabs.frame import Page, show_files, show_states
 from components.theme import view_choices
-from components.wiring.common import DRAWING, told
-from components.wiring.show import show_files, show_states
-from components.wiring.tabs import comparing
 
 _POLL_SECONDS = 0.2
 
 
 def wire_start(page: Page, desk: Desk) -> None:
-    setup = page.setup
+    setup, asking = page.setup, page.part(CompareParts)
 
     def start(request: gr.Request) -> Iterator[dict]:
         yield {page.top: top_html(*desk.model_line())}
@@ -37,7 +36,7 @@ def wire_start(page: Page, desk: Desk) -> None:
         while service.models.status.state == "loading":
             time.sleep(_POLL_SECONDS)
         # Of a generator only its last update makes a state's change known.
-        yield {page.top: top_html(*desk.model_line()), page.compare.linked: request.query_params.get("query", "")}
+        yield {page.top: top_html(*desk.model_line()), asking.linked: request.query_params.get("query", "")}
 
     def show_example(request: gr.Request) -> dict:
         shared = desk.store.runs(request.session_hash)
@@ -53,10 +52,10 @@ def wire_start(page: Page, desk: Desk) -> None:
     # events of their own: parts of tabs that were never opened keep only what an event ends with.
     filled = page.blocks.load(show_example, None, page.shown(), **DRAWING)
     known = filled.then(show_example_states, None, page.shown(), **DRAWING)
-    restored = [setup.status, page.compare.query, page.compare.linked, *setup.inputs()]
+    restored = [setup.status, asking.query, asking.linked, *setup.inputs()]
     known.then(start, None, [page.top, *restored], **DRAWING)
     # The columns that the page opens on answer another query than a link's.
-    page.compare.linked.change(**comparing(page, desk, quiet=True))
+    asking.linked.change(**comparing(page, desk, quiet=True))
 
     def end(request: gr.Request) -> None:
         desk.service.end(request.session_hash)
@@ -84,7 +83,7 @@ def from_address(page: Page, desk: Desk, parameters: dict[str, str]) -> Iterator
     query = parameters.get("query", "")[: desk.limits.query_chars]
     yield {
         **dict(zip(setup.inputs(), values, strict=True)),
-        **({page.compare.query: query} if query else {}),
+        **({page.part(CompareParts).query: query} if query else {}),
         setup.status: status_html("idle", "settings restored from the link"),
     }
 
@@ -115,10 +114,6 @@ def slots_shown(page: Page, desk: Desk, method: str) -> list[Any]:
     return [gr.Slider(visible=number == phase or "hidden") for number in page.setup.slots_of_phase()]
 
 
-def demos_as_lines(demos: list[tuple[str, str]]) -> str:
-    return "".join(json.dumps({"input": x, "output": y}, ensure_ascii=False) + "\n" for x, y in demos)
-
-
 def wire_setup(page: Page, desk: Desk) -> None:
     setup = page.setup
 
@@ -130,8 +125,13 @@ def wire_setup(page: Page, desk: Desk) -> None:
         return [list(pair) for pair in desk.service.task_demos(parse_config("", "settings", given))]
 
     @told
-    def paste(text: str) -> tuple[Any, Any]:
-        return [list(pair) for pair in desk.service.parse_demos(text)], OWN
+    def paste(text: str, format: str) -> tuple[Any, Any, str]:
+        reading = desk.service.read_demos(text, format or None)
+        pairs = [[demo.input, demo.output] for demo in reading.pairs]
+        return pairs, OWN, reading_html(str(reading), reading.warnings)
+
+    def unread(task: str) -> Any:
+        return gr.skip() if task == OWN else ""
 
     @told
     def apply(task: str, demos: list, method: str, text: str) -> list[Any]:
@@ -152,7 +152,9 @@ def wire_setup(page: Page, desk: Desk) -> None:
         setup.demos,
         **DRAWING,
     )
-    setup.use_pasted.click(paste, setup.paste, [setup.demos, setup.task], **DRAWING)
+    pasted = [setup.demos, setup.task, setup.reading]
+    setup.use_pasted.click(paste, [setup.paste, setup.paste_format], pasted, **DRAWING)
+    setup.task.change(unread, setup.task, setup.reading, **DRAWING)
     set_anew = [*setup.inputs(), setup.apply]
     setup.apply.click(apply, [setup.task, setup.demos, setup.method, setup.yaml], set_anew, **DRAWING)
     setup.preset.input(choose_preset, [setup.preset, setup.method, *setup.inputs()], set_anew, **DRAWING)

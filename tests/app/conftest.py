@@ -25,18 +25,21 @@ def page(browser, server) -> Iterator:
     yield from open_page(browser, server)
 
 
-def open_page(browser, address: str, **context_options) -> Iterator:
+def open_page(browser, address: str, ready_ms: float = 60_000, **context_options) -> Iterator:
+    """A page whose model has been loaded within `ready_ms` milliseconds."""
     context = browser.new_context(**{"viewport": {"width": 1360, "height": 900}, **context_options})
     page = context.new_page()
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(180_000)  # for what never comes, on a busy machine
     complaints = []
     page.on("console", lambda m: complaints.append(f"{m.type}: {m.text}") if m.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("request", lambda r: None if local(r.url, address) else complaints.append(f"asks {r.url}"))
-    page.goto(address)
-    page.locator("#top .ck-dot.ready").wait_for()
-    yield page
-    context.close()
+    try:
+        page.goto(address)
+        page.locator("#top .ck-dot.ready").wait_for(timeout=ready_ms)
+        yield page
+    finally:
+        context.close()
     assert complaints == []
 
 

@@ -46,11 +46,16 @@ def test_slots_without_any_weight_can_be_drawn():
     assert slot_heatmap([[0.0]], ["a"], ["input"]).data[0].zmax == 1
 
 
-@pytest.mark.parametrize("figure", all_figures(), ids=["heatmap", "similarity", "roles", "off", "training"])
-def test_every_figure_is_transparent_and_its_axes_are_named(figure):
+@pytest.mark.parametrize(
+    ("figure", "lowest"),
+    # The curves of a training stand above each other, and only the lowest axis has room for its name.
+    zip(all_figures(), ["xaxis", "xaxis", "xaxis", "xaxis", "xaxis4"], strict=True),
+    ids=["heatmap", "similarity", "roles", "off", "training"],
+)
+def test_every_figure_is_transparent_and_its_axes_are_named(figure, lowest):
     assert figure.layout.paper_bgcolor == figure.layout.plot_bgcolor == "rgba(0,0,0,0)"
     assert figure.layout.font.color == "#7d8590"
-    assert figure.layout.xaxis.title.text or figure.layout.xaxis4.title.text
+    assert figure.layout[lowest].title.text
     assert figure.layout.yaxis.title.text
 
 

@@ -5,22 +5,21 @@ import re
 
 import pytest
 
-from cedkv.config import Config, load_config, parse_config, setting
+from cedkv.config import PRESETS, Config, load_config, parse_config, setting
 from cedkv.errors import ConfigError
 from cedkv.session.limits import PUBLIC, LimitError, Limits
 from cedkv.session.runs import Run, RunError
 from cedkv.session.slots import SlotMap
 from cedkv.session.store import SessionStore
 from cedkv.session.views import Comparison, View
-from components.compare import comparison_html, even_widths, on_table
 from components.example import example_runs
-from components.gate import criteria_html, margin
 from components.headline import headline_html
-from components.off_effect import beside
-from components.runs import history_rows, run_choices
 from components.settings import advanced_groups, compact_yaml, group_label, overrides, setting_paths, value_of
-from components.setup import CONFIGS
-from components.slots import demo_text_html, slot_card_html, slot_of_token
+from components.slot_text import demo_text_html, slot_card_html, slot_of_token
+from components.tabs.compare import comparison_html, even_widths, on_table
+from components.tabs.off_effect import beside
+from components.tabs.runs import history_rows, run_choices
+from components.verdicts import criteria_html, margin
 
 HOSTILE = '<img src=x onerror="alert(1)">'
 SLOTS = SlotMap(
@@ -135,7 +134,7 @@ def test_the_defaults_are_within_the_public_limits():
 
 @pytest.mark.parametrize("name", ["smoke", "mid", "base"])
 def test_the_shipped_quick_settings_are_within_the_public_limits(name):
-    PUBLIC.check_config(load_config(CONFIGS / f"{name}.yaml"))
+    PUBLIC.check_config(load_config(PRESETS / f"{name}.yaml"))
 
 
 def test_every_size_that_the_schema_leaves_open_has_a_public_limit():

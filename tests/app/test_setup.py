@@ -6,19 +6,21 @@ from urllib.parse import parse_qs
 import gradio as gr
 import pytest
 
-from cedkv.config import Config, load_config
+from cedkv.config import PRESETS, Config, load_config
 from cedkv.gate.phases import PHASES
 from cedkv.session.limits import Limits
 from cedkv.session.runs import Run
 from cedkv.session.store import SessionStore
-from components.compare import on_input, on_table
 from components.desk import Desk
 from components.headline import headline_html
-from components.page import Page, build_page
+from components.page import build_page
 from components.request import read_request, with_mixture
-from components.setup import CONFIGS, OWN, preset_files
+from components.setup import OWN, preset_files
+from components.tabs import TABS
+from components.tabs.compare import on_input, on_table
+from components.tabs.frame import Page
+from components.tabs.runs import permalink
 from components.text import visible
-from components.wiring.history import permalink
 from components.wiring.start import from_address, from_preset, from_yaml, slots_shown
 
 MINE = [["lift", "lifted"], ["walk", "walked"]]
@@ -28,7 +30,7 @@ PAIRS = [("lift", "lifted"), ("walk", "walked")]
 @pytest.fixture(scope="module")
 def page() -> Page:
     with gr.Blocks() as blocks:
-        return build_page(blocks, Limits(), load_config(CONFIGS / "smoke.yaml"), None)
+        return build_page(blocks, Limits(), load_config(PRESETS / "smoke.yaml"), None, TABS)
 
 
 @pytest.fixture(scope="module")
@@ -108,10 +110,10 @@ def test_a_mixture_is_laid_over_what_the_rail_holds(page, desk):
 
 @pytest.mark.parametrize("first", [name for name in preset_files() if "/" in name])
 def test_a_mixture_takes_the_place_of_another(first):
-    over = load_config(CONFIGS / "base.yaml")
+    over = load_config(PRESETS / "base.yaml")
     for name in preset_files():
         if "/" in name:
-            expected = load_config(CONFIGS / "base.yaml", mixture=preset_files()[name])
+            expected = load_config(PRESETS / "base.yaml", mixture=preset_files()[name])
             assert with_mixture(with_mixture(over, first), name) == expected
 
 
@@ -134,7 +136,7 @@ def test_own_demonstrations_have_no_task_even_where_the_yaml_still_names_one(pag
 def test_where_the_right_answers_come_from_is_said(tmp_path, source, header):
     """Without held-out pairs the teacher's answers are taken for right, and accuracy is agreement with it."""
     views = {"base": {}, "teacher": {}, "select": {}}
-    numbers = {"accuracy": 0.5, "kl_to_teacher": 1.0, "answer_logprob_gain": 2.0}
+    numbers = {"accuracy": 0.5, "whole_answer": 0.25, "kl_to_teacher": 1.0, "answer_logprob_gain": 2.0}
     report = {
         "run_id": "r", "slots_budget": 4, "gate_a": [], "gate_b": [{"passed": True}], "passed": True,
         "episode": {"task": "mine", "on_eval": 8, "on_eval_gold": source, "off": {"stress": {"count": 54}}},
@@ -145,6 +147,7 @@ def test_where_the_right_answers_come_from_is_said(tmp_path, source, header):
     assert on_table(run)["headers"][1] == header
     headline = headline_html(run)
     assert ("agreement with teacher" in headline) == (source == "teacher")
+    assert "first token" in headline and "whole answer" in headline and "0.25" in headline
     assert "8 queries" in headline and "54 texts" in headline
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from cedkv.config import Config, dump_config, parse_config
 from cedkv.errors import CedKVError
+from cedkv.events import drain
 from cedkv.methods import run_method
 from cedkv.session.limits import PUBLIC, LimitError, Limits
 from cedkv.session.reproduce import command_line, python_code
@@ -19,9 +20,9 @@ from cedkv.session.upload import open_files
 from cedkv.state import KVPrefix
 from components.example import FOLDER
 from components.headline import headline_html
-from components.off_effect import off_figure
 from components.report_page import report_page
-from components.runs import history_rows
+from components.tabs.off_effect import off_figure
+from components.tabs.runs import history_rows
 from tests.optim.trainings import bench_with
 
 EXAMPLE = next(FOLDER.glob("20*"))
@@ -96,7 +97,8 @@ def test_the_model_is_the_one_that_the_settings_name(tmp_path):
 
 def test_a_state_of_another_model_is_refused_by_name(tmp_path):
     other = SimpleNamespace(id="other", fingerprint="0")
-    with pytest.raises(RunError, match="'ced.safetensors' was made with a model of fingerprint a73d.*, other has 0"):
+    made_with = f"'ced.safetensors' was made with a model of fingerprint {LM.fingerprint}, other has 0"
+    with pytest.raises(RunError, match=made_with):
         opened(tmp_path, EXAMPLE / "artifacts" / "ced.safetensors", load=lambda config: other)
 
 
@@ -134,8 +136,7 @@ def test_a_states_own_settings_are_checked_alike(tmp_path):
 def test_demonstrations_from_a_file_are_told_by_the_state_itself(tmp_path):
     demos = written(tmp_path, "mine.jsonl", '{"input": "hot", "output": "cold"}\n{"input": "big", "output": "small"}\n')
     bench = bench_with(f"episode.demos_file={json.dumps(str(demos))}")
-    *_, done = run_method("select", bench, 4)
-    done.result.prefix.save(tmp_path / "select.safetensors")
+    drain(run_method("select", bench, 4)).prefix.save(tmp_path / "select.safetensors")
     demos.unlink()
     run = opened(tmp_path, tmp_path / "select.safetensors", load=lambda config: bench.lm)
     assert str(demos) != run.config.episode.demos_file

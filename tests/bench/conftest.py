@@ -1,10 +1,12 @@
 """One small benchmark of a tiny model, shared by the tests that read its figures."""
 
+import copy
+
 import pytest
 
 from cedkv.bench import Plan, iter_bench
 from cedkv.config import load_config
-from cedkv.events import Done, Progress
+from cedkv.events import Done, Event, Measured, Progress
 from tests.tiny import tiny_path
 
 PLAN = Plan(
@@ -24,9 +26,17 @@ SHORT = [
 
 
 @pytest.fixture(scope="session")
-def figures() -> dict:
+def told() -> list[Event]:
+    """Everything that the benchmark said, figures on the way as they were at that time."""
     config = load_config(None, [f"phase2.model.id={tiny_path('llama')}", *SHORT])
-    *progress, done = iter_bench(config, PLAN)
-    assert all(isinstance(event, Progress) for event in progress)
-    assert isinstance(done, Done)
-    return done.result
+    events = []
+    for event in iter_bench(config, PLAN):
+        events.append(Measured(copy.deepcopy(event.figures)) if isinstance(event, Measured) else event)
+    return events
+
+
+@pytest.fixture(scope="session")
+def figures(told) -> dict:
+    assert {type(event) for event in told[:-1]} == {Progress, Measured}
+    assert isinstance(told[-1], Done)
+    return told[-1].result

@@ -11,15 +11,62 @@ from cedkv.bench import FULL, QUICK, iter_bench
 from cedkv.bench.arithmetic import ModelShape
 from cedkv.bench.loading import load_seconds, ready_times
 from cedkv.bench.machine import gemm_gflops, peak_rss_mb
+from cedkv.bench.run import with_demos
+from cedkv.bench.step import measure_step
 from cedkv.cli import main
-from cedkv.cli.bench import extract_table, facts_table, latency_table, sizes_table, steps_table
+from cedkv.cli.bench import extract_table, facts_table, latency_table, sizes_table, steps_table, written
 from cedkv.config import load_config
+from cedkv.episodes import episode_from_config
 from cedkv.errors import ConfigError, ModelError, StateError
+from cedkv.events import Measured, Progress
 from cedkv.lm import read_demo_kv
+from tests.bench.conftest import PLAN, SHORT
 from tests.tiny import HEAD_DIM, KV_HEADS, LAYERS, text_tokens, tiny_lm
 
 VIEWS = ("teacher_prompt", "teacher_cached", "student")
 SLOT_BYTES = 2 * LAYERS * KV_HEADS * HEAD_DIM * 4
+
+
+def test_figures_come_as_they_are_measured_and_stay(told, figures):
+    stages = [event.figures for event in told if isinstance(event, Measured)]
+    news = ["extract", "ttft_ms", "gemm_gflops", "step"]
+    assert "model_load_s" in stages[0]
+    for earlier, later, new in zip(stages, [*stages[1:], figures], news, strict=True):
+        assert new not in earlier and new in later
+        assert earlier["complete"] is False
+        assert all(later[key] == earlier[key] for key in ("plan", "machine", "versions", "model_load_s"))
+    assert (figures["complete"], figures["left_out"]) == (True, {})
+
+
+def test_a_stopped_benchmark_leaves_the_figures_so_far_whole(told, tmp_path):
+    first = next(event for event in told if isinstance(event, Measured))
+
+    def interrupted():
+        yield first
+        yield Progress("timing", 0, 1)
+        raise KeyboardInterrupt
+
+    out = tmp_path / "bench.json"
+    with pytest.raises(KeyboardInterrupt, match=f"the figures so far are kept in {out}"):
+        list(written(interrupted(), out))
+    assert json.loads(out.read_text(encoding="utf-8")) == first.figures
+    with pytest.raises(KeyboardInterrupt, match="nothing was measured"):
+        list(written(filter(_interrupt, [first]), out))
+
+
+def _interrupt(event):
+    raise KeyboardInterrupt
+
+
+def test_what_a_machine_cannot_do_in_time_is_left_out_and_named():
+    config = load_config(None, SHORT)
+    lm, result = tiny_lm("llama"), {"left_out": {}}
+    episode = episode_from_config(lm, with_demos(config, 4))
+    list(measure_step(lm, episode, config, replace(PLAN, step_seconds=0.0), result))
+    assert [row["dtype"] for row in result["step"]] == ["fp32"]
+    assert result["gemm_gflops"].keys() == {"fp32", "bf16"}
+    assert result["left_out"].keys() == {"step.bf16"}
+    assert "step.bf16 left out: matrix products run at " in steps_table(result)
 
 
 def test_it_has_every_key_of_the_contract(figures):

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from benchmarks import quality_table
-from benchmarks.quality_table import STUDENTS, Table, capable, markdown, means
+from benchmarks.quality_table import FIGURES, STUDENTS, Table, capable, markdown, means
 from tests.bench.conftest import SHORT
 from tests.tiny import tiny_path
 
@@ -20,6 +20,8 @@ def row(task: str, view: str, accuracy: float, slots: int = 0, kl: float = 0.0, 
         "view": view,
         "slots": slots,
         "accuracy": accuracy,
+        "whole_answer": accuracy / 2,
+        "answer_logprob": -1.0,
         "kl_to_teacher": kl,
         "off_p99": p99,
     }
@@ -54,17 +56,17 @@ def test_means_by_hand():
 
 def test_the_markdown_has_means_and_every_capable_task():
     shown = markdown(ROWS)
-    assert "| ced | 8 | 0.750 | 0.833 | 0.300 | 1.50 (3.00) | 2 |" in shown
+    assert "| ced | 8 | 0.750 | 0.833 | 0.375 (0.450) | -1.00 | 0.300 | 1.50 (3.00) | 2 |" in shown
     assert "| task | teacher | ced S=8 | ced S=2 |" in shown
-    assert "| a | 0.80 | 0.60 | 0.40 |" in shown
-    assert "| b | 1.00 | 0.90 |  |" in shown
+    assert "| a | 0.80 / 0.40 | 0.60 / 0.30 | 0.40 / 0.20 |" in shown
+    assert "| b | 1.00 / 0.50 | 0.90 / 0.45 |  |" in shown
     assert "weak" not in shown
 
 
 def test_a_row_is_found_again_and_other_settings_replace_it(tmp_path):
     table = Table(tmp_path / "t.json")
     key = {"task": "a", "seed": 0, "slots": 8, "view": "ced", "config": "x"}
-    figures = {"accuracy": 1.0, "kl_to_teacher": 0.0, "off_p99": 1.0, "off_mean": 0.1}
+    figures = dict.fromkeys(FIGURES, 1.0)
     table.add(key, figures)
     again = Table(tmp_path / "t.json")
     assert again.find(key) == {**key, **figures}

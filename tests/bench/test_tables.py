@@ -48,6 +48,7 @@ def row(task: str, precision: str, accuracy: float, p99: float) -> dict:
         "precision": precision,
         **sizes,
         "accuracy": accuracy,
+        "whole_answer": accuracy,
         "kl_to_teacher": 0.1,
         "off_delta_p99": p99,
     }

@@ -38,6 +38,7 @@ def test_a_saved_state_is_judged_with_the_relation_and_model_it_was_made_of(cli,
         "delta_on_mean_state",
         "rel_kl_to_teacher_state",
         "acc_state_vs_random",
+        "whole_state_vs_random",
     ]
     assert report["slots"]
 

@@ -194,7 +194,7 @@ def test_episode_of_a_shipped_task():
     assert_disjoint(episode)
     assert (episode.task, episode.seed) == ("plural-singular", 2)
     assert [len(part) for part in inputs(episode)] == [4, 7, 9]
-    assert all(query.text.endswith(" ->") for query in episode.on_eval)
+    assert all(query.text.endswith(" ->" + episode.opening) for query in episode.on_eval)
 
 
 def test_seed_of_the_config_draws_other_demonstrations():

@@ -181,3 +181,67 @@ def test_an_answer_that_merges_into_the_query_is_tokenised_alone():
 def test_a_query_without_an_answer_has_none():
     query = make_query(tiny_lm("llama"), get_template("qa"), "rain")
     assert (query.input, query.text, query.answer, query.answer_ids) == ("rain", "Q: rain\nA:", "", ())
+
+
+DIGITS = [Demonstration("seven", "7"), Demonstration("two", "2")]
+WORDS = [Demonstration("lift", "lifted"), Demonstration("walk", "walked")]
+
+
+def test_a_blank_that_the_tokenizer_splits_off_every_answer_ends_the_query():
+    lm = tiny_lm("llama")
+    assert [lm.decode([token]) for token in lm.encode("A: 7")] == ["A", ":", " ", "7"], "the case must really split"
+    fitted = get_template("qa").fitted(lm, DIGITS)
+    query = make_query(lm, fitted, "nine", "9")
+    assert (fitted.opening, query.text, query.answer) == (" ", "Q: nine\nA: ", "9")
+    assert (query.blanks, query.asked_ids) == (0, query.ids)
+    assert [lm.decode([token]) for token in (*query.ids[-1:], query.first_id)] == [" ", "9"]
+
+
+def test_answers_that_merge_with_their_blank_move_nothing():
+    lm = tiny_lm("llama")
+    fitted = get_template("qa").fitted(lm, WORDS)
+    assert fitted == get_template("qa")
+    query = make_query(lm, fitted, "jump", "jumped")
+    assert (query.blanks, lm.decode(list(query.answer_ids))) == (0, " jumped")
+
+
+def test_where_only_some_answers_split_the_blank_is_given_but_never_judged():
+    """A word after a blank of its own would be no demonstration's beginning, so the query stays as it is."""
+    lm = tiny_lm("llama")
+    fitted = get_template("qa").fitted(lm, [*DIGITS, *WORDS])
+    digit, word = make_query(lm, fitted, "nine", "9"), make_query(lm, fitted, "jump", "jumped")
+    assert fitted.opening == "" and digit.text == "Q: nine\nA:"
+    assert (digit.blanks, lm.decode([digit.first_id])) == (1, "9")
+    assert digit.asked_ids == (*digit.ids, *lm.encode(" "))
+    assert (word.blanks, word.first_id) == (0, word.answer_ids[0])
+
+
+def test_several_spaces_leave_the_answer_the_one_it_merges_with():
+    lm = tiny_lm("llama")
+    template = get_template("{input} ->   {output}\n")
+    query = make_query(lm, template.fitted(lm, WORDS), "jump", "jumped")
+    assert query.blanks == 0 and lm.decode([query.first_id]).strip()
+    assert query.text + query.answer == "jump ->   jumped"
+
+
+@pytest.mark.parametrize(
+    ("template", "outputs", "stop"),
+    [
+        ("qa", ["one"], "\n"),
+        ("qa", ["one", "one\ntwo"], "\n\n"),
+        ("qa", ["a\n\nb"], "\n\nQ:"),
+        ("arrow", ["one\ntwo"], "\n"),
+        ("<{input}> becomes <{output}>; ", ["a"], ">"),
+        ("<{input}> becomes <{output}>; ", ["a>b"], ">;"),
+    ],
+)
+def test_what_ends_an_answer_is_the_shortest_ending_that_no_demonstration_holds(template, outputs, stop):
+    demos = [Demonstration(str(number), output) for number, output in enumerate(outputs)]
+    assert get_template(template).fitted(tiny_lm("llama"), demos).stop == stop
+
+
+def test_a_given_answer_ends_where_a_generated_one_does():
+    lm = tiny_lm("llama")
+    lines = get_template("qa").fitted(lm, [Demonstration("x", "a\nb")])
+    assert make_query(lm, lines, "y", "c\nd").answer == " c\nd"
+    assert make_query(lm, get_template("qa"), "y", "c\nd").answer == " c"

@@ -33,7 +33,7 @@ def test_export_and_import_give_the_state_back(architecture, tmp_path):
     """Yarn lengthens keys and Gemma turns each layer type by its own angles; both are undone."""
     lm, state = tiny_lm(architecture), state_of(architecture)
     save_peft(state, tmp_path, plain_model(architecture))
-    read = load_peft(tmp_path, plain_model(architecture), lm.fingerprint)
+    read = load_peft(tmp_path, plain_model(architecture))
     assert torch.allclose(read.keys, state.keys, atol=1e-4)
     assert torch.equal(read.values, state.values)
     assert (read.positions.tolist(), read.query_start) == (list(range(8)), 8)
@@ -52,14 +52,14 @@ def test_states_that_peft_cannot_express_are_refused(tmp_path):
 def test_folders_that_are_no_prefix_adapter_are_refused(tmp_path):
     model = plain_model("llama")
     with pytest.raises(StateError, match="cannot be read"):
-        load_peft(tmp_path, model, "print")
+        load_peft(tmp_path, model)
     save_peft(state_of("llama"), tmp_path, model)
     config = json.loads((tmp_path / "adapter_config.json").read_text(encoding="utf-8"))
     with pytest.raises(StateError, match="the model needs"):
-        load_peft(tmp_path, type("Other", (), {"config": tiny_config(layers=2), "model": model.model}), "print")
+        load_peft(tmp_path, type("Other", (), {"config": tiny_config(layers=2), "model": model.model}))
     (tmp_path / "adapter_config.json").write_text(json.dumps({**config, "peft_type": "LORA"}), encoding="utf-8")
     with pytest.raises(StateError, match="'LORA', not PREFIX_TUNING"):
-        load_peft(tmp_path, model, "print")
+        load_peft(tmp_path, model)
 
 
 def tiny_config(layers: int):

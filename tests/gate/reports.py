@@ -16,8 +16,9 @@ SMALL = [
 ]
 # A student that passes the default thresholds of phase 2.
 ON = {
-    "select": {"gain": 0.7, "delta_on_mean": 5.0, "rel_kl_to_teacher": 0.2, "accuracy": 0.7},
-    "random": {"accuracy": 0.4, "trials": [0.4]},
+    "select": {"gain": 0.7, "delta_on_mean": 5.0, "rel_kl_to_teacher": 0.2, "accuracy": 0.7, "whole_answer": 0.6},
+    "random": {"accuracy": 0.4, "whole_answer": 0.3, "trials": [0.4]},
+    "base": {"accuracy": 0.0, "whole_answer": 0.0},
 }
 OFF = {name: {"stress": {"delta_p99": p99}} for name, p99 in {"select": 2.0, "teacher": 4.7}.items()}
 

@@ -42,7 +42,7 @@ def judged(lm) -> Callable[[Callable[[Workbench], KVPrefix]], list[str]]:
 
     def scores(prefix: KVPrefix) -> tuple[dict, dict]:
         off = judge.off_scores(judge.delta_off(prefix, "stress"), "stress")
-        return judge.on_scores(judge.on_view(prefix)), {"stress": off}
+        return judge.scores(prefix), {"stress": off}
 
     teacher = scores(bench.teacher)
     random = scores(random_trial(bench, 16, 0))
@@ -104,10 +104,23 @@ def test_a_good_student_fails_no_criterion():
         ({"delta_on_mean": 0.49}, "delta_on_mean_select"),
         ({"rel_kl_to_teacher": 0.61}, "rel_kl_to_teacher_select"),
         ({"accuracy": 0.39}, "acc_select_vs_random"),
+        ({"whole_answer": 0.29}, "whole_select_vs_random"),
     ],
 )
 def test_each_on_criterion_fails_by_itself(worse, criterion):
     assert failed({**ON, "select": {**ON["select"], **worse}}, OFF, Phase2Thresholds()) == [criterion]
+
+
+def test_a_first_token_that_format_decides_is_no_evidence():
+    """All views open the bracket; only whole answers tell whether the relation was applied."""
+    bracketing = {view: {**scores, "accuracy": 1.0, "gain": 0.0} for view, scores in ON.items()}
+    assert failed(bracketing, OFF, Phase2Thresholds()) == ["on_gain"]
+    rows = list(phase2_criteria(bracketing, OFF, Phase2Thresholds(), by_format=True))
+    assert not {row.name for row in rows} & {"on_gain", "acc_select_vs_random"}
+    assert [row.name for row in rows if not row.passed] == []
+    bracketing["select"] = {**bracketing["select"], "whole_answer": 0.29}
+    rows = phase2_criteria(bracketing, OFF, Phase2Thresholds(), by_format=True)
+    assert [row.name for row in rows if not row.passed] == ["whole_gain", "whole_select_vs_random"]
 
 
 def test_the_off_criterion_reads_the_99th_percentile_of_the_stress_set():

@@ -48,6 +48,7 @@ def test_gate_a_and_gate_b_have_their_criteria(data):
         "delta_on_mean_select",
         "rel_kl_to_teacher_select",
         "acc_select_vs_random",
+        "whole_select_vs_random",
     ]
 
 
@@ -65,6 +66,7 @@ def test_every_view_is_judged_on_and_off(data):
     for view in VIEWS:
         assert data["on"][view].keys() >= {
             "accuracy", "gain", "kl_to_teacher", "rel_kl_to_teacher", "answer_logprob_gain", "delta_on_mean",
+            "whole_answer", "answer_logprob",
         }  # fmt: skip
         for split in ("typical", "stress"):
             stats = data["off"][view][split]
@@ -99,7 +101,7 @@ def test_the_samples_are_one_per_view_and_query_or_text(report):
 def test_every_sample_has_its_keys(report):
     for row in samples(report, kind="on", view="select"):
         assert row["type"] == "sample"
-        assert row.keys() >= {"input", "gold", "answer", "correct", "phase2_delta_on_select"}
+        assert row.keys() >= {"input", "gold", "answer", "correct", "whole", "phase2_delta_on_select"}
         assert math.isfinite(row["phase2_answer_logprob_gain"])
     for row in samples(report, kind="off", view="select"):
         assert row.keys() >= {"bucket", "text", "phase2_delta_off_select"}
@@ -107,8 +109,10 @@ def test_every_sample_has_its_keys(report):
 
 def test_the_means_of_the_samples_are_in_the_report(report, data):
     correct = [row["correct"] for row in samples(report, kind="on", view="teacher")]
+    whole = [row["whole"] for row in samples(report, kind="on", view="teacher")]
     delta = [row["phase2_delta_off_select"] for row in samples(report, kind="off", view="select", split="stress")]
     assert data["on"]["teacher"]["accuracy"] == pytest.approx(sum(correct) / len(correct))
+    assert data["on"]["teacher"]["whole_answer"] == pytest.approx(sum(whole) / len(whole))
     assert data["off"]["select"]["stress"]["delta_mean"] == pytest.approx(sum(delta) / len(delta), rel=1e-5)
 
 
@@ -135,6 +139,7 @@ def test_the_run_record_is_last_and_repeats_the_report(report, data):
         "phase2_on_acc_teacher": on["teacher"]["accuracy"],
         "phase2_on_acc_student_select": on["select"]["accuracy"],
         "phase2_on_acc_student_random_mean": on["random"]["accuracy"],
+        **{f"phase2_on_whole_{view}": on[view]["whole_answer"] for view in VIEWS},
         "phase2_on_gain_select": on["select"]["gain"],
         "phase2_off_delta_p99_select": off["select"]["stress"]["delta_p99"],
         "phase2_delta_on_mean_select": on["select"]["delta_on_mean"],
@@ -147,11 +152,12 @@ def test_the_run_record_is_last_and_repeats_the_report(report, data):
 def test_the_documentation_names_every_field(report, data):
     documented = set(re.findall(r"[\w.]+", " ".join(re.findall(r"`([^`]+)`", DOCS.read_text(encoding="utf-8")))))
     fields = set(data) | {key for block in ("model", "episode", "role_mass", "collapse") for key in data[block]}
-    fields |= {key for view in data["on"].values() for key in view}
+    fields |= {key for view in data["on"].values() for key in view} | set(data["episode"]["first_token"])
     fields |= {key for view in data["off"].values() for key in view["stress"]}
     fields |= set(data["gate_a"][0]) | set(data["slots"][0]) | set(data["timing"])
     fields |= {token_key for slot in data["slots"] for token in slot["tokens"] for token_key in token}
     for record in records(report.folder):
         fields |= {re.sub(r"(_delta_(on|off))_.*", r"\1", key) for key in record if record["type"] == "sample"}
-        fields |= set(record) if record["type"] == "run" else set()
+        run = set(record) if record["type"] == "run" else set()
+        fields |= {re.sub(r"(_on_whole_).*", r"\1", key) for key in run}
     assert sorted(fields - documented) == []

@@ -7,7 +7,7 @@ import pytest
 from cedkv.config import load_config
 from cedkv.errors import ConfigError, OutputError
 from cedkv.events import Done, GateCriterion, Opened, Progress, Sample
-from cedkv.gate import iter_gate
+from cedkv.gate import iter_gate, run_gate
 from cedkv.state import KVPrefix
 from tests.gate.reports import records
 from tests.tiny import tiny_lm
@@ -45,8 +45,8 @@ def test_two_runs_with_one_seed_agree_in_every_number(two_reports):
 
 def test_another_seed_gives_other_numbers(report, small_config, tmp_path):
     phase2 = small_config.phase2.model_copy(update={"seed": 1})
-    *_, done = iter_gate(small_config.model_copy(update={"phase2": phase2}), lm=tiny_lm("llama"), out=tmp_path)
-    assert done.result.data["on"]["teacher"] != report.data["on"]["teacher"]
+    other = run_gate(small_config.model_copy(update={"phase2": phase2}), lm=tiny_lm("llama"), out=tmp_path)
+    assert other.data["on"]["teacher"] != report.data["on"]["teacher"]
 
 
 def test_the_state_says_what_it_was_made_of(report, small_config):

@@ -69,7 +69,8 @@ def test_a_row_repeats_the_runs_own_report(finished, small_config, tmp_path):
     for row in table.rows:
         if row["task"] == "capitalize":
             on, stress = report["on"][row["method"]], report["off"][row["method"]]["stress"]
-            assert (row["accuracy"], row["kl_to_teacher"]) == (on["accuracy"], on["kl_to_teacher"])
+            for name in ("accuracy", "whole_answer", "answer_logprob", "kl_to_teacher"):
+                assert row[name] == on[name]
             assert (row["off_delta_mean"], row["off_delta_max"]) == (stress["delta_mean"], stress["delta_max"])
             assert row["passed"] == report["passed"]
             assert (table.folder / row["run_id"] / "report_phase2.json").is_file()

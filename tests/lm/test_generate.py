@@ -17,6 +17,7 @@ from cedkv.lm import (
 )
 from cedkv.lm.forward import PACK_TOKENS
 from tests.tiny import QUERY_TEXTS, plain_model, text_tokens, tiny_lm, tiny_path
+from tests.tolerance import FORWARD
 
 NEW_TOKENS = 12
 
@@ -58,7 +59,7 @@ def test_one_query_behind_each_of_several_prefixes_is_each_prefix_alone(tiny, de
     chosen = [prefixes[name] for name in order]
     together = read_behind_each(tiny, queries[0], chosen)
     alone = torch.cat([read_queries(tiny, queries[:1], prefix).logits for prefix in chosen])
-    torch.testing.assert_close(together.logits, alone, rtol=0, atol=1e-4)
+    torch.testing.assert_close(together.logits, alone, **FORWARD)
     *_, ids = stream_tokens(tiny, together, NEW_TOKENS)
     assert ids == [generated_ids(tiny, queries[:1], prefix)[0] for prefix in chosen]
 
@@ -105,6 +106,15 @@ def test_stop_inside_a_token_cuts_the_token(tiny, queries):
     free = generate(tiny, queries, max_new_tokens=NEW_TOKENS)
     letter = Counter(letter for text in free for letter in set(text) if letter.isascii()).most_common(1)[0][0]
     assert generate(tiny, queries, max_new_tokens=NEW_TOKENS, stop=letter) == [text.split(letter)[0] for text in free]
+
+
+def test_a_stop_of_several_tokens_ends_where_it_is_complete(lm):
+    """The demonstrations' answers end in a blank line, which stands in them as two tokens."""
+    query = [lm.encode("Q: rain\nA:")]
+    prefix = read_demo_kv(lm, text_tokens(lm)).as_prefix()
+    *_, ids = stream_tokens(lm, read_queries(lm, query, prefix), 12, stop="\n\n")
+    assert (lm.decode(ids[0]), lm.decode(ids[0][-1:])) == (" rained\n\n", "\n")
+    assert generate(lm, query, prefix, 12, stop="\n\n") == [" rained"]
 
 
 def test_sampling_is_decided_by_the_seed(tiny, queries):

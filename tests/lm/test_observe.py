@@ -10,8 +10,7 @@ from cedkv.lm import packed_logits, read_attention
 from cedkv.lm.forward import pack_slices
 from cedkv.state import KVPrefix
 from tests.tiny import LAYERS, plain_model
-
-TOLERANCE = {"atol": 1e-4, "rtol": 1e-4}
+from tests.tolerance import FORWARD, forward
 
 
 @pytest.fixture
@@ -41,14 +40,16 @@ def test_attention_at_last_tokens_equals_plain_transformers(architecture, tiny, 
         with torch.no_grad():
             out = plain_model(architecture)(torch.tensor([[*demo_kv.tokens.ids, *query]]), output_attentions=True)
         reference = torch.stack([layer[0, :, -1, : prefix.slots] for layer in out.attentions])
-        assert_close(seen[:, :, index], reference, atol=1e-5, rtol=0.0)
+        assert_close(seen[:, :, index], reference, **FORWARD)
 
 
 def test_queries_over_several_packs_keep_their_order(tiny, prefix, queries):
     many = queries * 30
     assert len(list(pack_slices(many))) > 1
     once = read_attention(tiny, queries, prefix).at_last_tokens()
-    assert_close(read_attention(tiny, many, prefix).at_last_tokens(), once.repeat(1, 1, 30, 1), **TOLERANCE)
+    assert_close(
+        read_attention(tiny, many, prefix).at_last_tokens(), once.repeat(1, 1, 30, 1), atol=forward(), rtol=1e-4
+    )
 
 
 def test_a_tail_keeps_the_last_tokens_of_each_query(tiny, prefix, queries):
@@ -57,8 +58,8 @@ def test_a_tail_keeps_the_last_tokens_of_each_query(tiny, prefix, queries):
     whole, tail = read_attention(tiny, many, prefix), read_attention(tiny, many, prefix, tail=2)
     ends = zip(many, whole.last.tolist(), strict=True)
     kept = [row for query, end in ends for row in range(end - min(len(query), 2) + 1, end + 1)]
-    assert_close(tail.own_out, whole.own_out[:, :, kept], **TOLERANCE)
-    assert_close(tail.at_last_tokens(), whole.at_last_tokens(), **TOLERANCE)
+    assert_close(tail.own_out, whole.own_out[:, :, kept], atol=forward(), rtol=1e-4)
+    assert_close(tail.at_last_tokens(), whole.at_last_tokens(), atol=forward(), rtol=1e-4)
 
 
 def test_outputs_are_what_the_layers_passed_on(tiny, prefix, queries):
@@ -73,18 +74,18 @@ def test_outputs_are_what_the_layers_passed_on(tiny, prefix, queries):
         hook.remove()
     reading = read_attention(tiny, queries, prefix)
     outputs = reading.outputs(reading.prefix_scores, prefix.values)
-    assert_close(outputs.transpose(1, 2).flatten(2), torch.stack(passed), **TOLERANCE)
+    assert_close(outputs.transpose(1, 2).flatten(2), torch.stack(passed), atol=forward(), rtol=1e-4)
 
 
 def test_scores_of_the_same_prefix_are_those_read(tiny, short, queries):
     reading = read_attention(tiny, queries[:2], short)
-    assert_close(reading.scores_of(tiny, short), reading.prefix_scores, **TOLERANCE)
+    assert_close(reading.scores_of(tiny, short), reading.prefix_scores, atol=forward(), rtol=1e-4)
 
 
 def test_scores_of_another_prefix_are_those_it_would_get(tiny, prefix, short, queries):
     """In the first layer, where a query does not yet know what stands before it; the other prefix is shorter."""
     predicted = read_attention(tiny, queries[:2], prefix).scores_of(tiny, short)[0]
-    assert_close(predicted, read_attention(tiny, queries[:2], short).prefix_scores[0], **TOLERANCE)
+    assert_close(predicted, read_attention(tiny, queries[:2], short).prefix_scores[0], atol=forward(), rtol=1e-4)
 
 
 def test_scores_hide_slots_that_are_switched_off(tiny, short, queries):

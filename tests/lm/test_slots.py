@@ -9,8 +9,7 @@ from torch.testing import assert_close
 from cedkv.lm import log_probs, read_attention
 from cedkv.state import KVPrefix, pad_with_null_slots
 from tests.tiny import LAYERS
-
-TOLERANCE = {"atol": 1e-4, "rtol": 0.0}
+from tests.tolerance import FORWARD
 
 
 @pytest.fixture
@@ -33,14 +32,12 @@ def only(prefix: KVPrefix, slots: list[int]) -> KVPrefix:
 def test_null_slots_alone_are_the_base(tiny, prefix, queries):
     """The base starts with the tokenizer's own bos token; behind a prefix nothing is put in front of a query."""
     null = prefix.without(list(range(prefix.slots)))
-    assert_close(
-        log_probs(tiny, [[*tiny.bos, *query] for query in queries], null), log_probs(tiny, queries), **TOLERANCE
-    )
+    assert_close(log_probs(tiny, [[*tiny.bos, *query] for query in queries], null), log_probs(tiny, queries), **FORWARD)
 
 
 def test_padding_changes_nothing(tiny, prefix, queries):
     padded = pad_with_null_slots(prefix, prefix.slots + 7)
-    assert_close(log_probs(tiny, queries, padded), log_probs(tiny, queries, prefix), **TOLERANCE)
+    assert_close(log_probs(tiny, queries, padded), log_probs(tiny, queries, prefix), **FORWARD)
 
 
 def test_all_zero_slots_are_not_null_slots(tiny, prefix, queries):
@@ -54,7 +51,7 @@ def test_without_slots_equals_a_prefix_that_lacks_them(tiny, prefix, queries):
     off = [0, 3, prefix.slots - 2]
     lacking = only(prefix, [slot for slot in range(prefix.slots) if slot not in off])
     without = log_probs(tiny, queries, prefix.without(off))
-    assert_close(without, log_probs(tiny, queries, lacking), **TOLERANCE)
+    assert_close(without, log_probs(tiny, queries, lacking), **FORWARD)
     assert (without - log_probs(tiny, queries, prefix)).abs().max() > 0.1
 
 
@@ -73,7 +70,7 @@ def test_injection_into_all_layers_is_no_restriction(tiny, prefix, queries):
 def test_injection_into_no_layer_is_the_base(tiny, prefix, queries):
     nowhere = prefix.with_injection_layers([])
     with_bos = [[*tiny.bos, *query] for query in queries]
-    assert_close(log_probs(tiny, with_bos, nowhere), log_probs(tiny, queries), **TOLERANCE)
+    assert_close(log_probs(tiny, with_bos, nowhere), log_probs(tiny, queries), **FORWARD)
 
 
 @pytest.mark.parametrize("layer", range(LAYERS))
@@ -100,6 +97,6 @@ def test_scaling_a_slot_to_nothing_keeps_its_attention(tiny, prefix, queries):
     assert_close(
         read_attention(tiny, queries, silenced).at_last_tokens()[0, ..., slot],
         read_attention(tiny, queries, prefix).at_last_tokens()[0, ..., slot],
-        **TOLERANCE,
+        **FORWARD,
     )
     assert (log_probs(tiny, queries, silenced) - log_probs(tiny, queries, prefix.without([slot]))).abs().max() > 0.01

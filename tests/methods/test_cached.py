@@ -1,11 +1,16 @@
 """The key of a cached extraction: whatever makes a state is in it, what only judges or shows it is not."""
 
 import pytest
+import torch
 
 from cedkv import provenance
 from cedkv.config import load_config
-from cedkv.methods.cached import extraction_key
+from cedkv.events import drain
+from cedkv.lm import demo_kv_bytes, read_demo_kv
+from cedkv.methods.cached import extraction_key, iter_cached_extract
+from cedkv.state.cache import StateCache
 from tests.optim.trainings import SMALL, bench_with
+from tests.tiny import ARCHITECTURES, text_tokens, tiny_lm
 
 
 def key(*overrides: str, method: str = "ced", slots: int = 4) -> str:
@@ -41,3 +46,27 @@ def test_other_code_is_another_key(monkeypatch, tmp_path):
     monkeypatch.undo()
     provenance.code_fingerprint.cache_clear()
     assert key() == before
+
+
+def test_a_state_from_the_cache_is_the_same_and_costs_no_forward(tmp_path):
+    bench, states = bench_with(), StateCache(tmp_path)
+    wanted = (states, bench.lm, bench.episode, "select", 4, bench.config)
+    made = drain(iter_cached_extract(*wanted)).prefix
+    forwards = []
+    hook = bench.lm.model.model.register_forward_pre_hook(lambda *_: forwards.append(1))
+    try:
+        again = drain(iter_cached_extract(*wanted)).prefix
+    finally:
+        hook.remove()
+    assert forwards == []
+    assert again.meta == made.meta
+    assert again.meta["teacher_bytes"] == bench.teacher.nbytes
+    assert torch.equal(again.values, made.values)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_bytes_of_the_demonstrations_are_known_without_reading_them(architecture, dtype):
+    lm = tiny_lm(architecture).in_dtype(dtype)
+    tokens = text_tokens(lm)
+    assert demo_kv_bytes(lm, tokens) == read_demo_kv(lm, tokens).as_prefix().nbytes

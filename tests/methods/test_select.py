@@ -16,8 +16,8 @@ from cedkv.methods.select import Scores, Selection, Span, candidate_spans, choos
 from cedkv.metrics import kl
 from cedkv.state import DemoTokens
 from tests.tiny import ARCHITECTURES, PAIRS, plain_log_probs, tiny_lm
+from tests.tolerance import FORWARD
 
-TOLERANCE = {"atol": 1e-4, "rtol": 0.0}
 SELECT_MODES = ("attention_diversity_span", "delimiter_span", "random_span", "causal_drop_span")
 
 # Two demonstrations behind a bos token: `Q lift A lifted \n` twice.
@@ -28,6 +28,7 @@ BLOCK = DemoTokens(
     roles=("delimiter", *ROLES * 2),
     demo=(-1, *(0,) * 5, *(1,) * 5),
 )
+
 TOKEN_ALIGNED = {"align": "token", "keep_sink": False}
 
 
@@ -323,7 +324,7 @@ def test_selecting_everything_is_the_teacher():
     prefix = extract(bench, len(bench.episode.tokens)).prefix
     assert prefix.slots == len(bench.episode.tokens)
     queries = [query.ids for query in bench.episode.on_eval]
-    assert_close(log_probs(bench.lm, queries, prefix), log_probs(bench.lm, queries, bench.teacher), **TOLERANCE)
+    assert_close(log_probs(bench.lm, queries, prefix), log_probs(bench.lm, queries, bench.teacher), **FORWARD)
 
 
 @pytest.mark.parametrize("positioning", ["compact", "absolute"])
@@ -339,7 +340,7 @@ def test_reprefill_equals_the_selected_tokens_as_a_prompt(architecture, position
     assert len(ids) < len(bench.episode.tokens)
     queries = [query.ids for query in bench.episode.on_eval]
     reference = torch.stack([plain_log_probs(architecture, [*ids, *query]) for query in queries])
-    assert_close(log_probs(bench.lm, queries, extraction.prefix), reference, **TOLERANCE)
+    assert_close(log_probs(bench.lm, queries, extraction.prefix), reference, **FORWARD)
     copied = extract(replace(bench, config=Config()), 20).prefix
     assert (log_probs(bench.lm, queries, copied) - reference).abs().max() > 0.1, "copies know the whole block"
 

@@ -39,6 +39,11 @@ def test_exact_match_compares_the_whole_stripped_answer(generated, gold, matches
     assert exact_match([generated], [gold]) == [matches]
 
 
+def test_gold_and_generated_text_are_cut_by_one_rule():
+    assert exact_match([" a\nb"], [" a\nb"]) == [True]
+    assert exact_match([" a\nb\n\nQ:", " a\nc\n\nQ:"], [" a\nb"] * 2, stop="\n\n") == [True, False]
+
+
 def test_exact_match_keeps_the_order_and_refuses_unequal_numbers():
     assert exact_match(["a", "b", "c"], ["a", "x", "c"]) == [True, False, True]
     with pytest.raises(ValueError):

@@ -14,6 +14,7 @@ from cedkv.metrics import cvar, kl, tail_stats
 from cedkv.optim.loop import Training, batch_losses, run_training, take_step
 from cedkv.slots.base import detached
 from tests.optim.trainings import SLOTS, bench_with, ced, events_of, train, training_of
+from tests.tolerance import forward
 
 
 def mean_on_kl(training: Training, prefix) -> float:
@@ -39,8 +40,8 @@ def test_a_packed_step_equals_separate_passes():
     prefix = detached(training.slots.prefix(8))
     on = torch.cat([log_probs(training.lm, [query], prefix) for query in training.targets.ids])
     effect = torch.stack([kl(log_probs(training.lm, [text.ids], prefix)[0], text.base) for text in off])
-    assert_close(losses.on, kl(torch.cat(training.targets.teacher), on).mean(), atol=1e-5, rtol=1e-4)
-    assert_close(losses.off, cvar(effect, 0.5), atol=1e-5, rtol=1e-4)
+    assert_close(losses.on, kl(torch.cat(training.targets.teacher), on).mean(), atol=forward(), rtol=1e-4)
+    assert_close(losses.off, cvar(effect, 0.5), atol=forward(), rtol=1e-4)
 
 
 def test_whole_answers_are_read_at_every_answer_token():
@@ -53,7 +54,7 @@ def test_whole_answers_are_read_at_every_answer_token():
         log_probs(training.lm, [ids], prefix, [reads]) for ids, reads in zip(targets.ids, targets.reads, strict=True)
     ]
     by_hand = torch.cat([kl(teacher, row) for teacher, row in zip(targets.teacher, rows, strict=True)])
-    assert_close(losses.on, by_hand.mean(), atol=1e-5, rtol=1e-4)
+    assert_close(losses.on, by_hand.mean(), atol=forward(), rtol=1e-4)
 
 
 def test_only_the_mixture_gets_gradients_and_they_are_clipped():
@@ -246,7 +247,9 @@ def test_dual_ascent_reads_the_source_it_is_given(source):
     pool = tail_stats(training.pool.delta(detached(training.slots.prefix(3)))).p99
     stress = training.ticks[0].stress_p99
     assert pool != pytest.approx(stress, rel=1e-3)
-    assert training.dual.trace[0]["metric"] == pytest.approx(stress if source == "fixed_stress" else pool, rel=1e-5)
+    assert training.dual.trace[0]["metric"] == pytest.approx(
+        stress if source == "fixed_stress" else pool, abs=forward()
+    )
 
 
 @pytest.mark.parametrize("source", ["fixed_stress", "hard_pool"])

@@ -12,6 +12,7 @@ from cedkv.lm import log_probs
 from cedkv.metrics import kl
 from cedkv.optim.pool import HardPool
 from tests.optim.trainings import SLOTS, bench_with, train, training_of
+from tests.tolerance import FORWARD, forward
 
 STRESS_SIZES = (8, 64, 256)
 STRESS_SEEDS = (0, 1, 7)
@@ -33,7 +34,7 @@ def test_the_mined_texts_are_the_largest_of_all_candidates(bench):
     pool = HardPool.open(bench.lm, bench.episode, 10)
     kept = pool.refill(bench.teacher, 60)
     assert [text.off.text for text in pool.texts] == hardest
-    assert kept == pytest.approx(effect.sort(descending=True).values[:10].tolist(), abs=1e-4)
+    assert kept == pytest.approx(effect.sort(descending=True).values[:10].tolist(), abs=forward())
 
 
 def test_refilling_keeps_the_hardest_of_old_and_new(bench):
@@ -50,7 +51,7 @@ def test_texts_are_judged_anew_under_the_student_of_the_moment(bench):
     pool.refill(bench.teacher, 20)
     other = bench.teacher.without(list(range(4, bench.teacher.slots)))
     kept = pool.refill(other, 8)
-    assert pool.delta(other).tolist() == pytest.approx(kept, abs=1e-4)
+    assert pool.delta(other).tolist() == pytest.approx(kept, abs=forward())
     assert pool.delta(bench.teacher).tolist() != sorted(pool.delta(bench.teacher).tolist(), reverse=True)
 
 
@@ -67,7 +68,7 @@ def test_the_base_is_read_once_and_rightly(bench):
     pool = HardPool.open(bench.lm, bench.episode, 10)
     pool.refill(bench.teacher, 10)
     base = log_probs(bench.lm, [text.ids for text in pool.texts])
-    torch.testing.assert_close(torch.stack([text.base for text in pool.texts]), base, atol=1e-5, rtol=0)
+    torch.testing.assert_close(torch.stack([text.base for text in pool.texts]), base, **FORWARD)
 
 
 def texts_touched(monkeypatch, seed: int) -> set[str]:

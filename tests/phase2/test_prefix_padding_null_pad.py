@@ -8,6 +8,7 @@ import torch
 from cedkv.lm import log_probs
 from cedkv.methods import extract
 from cedkv.state import KVPrefix, pad_with_null_slots
+from tests.tolerance import FORWARD
 
 PREFIX_LEN = 20
 CHOSEN = 9  # two spans of four and the attention sink
@@ -45,7 +46,7 @@ def test_null_slots_are_switched_off_in_every_layer_and_made_of_no_token(selecte
 def test_null_slots_change_no_answer(selected):
     padded, queries, lm = selected("null_pad")
     shrunk, _, _ = selected("shrink_to_selected")
-    torch.testing.assert_close(log_probs(lm, queries, padded), log_probs(lm, queries, shrunk), atol=1e-5, rtol=0)
+    torch.testing.assert_close(log_probs(lm, queries, padded), log_probs(lm, queries, shrunk), **FORWARD)
 
 
 def test_what_a_null_slot_holds_does_not_matter(selected):
@@ -66,4 +67,4 @@ def test_zeros_that_are_not_masked_are_no_null_slots(selected):
 def test_a_prefix_of_nothing_but_null_slots_is_the_base(selected):
     padded, queries, lm = selected("null_pad")
     null = pad_with_null_slots(padded.without(list(range(PREFIX_LEN))), PREFIX_LEN + 4)
-    torch.testing.assert_close(log_probs(lm, queries, null), log_probs(lm, queries), atol=1e-4, rtol=0)
+    torch.testing.assert_close(log_probs(lm, queries, null), log_probs(lm, queries), **FORWARD)

@@ -12,7 +12,7 @@ from tests.gate.reports import OFF, ON, SMALL
 
 
 def verdict(select: float, trials: list[float]):
-    random = {"accuracy": sum(trials) / len(trials), "trials": trials}
+    random = {**ON["random"], "accuracy": sum(trials) / len(trials), "trials": trials}
     on = {**ON, "select": {**ON["select"], "accuracy": select}, "random": random}
     rows = phase2_criteria(on, OFF, Phase2Thresholds())
     return next(row for row in rows if row.name == "acc_select_vs_random")

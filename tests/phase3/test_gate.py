@@ -19,12 +19,12 @@ from tests.phase3.conftest import GATE
 from tests.tiny import tiny_lm
 
 GOOD = {
-    "base": {"kl_to_teacher": 8.0, "accuracy": 0.0},
-    "teacher": {"accuracy": 0.9},
-    "select": {"accuracy": 0.3, "kl_to_teacher": 3.0},
-    "few_shot": {"accuracy": 0.5, "kl_to_teacher": 1.0},
-    "free": {"accuracy": 0.9, "kl_to_teacher": 0.05},
-    "ced": {"accuracy": 0.85, "kl_to_teacher": 0.1, "delta_on_mean": 6.0},
+    "base": {"kl_to_teacher": 8.0, "accuracy": 0.0, "whole_answer": 0.0},
+    "teacher": {"accuracy": 0.9, "whole_answer": 0.8},
+    "select": {"accuracy": 0.3, "kl_to_teacher": 3.0, "whole_answer": 0.2},
+    "few_shot": {"accuracy": 0.5, "kl_to_teacher": 1.0, "whole_answer": 0.4},
+    "free": {"accuracy": 0.9, "kl_to_teacher": 0.05, "whole_answer": 0.8},
+    "ced": {"accuracy": 0.85, "kl_to_teacher": 0.1, "delta_on_mean": 6.0, "whole_answer": 0.75},
 }
 HARM = {view: {"stress": {"delta_p99": p99}} for view, p99 in {"ced": 1.5, "teacher": 2.5, "free": 1.0}.items()}
 LIMITS = Phase3Thresholds(
@@ -47,6 +47,7 @@ def test_a_good_student_fails_nothing():
     [
         ({"accuracy": 0.80}, ["acc_ced_vs_teacher"]),
         ({"accuracy": 0.29}, ["acc_ced_vs_select", "acc_ced_vs_teacher"]),
+        ({"whole_answer": 0.71}, ["whole_ced_vs_teacher"]),
         ({"kl_to_teacher": 0.31}, ["kl_to_teacher_ced"]),
         ({"kl_to_teacher": 3.1}, ["kl_ced_vs_select", "kl_to_teacher_ced"]),
         ({"delta_on_mean": 0.4}, ["delta_on_mean"]),
@@ -54,6 +55,14 @@ def test_a_good_student_fails_nothing():
 )
 def test_each_on_criterion_notices(ced, noticed_by):
     assert failed(ced) == noticed_by
+
+
+def test_a_first_token_that_format_decides_is_no_evidence():
+    """The student opens the bracket like the teacher and then copies: whole answers alone show it."""
+    on = {**GOOD, "ced": {**GOOD["ced"], "accuracy": 0.0, "whole_answer": 0.1}}
+    rows = list(phase3_criteria(on, HARM, {"overlap_max": 0.2}, LIMITS, by_format=True))
+    assert [row.name for row in rows if not row.passed] == ["whole_ced_vs_select", "whole_ced_vs_teacher"]
+    assert not {row.name for row in rows} & {"acc_ced_vs_select", "acc_ced_vs_teacher"}
 
 
 def test_harm_is_judged_by_the_threshold_and_by_the_demonstrations():

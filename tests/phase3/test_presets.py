@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cedkv.config import Config, load_config, mixture_names
+import cedkv
+from cedkv.config import PRESETS, Config, load_config, mixture_names, preset_names
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 MIXTURES = sorted((CONFIGS / "mixtures").glob("*.yaml"))
@@ -33,9 +34,19 @@ def test_the_sizes_are_those_of_the_plan(name):
         assert (config.phase2.eval.on_samples, config.phase2.eval.off_samples) == (on, off)
 
 
-def test_the_mixtures_are_found_by_name():
+def test_presets_and_mixtures_are_found_by_name():
     assert mixture_names() == [path.stem for path in MIXTURES]
-    assert len(MIXTURES) >= 3
+    assert preset_names() == sorted(path.stem for path in CONFIGS.glob("*.yaml"))
+    assert {"default", "v_only", "per_layer"} <= set(mixture_names())
+    for name in preset_names():
+        assert load_config(name) == load_config(CONFIGS / f"{name}.yaml")
+
+
+def test_what_ships_lies_in_the_package_so_that_a_wheel_carries_it():
+    package = Path(cedkv.__file__).parent
+    assert PRESETS.is_relative_to(package)
+    carried = {path.resolve() for path in PRESETS.rglob("*.yaml")} | {p.resolve() for p in PRESETS.glob("*/*.yaml")}
+    assert carried == {path.resolve() for path in CONFIGS.rglob("*.yaml")}
 
 
 @pytest.mark.parametrize("path", MIXTURES, ids=lambda path: path.stem)

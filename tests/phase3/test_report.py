@@ -3,6 +3,7 @@
 import json
 import math
 
+import numpy as np
 import pytest
 
 from cedkv.events import GateCriterion, StepTrace, Tick
@@ -96,8 +97,15 @@ def test_violated_ticks_are_written_to_the_warn_trace(report):
 def test_correlations_name_proxy_and_metric(data):
     correlations = data["correlations"]
     assert correlations.keys() >= {"loss_on~eval_kl", "loss_on~eval_accuracy", "loss_off~stress_p99"}
-    assert all(value is None or -1 <= value <= 1 for value in correlations.values())
-    assert correlations["loss_on~train_kl"] is not None
+
+
+def test_a_correlation_is_that_of_the_steps_and_ticks_the_training_left(report, data):
+    left = artifact(report, "phase3_training_ced")
+    losses, ticks = [step["loss_on"] for step in left["steps"]], [tick["step"] for tick in left["ticks"]]
+    assert (len(losses), ticks) == (8, [1, 3, 5, 7])
+    means = [sum(losses[step - 1 : step + 1]) / 2 for step in ticks]
+    by_hand = np.corrcoef(means, [tick["train_kl"] for tick in left["ticks"]])[0, 1]
+    assert data["correlations"]["loss_on~train_kl"] == pytest.approx(by_hand)
 
 
 def test_a_proxy_is_averaged_since_the_last_tick():

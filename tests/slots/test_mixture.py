@@ -17,6 +17,7 @@ from cedkv.slots.mixture import MixtureSlots
 from cedkv.state import ROLES
 from tests.optim.trainings import SLOTS, bench_with, ced, events_of, train
 from tests.tiny import KV_HEADS, LAYERS
+from tests.tolerance import PRODUCT, rounding
 
 ALL = 1000  # a top-k that keeps every token
 MASS = ROLES.index("delimiter")
@@ -86,7 +87,7 @@ def test_every_slot_is_a_sparse_convex_mixture_of_the_demonstrations_values(sett
         (prefix.keys, prefix.mixture.key_weights, bench.demo_kv.keys),
     ):
         by_hand = torch.einsum("lhst,lhtd->lhsd", rows.expand(LAYERS, KV_HEADS, -1, -1), vectors)
-        assert_close(slots, by_hand, atol=1e-5, rtol=1e-5)
+        assert_close(slots, by_hand, **PRODUCT)
 
 
 @pytest.mark.parametrize("mix_mode", ["v_only", "kv"])
@@ -96,7 +97,7 @@ def test_per_head_mixtures_are_convex_in_every_head(mix_mode):
     assert (weights > 0).sum(-1).max() == 3
     assert_close(weights.sum(-1), torch.ones(LAYERS, KV_HEADS, SLOTS))
     by_hand = torch.einsum("lhst,lhtd->lhsd", weights, slots.demo_kv.values)
-    assert_close(prefix.values, by_hand, atol=1e-5, rtol=1e-5)
+    assert_close(prefix.values, by_hand, **PRODUCT)
     assert torch.equal(prefix.mixture.weights, weights)
 
 
@@ -119,7 +120,7 @@ def test_shared_uses_the_same_row_in_every_layer():
     assert weights.shape[:2] == (1, 1)
     for layer in range(LAYERS):
         by_hand = torch.einsum("st,htd->hsd", weights[0, 0], bench.demo_kv.values[layer])
-        assert_close(extraction.prefix.values[layer], by_hand, atol=1e-5, rtol=1e-5)
+        assert_close(extraction.prefix.values[layer], by_hand, **PRODUCT)
 
 
 def test_per_layer_learns_rows_of_its_own():
@@ -138,7 +139,7 @@ def test_with_v_only_the_keys_stay_bitwise_those_of_the_anchors():
 def test_with_kv_the_keys_are_mixed_before_rotation():
     extraction, bench = ced("phase3.mixture.mix_mode=kv"), bench_with()
     by_hand = torch.einsum("lhst,lhtd->lhsd", extraction.prefix.mixture.key_weights, bench.demo_kv.keys)
-    assert_close(extraction.prefix.keys, by_hand, atol=1e-5, rtol=1e-5)
+    assert_close(extraction.prefix.keys, by_hand, **PRODUCT)
     anchors = warm_prefix(bench, SLOTS).mixture.weights[0, 0].argmax(-1)
     assert not torch.equal(extraction.prefix.keys, bench.demo_kv.keys[:, :, anchors])
 
@@ -245,9 +246,10 @@ def test_the_cap_holds_for_every_slot_but_the_sinks():
     before, after = (
         role_mass(some.value_weights(6)[:, 0], slots.demo_kv.tokens.roles, ROLES)[..., MASS] for some in (free, slots)
     )
-    others = before < 1
+    # A slot of nothing but delimiters has nowhere else to put its weight.
+    others = before < 1 - rounding(1, before.shape[-1] * 64)
     assert before[:, steered].max() > 0.4, "or there is nothing to cap"
-    assert (after[:, steered][others[:, steered]] <= 0.3 + 1e-6).all()
+    assert (after[:, steered][others[:, steered]] <= 0.3 + rounding(1, 64)).all()
     assert torch.equal(after[:, ~steered], before[:, ~steered])
     below = before <= 0.3
     assert torch.equal(after[below], before[below])

@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 import time
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
@@ -145,7 +146,8 @@ def test_no_flipped_bit_of_a_whole_file_goes_unseen(originals, tmp_path):
             KVPrefix.load(path)
 
 
-def keep_saving(states: list[KVPrefix], path: Path) -> None:
+def keep_saving(states: list[KVPrefix], path: Path, begun: Event) -> None:
+    begun.set()
     for number in itertools.count():
         states[number % len(states)].save(path)
 
@@ -158,12 +160,14 @@ def test_a_killed_save_leaves_no_half_file_that_loads(tmp_path):
     states = [KVPrefix(keys, keys, torch.arange(512), 512, active, "print") for keys in filled]
     states[0].save(path)
     halves, kills = 0, 0
-    # On a slow machine a kill often comes before the first save begins, so twenty kills are the least.
+    processes = multiprocessing.get_context("fork")
     while kills < 20 or (not halves and kills < 300):
         kills += 1
-        saver = multiprocessing.get_context("fork").Process(target=keep_saving, args=(states, path))
+        begun = processes.Event()
+        saver = processes.Process(target=keep_saving, args=(states, path, begun))
         saver.start()
-        time.sleep(draw.uniform(0.01, 0.1))
+        assert begun.wait(60)  # how long a process takes to start says nothing of its saves
+        time.sleep(draw.uniform(0, 0.05))
         saver.kill()
         saver.join()
         for file in tmp_path.iterdir():

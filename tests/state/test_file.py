@@ -218,7 +218,7 @@ def test_file_cut_anywhere_is_refused(saved):
 
 def test_another_format_version_is_refused(saved):
     forge(saved, {"format_version": 99})
-    assert "'format_version' is 99, this version reads 3 and 4" in refusal(saved)
+    assert "'format_version' is 99, this version reads 4" in refusal(saved)
 
 
 @pytest.mark.parametrize(
@@ -350,10 +350,8 @@ def test_weights_and_gains_come_back(path):
     assert torch.equal(again.value_gain, prefix.mixture.value_gain)
 
 
-def test_files_of_the_version_before_are_read(saved):
-    forge(saved, {"format_version": 3})
+def test_a_file_without_them_is_one_of_slots_that_count_as_one(saved):
     again = KVPrefix.load(saved)
-    assert torch.equal(again.keys, make().keys)
     assert again.mixture.log_bias is None and again.mixture.value_gain is None
 
 
@@ -364,9 +362,6 @@ def test_weights_that_cannot_be_are_refused(path, name):
     assert name in refusal(path)
     weighted().save(path)
     forge(path, **{name: torch.full((LAYERS, HEADS, SLOTS), torch.nan)})
-    assert name in refusal(path)
-    weighted().save(path)
-    forge(path, {"format_version": 3})
     assert name in refusal(path)
 
 

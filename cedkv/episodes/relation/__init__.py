@@ -4,23 +4,27 @@ from cedkv.episodes.relation.build import (
     DEFAULT_TASK,
     RelationEpisode,
     build_episode,
+    draw_demos,
     episode_from_config,
     make_query,
     read_demos,
 )
-from cedkv.episodes.relation.parse import Demonstration, parse_demos
+from cedkv.episodes.relation.parse import FORMATS, Demonstration, Reading, parse_demos, read_demos_text
 from cedkv.episodes.relation.tasks import Task, load_task, load_task_file, task_names
 from cedkv.episodes.relation.template import TEMPLATES, Template, demos_in, get_template, tokenize_demos
 
 __all__ = [
     "DEFAULT_TASK",
+    "FORMATS",
     "TEMPLATES",
     "Demonstration",
+    "Reading",
     "RelationEpisode",
     "Task",
     "Template",
     "build_episode",
     "demos_in",
+    "draw_demos",
     "episode_from_config",
     "get_template",
     "load_task",
@@ -28,6 +32,7 @@ __all__ = [
     "make_query",
     "parse_demos",
     "read_demos",
+    "read_demos_text",
     "task_names",
     "tokenize_demos",
 ]

@@ -4,22 +4,27 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cedkv.config import Config
 from cedkv.episodes.episode import Episode, Query
 from cedkv.episodes.off import NearFormat
 from cedkv.episodes.relation.made_up import generated_inputs
-from cedkv.episodes.relation.parse import Demonstration, parse_demos
-from cedkv.episodes.relation.tasks import load_task, load_task_file
-from cedkv.episodes.relation.template import Template, get_template, tokenize_demos
+from cedkv.episodes.relation.parse import Demonstration, Reading, read_demos_text
+from cedkv.episodes.relation.tasks import MAX_FILE_BYTES, load_task, load_task_file
+from cedkv.episodes.relation.template import Template, answer_tokens, get_template, leading_blanks, tokenize_demos
 from cedkv.errors import DemoError
 from cedkv.lm import LanguageModel, generate, read_demo_kv
 from cedkv.state import DemoTokens
 
+Pair = TypeVar("Pair")
+
 DEFAULT_TASK = "present-past"
 # What the demonstrations leave free of the model's context, for the query and its answer.
 QUERY_ROOM = 128
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+# Tokens of an answer that the teacher gives in place of a label, at least.
+_ANSWER_TOKENS = 8
 
 
 @dataclass(frozen=True)
@@ -28,14 +33,21 @@ class RelationEpisode(Episode):
 
     `demos` and the inputs of both query sets never overlap. `on_train_source` is `held_out`, `pasted` or `generated`,
     also where `held_out` was asked and no pair was left; it ends in `+made_up` where the model added some.
+    `reading` says how a file's demonstrations were read.
     """
 
     demos: tuple[Demonstration, ...]
     template: Template
+    cut_outputs: int = 0
+    reading: Reading | None = None
 
     @property
     def stop(self) -> str:
         return self.template.stop
+
+    @property
+    def opening(self) -> str:
+        return self.template.opening
 
     @property
     def near(self) -> NearFormat:
@@ -45,18 +57,17 @@ class RelationEpisode(Episode):
         return [self.template.text, [[demo.input, demo.output] for demo in self.demos], *super().content()]
 
     def describe(self) -> dict[str, Any]:
-        return {**super().describe(), "demos": len(self.demos), "template": self.template.text}
+        shape = {"template": self.template.text, "opening": self.opening, "stop": self.stop}
+        return {**super().describe(), "demos": len(self.demos), **shape}
 
 
 def make_query(lm: LanguageModel, template: Template, text: str, output: str = "") -> Query:
     """Tokenise a query and, where it is known, the answer that continues it."""
     question = template.query(text)
-    ids = lm.encode(question)
     answer = template.answer(output) if output else ""
-    whole = lm.encode(question + answer)
-    # A tokenizer that merges across the boundary gives no clean split; then the answer is tokenised by itself.
-    answer_ids = whole[len(ids) :] if whole[: len(ids)] == ids else lm.encode(answer)
-    return Query(text, question, tuple(ids), answer, tuple(answer_ids) if answer else ())
+    answer_ids = answer_tokens(lm, question, answer) if answer else []
+    blanks = leading_blanks(lm, answer_ids)
+    return Query(text, question, tuple(lm.encode(question)), answer, tuple(answer_ids), blanks)
 
 
 def build_episode(
@@ -72,6 +83,7 @@ def build_episode(
     on_source: str = "held_out",
     made_up: int = 0,
     pasted_inputs: Sequence[str] = (),
+    reading: Reading | None = None,
 ) -> RelationEpisode:
     """Assemble an episode from demonstrations and labelled pairs that are not among them.
 
@@ -80,6 +92,7 @@ def build_episode(
     DemoError
         The demonstrations do not fit into the model's context, or there are too few queries.
     """
+    template = template.fitted(lm, demos)
     tokens = tokenize_demos(lm, list(demos), template)
     if len(tokens) + QUERY_ROOM > lm.context:
         raise DemoError(
@@ -119,6 +132,8 @@ def build_episode(
         on_eval=tuple(evaluated),
         gold="labels" if judged else "teacher",
         seed=seed,
+        reading=reading,
+        cut_outputs=sum(template.cut(pair.output) != pair.output for pair in (*demos, *judged)),
     )
 
 
@@ -157,7 +172,8 @@ def _answered_by_teacher(
     """Queries without labels, with the teacher's own greedy answers as gold."""
     teacher = read_demo_kv(lm, tokens).as_prefix()
     ids = [lm.encode(template.query(text)) for text in inputs]
-    answers = [answer.strip() for answer in generate(lm, ids, teacher, max_new_tokens=8, stop=template.stop)]
+    room = max(_ANSWER_TOKENS, tokens.longest("output") + len(lm.encode(template.stop)))
+    answers = [answer.strip() for answer in generate(lm, ids, teacher, room, stop=template.stop)]
     answered = [(text, answer) for text, answer in zip(inputs, answers, strict=True) if answer]
     if not answered:
         raise DemoError("the model answers nothing after these demonstrations; give other demonstrations")
@@ -181,11 +197,11 @@ def episode_from_config(lm: LanguageModel, config: Config) -> RelationEpisode:
     else:
         task = load_task(settings.task or DEFAULT_TASK)
     pairs = [Demonstration(*pair) for pair in task.pairs] if task else []
-    if settings.demos_file:
-        demos = read_demos(settings.demos_file)
+    reading = read_demos(settings.demos_file, settings.demos_format) if settings.demos_file else None
+    if reading:
+        demos = list(reading.pairs)
     else:
-        random.Random(seed).shuffle(pairs)
-        demos, pairs = pairs[: settings.demos], pairs[settings.demos :]
+        demos, pairs = draw_demos(pairs, settings.demos, seed)
     return build_episode(
         lm,
         demos,
@@ -198,12 +214,34 @@ def episode_from_config(lm: LanguageModel, config: Config) -> RelationEpisode:
         on_source=settings.on_source,
         made_up=config.phase3.optim.made_up_queries,
         pasted_inputs=settings.pasted_inputs,
+        reading=reading,
     )
 
 
-def read_demos(path: str) -> list[Demonstration]:
-    """Demonstrations from a file in any format `parse_demos` reads; `DemoError` when it cannot be read."""
+def draw_demos(pairs: Sequence[Pair], count: int, seed: int) -> tuple[list[Pair], list[Pair]]:
+    """A task's pairs by lot: the demonstrations, and the rest in the order in which they were drawn."""
+    drawn = list(pairs)
+    random.Random(seed).shuffle(drawn)
+    return drawn[:count], drawn[count:]
+
+
+def read_demos(path: str, format: str | None = None) -> Reading:
+    """Demonstrations from a file in any format, or in the one named; see `read_demos_text`.
+
+    Raises
+    ------
+    DemoError
+        The file cannot be read, is over 5 MB or no UTF-8, or does not hold demonstrations.
+    """
     try:
-        return parse_demos(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+        if (size := Path(path).stat().st_size) > MAX_FILE_BYTES:
+            raise DemoError(f"demonstrations file {path!r} has {size / 1e6:.1f} MB; at most 5 MB, keep fewer")
+        content = Path(path).read_bytes()
+        text = content.decode("utf-16" if content[:2] in _UTF16_MARKS else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DemoError(
+            f"demonstrations file {path!r} cannot be read: byte {error.start} is not UTF-8; save the file as UTF-8"
+        ) from error
+    except (OSError, ValueError) as error:
         raise DemoError(f"demonstrations file {path!r} cannot be read: {error}") from error
+    return read_demos_text(text, format)

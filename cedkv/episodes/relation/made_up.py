@@ -47,5 +47,4 @@ def generated_inputs(
 
 def _looks_like_an_input(text: str, tokens: DemoTokens, lm: LanguageModel) -> bool:
     """No line break, and not much longer than the longest demonstrated input."""
-    lengths = [sum(role == "input" for role in tokens.roles[start:end]) for start, end in tokens.demo_spans()]
-    return "\n" not in text and len(lm.encode(" " + text)) <= max(lengths) + 3
+    return "\n" not in text and len(lm.encode(" " + text)) <= tokens.longest("input") + 3

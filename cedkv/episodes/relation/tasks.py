@@ -1,14 +1,15 @@
 """Relation tasks: the shipped ones (`tasks/index.yaml` and its JSON files) and a user's own file."""
 
-import json
 from dataclasses import dataclass
 from difflib import get_close_matches
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from cedkv.errors import DemoError
+from cedkv.files import parse_json
 
 TASKS_DIR = Path(__file__).parent / "tasks"
 MAX_FILE_BYTES = 5_000_000
@@ -89,13 +90,15 @@ def _read_json(path: Path) -> Any:
     try:
         if (size := path.stat().st_size) > MAX_FILE_BYTES:
             raise DemoError(f"{path}: {size / 1e6:.1f} MB; a task file has at most 5 MB, keep fewer pairs")
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return parse_json(path.read_text(encoding="utf-8-sig"))
     except OSError as e:
         raise DemoError(f"{path}: cannot read the task file ({e.strerror}); check the path") from e
     except UnicodeDecodeError as e:
         raise DemoError(f"{path}: byte {e.start} is not UTF-8; save the file as UTF-8") from e
-    except json.JSONDecodeError as e:
+    except JSONDecodeError as e:
         raise DemoError(f"{path}: not JSON, line {e.lineno} column {e.colno}: {e.msg}; mend that line") from e
+    except ValueError as e:
+        raise DemoError(f"{path}: {e}") from e
     except RecursionError as e:
         raise DemoError(f"{path}: nested too deeply for a task file; write a flat list of pairs") from e
 

@@ -1,6 +1,8 @@
 """How a demonstration becomes text, and what each of its tokens is: input, output or delimiter."""
 
-from dataclasses import dataclass
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from cedkv.episodes.relation.parse import Demonstration
 from cedkv.errors import DemoError
@@ -17,9 +19,19 @@ TEMPLATES = {
 
 @dataclass(frozen=True)
 class Template:
-    """A demonstration's text, with `{input}` before `{output}`."""
+    """A demonstration's text, with `{input}` before `{output}`, and how queries and answers are cut from it.
+
+    opening : white space that ends every query because the tokenizer splits it off the answer.
+    stop : what ends an answer; given, or the first character after the output, a newline in most templates.
+    """
 
     text: str
+    opening: str = ""
+    stop: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.stop:
+            object.__setattr__(self, "stop", self.endings[0])
 
     @property
     def parts(self) -> tuple[str, str, str]:
@@ -39,24 +51,47 @@ class Template:
             ("delimiter", after),
         ]
 
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """What may end an answer: the first character after the output, all of them, those up to the next input."""
+        before, _, after = self.parts
+        if not after.strip(" "):
+            return ("\n",)
+        return after.strip(" ")[0], after.strip(" "), (after + before).strip(" ")
+
     def query(self, text: str) -> str:
-        """The demonstration's text up to where the answer starts. Spaces there belong to the answer's token."""
+        """The demonstration's text up to where the answer starts. Spaces there belong to the answer's token.
+
+        Those that the tokenizer makes a token of their own, the `opening`, end the query: what is judged first is the
+        answer.
+        """
         before, between, _ = self.parts
-        return before + text + between.rstrip(" ")
+        return before + text + between.rstrip(" ") + self.opening
 
     def answer(self, output: str) -> str:
-        """The text that should follow `query`."""
+        """The text that should follow `query`, up to where an answer ends."""
         between = self.parts[1]
-        return between[len(between.rstrip(" ")) :] + output
+        return (between[len(between.rstrip(" ")) :]).removeprefix(self.opening) + (self.cut(output) or output)
 
-    @property
-    def stop(self) -> str:
-        """What ends a generated answer: the first character after the output, a newline in most templates."""
-        return (self.parts[2].strip(" ") or "\n")[0]
+    def cut(self, text: str) -> str:
+        """A given or generated answer up to what ends it."""
+        return text.split(self.stop)[0]
+
+    def fitted(self, lm: LanguageModel, demos: Sequence[Demonstration]) -> "Template":
+        """The template with the opening and the stop that the outputs of these demonstrations need.
+
+        The opening is what the tokenizer splits off every one of them; where it does so for some only, nothing is
+        moved, and the query is the beginning of any demonstration. The stop is the shortest ending that stands in none
+        of them.
+        """
+        fits = [end for end in self.endings if not any(end in demo.output for demo in demos)]
+        plain = replace(self, opening="", stop=(*fits, self.endings[-1])[0])
+        split_off = [_split_off(lm, plain.query(demo.input), plain.answer(demo.output)) for demo in demos]
+        return replace(plain, opening=os.path.commonprefix(split_off))
 
 
-def get_template(name: str) -> Template:
-    """A template by name, or a custom one given as its text.
+def get_template(name: str, opening: str = "", stop: str = "") -> Template:
+    """A template by name, or a custom one given as its text; `opening` and `stop` as a state or report noted them.
 
     Raises
     ------
@@ -70,7 +105,7 @@ def get_template(name: str) -> Template:
         )
     if not text.split("{input}")[1].split("{output}")[0]:
         raise DemoError(f"template {name!r} has nothing between {{input}} and {{output}}; put a delimiter there")
-    return Template(text)
+    return Template(text, opening, stop)
 
 
 def tokenize_demos(lm: LanguageModel, demos: list[Demonstration], template: Template) -> DemoTokens:
@@ -102,6 +137,29 @@ def demos_in(lm: LanguageModel, tokens: DemoTokens, template: Template) -> list[
         given, _, answer = text.partition(between)
         demos.append(Demonstration(given, answer))
     return demos if demos and tokenize_demos(lm, demos, template) == tokens else None
+
+
+def answer_tokens(lm: LanguageModel, question: str, answer: str) -> list[int]:
+    """The tokens with which an answer continues a question.
+
+    A tokenizer that merges across the boundary gives no clean split; then the answer is tokenised by itself.
+    """
+    asked, whole = lm.encode(question), lm.encode(question + answer)
+    return whole[len(asked) :] if whole[: len(asked)] == asked else lm.encode(answer)
+
+
+def leading_blanks(lm: LanguageModel, ids: Sequence[int]) -> int:
+    """How many tokens at the beginning are white space and nothing else."""
+    return next((place for place, token in enumerate(ids) if lm.decode([token]).strip()), 0)
+
+
+def _split_off(lm: LanguageModel, question: str, answer: str) -> str:
+    """The white space at the beginning of an answer that the tokenizer makes tokens of their own."""
+    ids = answer_tokens(lm, question, answer)
+    blanks = ids[: leading_blanks(lm, ids)]
+    space = answer[: len(answer) - len(answer.lstrip())]
+    ends = (space[:end] for end in range(len(space), 0, -1))
+    return next((end for end in ends if answer_tokens(lm, question, end) == blanks), "")
 
 
 def _role(characters: list[str]) -> str:

@@ -5,13 +5,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import gradio as gr
+from gradio.components import Component
 
 from cedkv.events import StepTrace, Tick
 from cedkv.session.runs import Run
+from components.desk import Desk
 from components.figures import training_curves
+from components.handlers import DRAWING, drawn, run_of, told
 from components.headline import empty_html, stat
+from components.tabs.frame import Page, Tab, Updates
 from components.text import esc
-from components.theme import view_name
+from components.theme import view_choices, view_name
 
 _GLOSS = (
     '<div class="ck ck-legend">L_on: KL from the teacher on queries · L_off: effect on the worst other texts, weighted '
@@ -21,10 +25,13 @@ _GLOSS = (
 
 
 @dataclass(frozen=True)
-class TrainingTab:
+class TrainingParts:
     note: gr.HTML
     method: gr.Radio
     curves: gr.Plot
+
+    def shown(self) -> list[Component]:
+        return [self.note, self.method, self.curves]
 
 
 @dataclass
@@ -41,11 +48,33 @@ class LiveCurves:
         (self.steps if isinstance(event, StepTrace) else self.ticks).append(event.as_dict())
 
 
-def build_training() -> TrainingTab:
+def build(opening: Run | None) -> TrainingParts:
     note = gr.HTML(training_html(None), elem_id="training-note")
     method = gr.Radio([], label="method", container=False, visible=False, elem_id="trained")
     curves = gr.Plot(show_label=False, visible=False, elem_id="training-curves")
-    return TrainingTab(note, method, curves)
+    return TrainingParts(note, method, curves)
+
+
+def show(parts: TrainingParts, run: Run) -> Updates:
+    trained = trained_methods(run)
+    method = next(iter(trained), None)
+    training = read_training(run, method)
+    return {
+        parts.note: training_html(training),
+        parts.method: gr.Radio(view_choices(trained), value=method, visible=len(trained) > 1),
+        parts.curves: drawn(training_figure(training)),
+    }
+
+
+def wire(page: Page, desk: Desk) -> None:
+    parts = page.part(TrainingParts)
+
+    @told
+    def draw(run_id: str, method: str, request: gr.Request) -> tuple[Any, Any]:
+        training = read_training(run_of(desk, request, run_id), method)
+        return training_html(training), drawn(training_figure(training))
+
+    parts.method.input(draw, [page.run_id, parts.method], [parts.note, parts.curves], **DRAWING)
 
 
 def trained_methods(run: Run) -> list[str]:
@@ -54,7 +83,7 @@ def trained_methods(run: Run) -> list[str]:
     return sorted((path.stem.split("_training_")[1] for path in files), key=lambda name: name != run.student)
 
 
-def read_training(run: Run, method: str) -> dict[str, Any] | None:
+def read_training(run: Run, method: str | None) -> dict[str, Any] | None:
     path = next((run.folder / "artifacts").glob(f"phase*_training_{method}.json"), None) if method else None
     return json.loads(path.read_text(encoding="utf-8")) if path else None
 
@@ -88,3 +117,6 @@ def live_html(live: LiveCurves) -> str:
 
 def training_figure(training: dict[str, Any] | None) -> Any:
     return training_curves(training["steps"], training["ticks"], None) if training and training["steps"] else None
+
+
+TAB = Tab("Training", "training", build, show, wire=wire)

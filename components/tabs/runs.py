@@ -3,22 +3,38 @@
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import gradio as gr
+from gradio.components import Component
 
 from cedkv.session.runs import Run
+from components.desk import Desk
+from components.figures import slot_heatmap
+from components.handlers import DRAWING, MODEL_QUEUE, drawn, told
 from components.headline import empty_html
-from components.settings import setting_paths, shown, value_of
+from components.request import Request, demos_as_lines, read_request
+from components.settings import compact_yaml, setting_paths, shown, value_of
+from components.tabs.compare import CompareParts
+from components.tabs.frame import Page, Tab, Updates, show_run
+from components.tabs.off_effect import off_figure
 from components.text import esc, number
 from components.theme import view_name
 
-HEADERS = ["run", "task", "method", "slots", "accuracy", "KL to teacher", "OFF p99", "verdict"]
+# A refused file must not lay its error over everything that a run would have filled; a message tells it.
+_OPENING = {**MODEL_QUEUE, "show_progress": "hidden", "api_visibility": "public", "api_name": "open"}
+# The link as it can be passed on, with the host that only the browser knows.
+_TO_ADDRESS_BAR = "(link) => { history.replaceState(null, '', link); return location.href; }"
+
+HEADERS = ["run", "task", "method", "slots", "first token", "whole answer", "KL to teacher", "OFF p99", "verdict"]
 _HISTORY_LABEL = "runs of this session; a click shows one. A reload begins a new session: Gate has the files to keep"
 _METRICS = {
-    "accuracy": ("on", "accuracy"),
+    "first token": ("on", "accuracy"),
+    "whole answer": ("on", "whole_answer"),
     "KL to teacher, nats": ("on", "kl_to_teacher"),
-    "answer log-prob gain": ("on", "answer_logprob_gain"),
+    "whole answer, log-prob gain": ("on", "answer_logprob_gain"),
     "Delta ON mean, nats": ("on", "delta_on_mean"),
     "OFF p99 stress, nats": ("off", "stress", "delta_p99"),
     "OFF p99 typical, nats": ("off", "typical", "delta_p99"),
@@ -26,7 +42,7 @@ _METRICS = {
 
 
 @dataclass(frozen=True)
-class RunsTab:
+class RunsParts:
     history: gr.Dataframe
     upload: gr.UploadButton
     left: gr.Dropdown
@@ -37,13 +53,16 @@ class RunsTab:
     link: gr.Textbox
     share: gr.Button
 
+    def shown(self) -> list[Component]:
+        return [self.history, self.left, self.right]
 
-def build_runs() -> RunsTab:
+
+def build(opening: Run | None) -> RunsParts:
     history = gr.Dataframe(
         headers=HEADERS, interactive=False, wrap=True, label=_HISTORY_LABEL,
         elem_id="history", max_height=420, type="array",
-        datatype=["str", "str", "str", "number", "number", "number", "number", "str"],
-        column_widths=["27%", "14%", "12%", "7%", "10%", "10%", "8%", "12%"],
+        datatype=["str", "str", "str", *["number"] * 5, "str"],
+        column_widths=["24%", "13%", "11%", "7%", "9%", "9%", "9%", "8%", "10%"],
     )  # fmt: skip
     with gr.Row(equal_height=True):
         upload = gr.UploadButton(
@@ -66,7 +85,74 @@ def build_runs() -> RunsTab:
             gr.Plot(show_label=False, min_width=300, visible=False, elem_id=f"pin-off-{side}")
             for side in ("left", "right")
         ]
-    return RunsTab(history, upload, left, right, pinned, maps, offs, link, share)
+    return RunsParts(history, upload, left, right, pinned, maps, offs, link, share)
+
+
+def show_runs(parts: RunsParts, runs: list[Run]) -> Updates:
+    choices = run_choices(runs)
+    return {
+        parts.history: history_rows(runs),
+        parts.left: gr.Dropdown(choices),
+        parts.right: gr.Dropdown(choices),
+    }
+
+
+def wire(page: Page, desk: Desk) -> None:
+    parts = page.part(RunsParts)
+
+    @told
+    def show(request: gr.Request, chosen: gr.SelectData) -> dict:
+        run = desk.store.get(request.session_hash, str(chosen.row_value[0]))
+        return show_run(page, desk, request.session_hash, run)
+
+    @told
+    def upload(paths: list[str], request: gr.Request) -> dict:
+        files = [Path(path) for path in paths]
+        run = desk.service.open_files(request.session_hash, files, [file.name for file in files])
+        return show_run(page, desk, request.session_hash, run)
+
+    @told
+    def pin(left: str, right: str, request: gr.Request) -> list[Any]:
+        if not (left and right):
+            return [empty_html("One more", "Choose a second run to see where they differ."), *[drawn(None)] * 4]
+        runs = [desk.store.get(request.session_hash, name) for name in (left, right)]
+        return [
+            pinned_html(*runs),
+            *(drawn(_map(desk, run)) for run in runs),
+            *(drawn(off_figure(run, "stress", [])) for run in runs),
+        ]
+
+    parts.history.select(show, None, page.shown(), **DRAWING)
+    parts.upload.upload(upload, parts.upload, page.shown(), **_OPENING)
+    pinned = [parts.pinned, *parts.maps, *parts.offs]
+    gr.on([parts.left.input, parts.right.input], pin, [parts.left, parts.right], pinned, **DRAWING)
+    _wire_link(page, desk)
+
+
+def _wire_link(page: Page, desk: Desk) -> None:
+    parts, setup, query = page.part(RunsParts), page.setup, page.part(CompareParts).query
+
+    @told
+    def link(asked: str, *rail: Any) -> Any:
+        return gr.Textbox(value=permalink(desk, read_request(setup.form, rail), asked), visible=True)
+
+    linked = parts.share.click(link, [query, *setup.inputs()], parts.link, **DRAWING)
+    linked.then(None, parts.link, parts.link, js=_TO_ADDRESS_BAR, **DRAWING)
+
+
+def permalink(desk: Desk, asked: Request, query: str) -> str:
+    """The part of an address that restores these settings, also after a restart."""
+    parameters = {"settings": compact_yaml(asked.config), "method": asked.method, "query": query}
+    if asked.own or asked.demos != desk.service.task_demos(asked.config):
+        parameters["demos"] = demos_as_lines(asked.demos)
+    return "?" + urlencode({name: value for name, value in parameters.items() if value})
+
+
+def _map(desk: Desk, run: Run) -> Any:
+    if not run.student or run.prefix(run.student).mixture is None:
+        return None
+    slots = desk.service.slot_map(run, run.student)
+    return slot_heatmap(slots.weights, slots.texts, slots.roles, named=False)
 
 
 def history_rows(runs: list[Run]) -> list[list[Any]]:
@@ -108,8 +194,9 @@ def _history_row(run: Run) -> list[Any]:
     else:
         verdict = "passed" if report["passed"] else "failed"
     return [
-        run.id, report["episode"]["task"], view_name(student), report["slots_budget"], _rounded(on.get("accuracy")),
-        _rounded(on.get("kl_to_teacher")), _rounded(off.get("stress", {}).get("delta_p99")), verdict,
+        run.id, report["episode"]["task"], view_name(student), report["slots_budget"],
+        *(_rounded(on.get(name)) for name in ("accuracy", "whole_answer", "kl_to_teacher")),
+        _rounded(off.get("stress", {}).get("delta_p99")), verdict,
     ]  # fmt: skip
 
 
@@ -141,3 +228,6 @@ def _setting_rows(left: Run, right: Run) -> Iterator[tuple[str, str, str]]:
         a, b = (str(shown(value_of(run.config, path))) for run in (left, right))
         if a != b:
             yield path, a, b
+
+
+TAB = Tab("Runs", "runs", build, show_runs=show_runs, wire=wire)

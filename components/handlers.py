@@ -7,6 +7,8 @@ from typing import Any
 import gradio as gr
 
 from cedkv.errors import CedKVError
+from cedkv.session.runs import Run
+from components.desk import Desk
 from components.text import esc
 
 # Handlers that use the model wait for each other; the page shows their place in the queue.
@@ -44,6 +46,19 @@ def told_stream(handler: Callable) -> Callable:
 def message_of(error: CedKVError) -> gr.Error:
     # gr.Error renders HTML, and its message may hold what a user typed.
     return gr.Error(esc(error), title="Not possible", duration=12, print_exception=False)
+
+
+def run_of(desk: Desk, request: gr.Request, run_id: str) -> Run:
+    """The run that is shown.
+
+    Raises
+    ------
+    CedKVError
+        There is none yet.
+    """
+    if not run_id:
+        raise CedKVError("there is no run yet; press Run first")
+    return desk.store.get(request.session_hash, run_id)
 
 
 def drawn(figure: Any) -> Any:

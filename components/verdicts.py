@@ -1,46 +1,11 @@
-"""Gate: one row per criterion, and everything needed to get the same verdict elsewhere."""
+"""Verdicts as HTML: both gates row by row, and whether the slots have become copies of each other."""
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
-import gradio as gr
-
 from cedkv.session.runs import Run
-from components.headline import empty_html
+from components.headline import empty_html, stat
 from components.text import esc, number
-
-
-@dataclass(frozen=True)
-class GateTab:
-    table: gr.HTML
-    downloads: dict[str, gr.DownloadButton]
-    command: gr.Code
-    python: gr.Code
-
-
-DOWNLOADS = {"report": "report.json", "page": "report.html", "state": "state.safetensors", "config": "config.yaml"}
-
-
-def build_gate() -> GateTab:
-    table = gr.HTML(gate_html(None), elem_id="gate-table")
-    with gr.Row():
-        downloads = {
-            name: gr.DownloadButton(label, size="sm", interactive=False, min_width=120, elem_id=f"download-{name}")
-            for name, label in DOWNLOADS.items()
-        }
-    with gr.Accordion("the same run elsewhere", open=False):
-        # Without numbers: those of wrapped lines drift away from their lines.
-        command, python = (
-            gr.Code(
-                "", language=language, label=label, elem_id=elem_id, interactive=False, show_line_numbers=False,
-            )
-            for language, label, elem_id in (
-                ("shell", "copy as command line", "as-command"),
-                ("python", "copy as Python", "as-python"),
-            )
-        )  # fmt: skip
-    return GateTab(table, downloads, command, python)
 
 
 def gate_html(run: Run | None) -> str:
@@ -63,6 +28,26 @@ def margin(value: float, op: str, threshold: float) -> float:
     return max(-1.0, min(1.0, distance / scale)) if scale else 0.0
 
 
+def collapse_html(run: Run | None) -> str:
+    """The verdict and the numbers behind it, from the report."""
+    collapse = run.report.get("collapse") if run else None
+    if not collapse:
+        return empty_html("No slots yet", "Press Run: slots that have become copies of each other are named here.")
+    slots = run.report["slots_budget"]
+    stats = [
+        stat("effective rank, values", number(collapse["effective_rank_values"], 1), f"of {slots}"),
+        stat("effective rank, keys", number(collapse["effective_rank_keys"], 1), f"of {slots}"),
+        stat(
+            "largest value cosine",
+            number(collapse["value_cosine_max"]),
+            f"mean {number(collapse['value_cosine_mean'])}",
+        ),
+        stat("largest overlap", number(collapse["overlap_max"]), f"mean {number(collapse['overlap_mean'])}"),
+    ]
+    verdict = esc(collapse["verdict"][0].upper() + collapse["verdict"][1:])
+    return f'<div class="ck ck-head"><div class="what">{verdict}.</div>{"".join(stats)}</div>'
+
+
 def _table(title: str, rows: list[dict[str, Any]]) -> str:
     names = ("asks", "value", "", "threshold", "margin", "verdict")
     head = "".join(f'<th class="{"num" if name in ("value", "threshold") else ""}">{name}</th>' for name in names)
@@ -75,7 +60,7 @@ def _table(title: str, rows: list[dict[str, Any]]) -> str:
 def _row(row: dict[str, Any]) -> str:
     share = margin(row["value"], row["op"], row["threshold"])
     left, width = (50, share * 50) if share >= 0 else (50 + share * 50, -share * 50)
-    color = "var(--ck-teacher)" if row["passed"] else "var(--ck-student)"
+    color = "var(--ck-muted)" if row["passed"] else "var(--ck-fail)"
     verdict = "pass" if row["passed"] else "fail"
     sign = {">=": "≥", "<=": "≤"}.get(row["op"], esc(row["op"]))
     return (

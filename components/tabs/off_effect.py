@@ -5,28 +5,33 @@ from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
+from gradio.components import Component
 
 from cedkv.session.runs import Run
+from components.desk import Desk
 from components.figures import off_histograms
+from components.handlers import DRAWING, drawn, run_of, told
 from components.headline import empty_html
-from components.text import visible
+from components.off_texts import WORST_HEADERS, delta_of, off_samples, off_threshold, worst_rows, worst_text
+from components.tabs import compare
+from components.tabs.frame import Page, Tab, Updates
+from components.tabs.training import trained_methods
 from components.theme import view_name
-from components.training import trained_methods
-
-WORST_HEADERS = ["Delta, nats", "demonstrations", "bucket", "text"]
-_WORST = 25
 
 
 @dataclass(frozen=True)
-class OffTab:
+class OffParts:
     note: gr.HTML
     split: gr.Radio
     also: gr.CheckboxGroup
     histograms: gr.Plot
     worst: gr.Dataframe
 
+    def shown(self) -> list[Component]:
+        return [self.note, self.also, self.histograms, self.worst]
 
-def build_off() -> OffTab:
+
+def build(opening: Run | None) -> OffParts:
     with gr.Row():
         split = gr.Radio(["stress", "typical"], value="stress", label="OFF set", container=False, elem_id="split")
         also = gr.CheckboxGroup([], label="beside it", container=False, elem_id="off-also")
@@ -40,7 +45,37 @@ def build_off() -> OffTab:
         label="worst texts; a click opens one in Compare", elem_id="worst", max_height=320, show_search="search",
         column_widths=["90px", "150px", "150px", "auto"], type="array",
     )  # fmt: skip
-    return OffTab(note, split, also, histograms, worst)
+    return OffParts(note, split, also, histograms, worst)
+
+
+def show(parts: OffParts, run: Run) -> Updates:
+    views, chosen = beside(run)
+    return {
+        parts.note: gr.HTML(visible=not _judged(run)),
+        parts.also: gr.CheckboxGroup(views, value=chosen),
+        parts.histograms: drawn(off_figure(run, "stress", chosen)),
+        parts.worst: worst_rows(run, "stress"),
+    }
+
+
+def wire(page: Page, desk: Desk) -> None:
+    parts, asking = page.part(OffParts), page.part(compare.CompareParts)
+
+    @told
+    def draw(run_id: str, split: str, also: list[str], request: gr.Request) -> tuple[Any, Any]:
+        run = run_of(desk, request, run_id)
+        return drawn(off_figure(run, split, also)), worst_rows(run, split)
+
+    @told
+    def open_row(run_id: str, split: str, request: gr.Request, chosen: gr.SelectData) -> tuple[Any, ...]:
+        text = worst_text(run_of(desk, request, run_id), split, str(chosen.row_value[3]))
+        return text, True, gr.Tabs(selected=compare.TAB.id)
+
+    drawing = [page.run_id, parts.split, parts.also], [parts.histograms, parts.worst]
+    gr.on([parts.split.input, parts.also.input], draw, *drawing, **DRAWING)
+    query = [asking.query, asking.plain, page.strip]
+    opened = parts.worst.select(open_row, [page.run_id, parts.split], query, **DRAWING)
+    opened.then(None, js=compare.TO_QUERY).then(**compare.comparing(page, desk))
 
 
 def beside(run: Run) -> tuple[list[tuple[str, str]], list[str]]:
@@ -59,7 +94,7 @@ def beside(run: Run) -> tuple[list[tuple[str, str]], list[str]]:
 
 def off_figure(run: Run, split: str, also: Sequence[str]) -> Any:
     """The histograms of a judged run, or None."""
-    if run.student not in run.report.get("off", {}):
+    if not _judged(run):
         return None
     deltas: dict[str, dict[str, list[float]]] = {}
     for view in [run.student, *also, "teacher"]:
@@ -72,36 +107,8 @@ def off_figure(run: Run, split: str, also: Sequence[str]) -> Any:
     return off_histograms(deltas, run.student, limit, {name: row["delta_p99"] for name, row in buckets.items()})
 
 
-def worst_rows(run: Run, split: str) -> list[list[Any]]:
-    """The student's largest Deltas with the demonstrations' own on the same text."""
-    teacher = {sample["text"]: delta_of(sample) for sample in off_samples(run, "teacher", split)}
-    ranked = sorted(off_samples(run, run.student, split), key=delta_of, reverse=True)[:_WORST]
-    return [
-        [
-            round(delta_of(sample), 2),
-            round(teacher.get(sample["text"], 0.0), 2),
-            sample["bucket"],
-            visible(sample["text"]),
-        ]
-        for sample in ranked
-    ]
+def _judged(run: Run) -> bool:
+    return run.student in run.report.get("off", {})
 
 
-def worst_text(run: Run, split: str, shown: str) -> str:
-    """The text behind a row, as it was read by the model."""
-    found = (sample["text"] for sample in off_samples(run, run.student, split) if visible(sample["text"]) == shown)
-    return next(found, shown)
-
-
-def off_samples(run: Run, view: str, split: str) -> list[dict[str, Any]]:
-    return [s for s in run.samples if s["kind"] == "off" and s["view"] == view and s["split"] == split]
-
-
-def delta_of(sample: dict[str, Any]) -> float:
-    return next(value for name, value in sample.items() if "_delta_off_" in name)
-
-
-def off_threshold(run: Run) -> float | None:
-    """The gate's bound on the stress p99, from the report's own row."""
-    rows = run.report.get("gate_b", [])
-    return next((row["threshold"] for row in rows if row["name"].startswith("off_delta_p99")), None)
+TAB = Tab("OFF effect", "off", build, show, wire=wire)

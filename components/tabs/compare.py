@@ -1,20 +1,29 @@
 """Compare: one query in several views, side by side. Every other tab leads here."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
+from gradio.components import Component
 
 from cedkv.session.runs import Run
 from cedkv.session.views import Comparison, View
+from components.desk import Desk
+from components.example import example_comparison
+from components.handlers import DRAWING, MODEL_QUEUE, run_of, told, told_stream
+from components.headline import empty_html
+from components.tabs.frame import Page, Tab, Updates
 from components.text import esc, number, token, visible
-from components.theme import view_color, view_name
+from components.theme import view_choices, view_color, view_name
 
-_TABLE_LABEL = "unseen queries of the gate; a click opens one above"
+# A row far down the page fills the columns at its top: they are brought into sight.
+TO_QUERY = "() => document.querySelector('#query')?.scrollIntoView({block: 'center'})"
+_TABLE_LABEL = "unseen queries of the gate; ✓ whole answer right, ~ first token only; a click opens one above"
 
 
 @dataclass(frozen=True)
-class CompareTab:
+class CompareParts:
     """The tab's components. `linked` is the query that came with a link."""
 
     query: gr.Textbox
@@ -25,9 +34,11 @@ class CompareTab:
     table: gr.Dataframe
     linked: gr.State
 
+    def shown(self) -> list[Component]:
+        return [self.views, self.table]
 
-def build_compare(columns: str) -> CompareTab:
-    """The tab, with the columns that it opens on."""
+
+def build(opening: Run | None) -> CompareParts:
     with gr.Row(elem_classes="ck-ask"):
         query = gr.Textbox(
             label="query", value="jump", elem_id="query", scale=4, min_width=200, submit_btn=False, max_lines=4
@@ -36,23 +47,69 @@ def build_compare(columns: str) -> CompareTab:
     with gr.Row():
         plain = gr.Checkbox(False, label="as plain text, without the template", container=False, elem_id="plain")
         views = gr.CheckboxGroup([], label="further columns", container=False, show_label=False, elem_id="views")
-    answers = gr.HTML(columns, elem_id="columns")
+    columns = gr.HTML(_opening_columns(opening), elem_id="columns")
     table = gr.Dataframe(
         headers=["input", "gold"], interactive=False, wrap=True, type="array", elem_id="on-table", max_height=360,
         label=_TABLE_LABEL, show_search="filter",
     )  # fmt: skip
-    return CompareTab(query, plain, views, ask, answers, table, gr.State(""))
+    return CompareParts(query, plain, views, ask, columns, table, gr.State(""))
+
+
+def show(parts: CompareParts, run: Run) -> Updates:
+    others = [name for name in run.methods if name != run.student]
+    table = on_table(run)
+    widths = even_widths(len(table["headers"]))
+    return {
+        parts.views: gr.CheckboxGroup(view_choices(others), value=[]),
+        parts.table: gr.Dataframe(table, label=table_label(run), column_widths=widths),
+    }
+
+
+def wire(page: Page, desk: Desk) -> None:
+    parts = page.part(CompareParts)
+    gr.on([parts.ask.click, parts.query.submit, parts.views.input], **comparing(page, desk))
+
+    @told
+    def open_row(run_id: str, request: gr.Request, chosen: gr.SelectData) -> tuple[str, bool]:
+        return on_input(run_of(desk, request, run_id), str(chosen.row_value[0])), False
+
+    opened = parts.table.select(open_row, page.run_id, [parts.query, parts.plain], **DRAWING)
+    opened.then(None, js=TO_QUERY).then(**comparing(page, desk))
+
+
+def comparing(page: Page, desk: Desk, quiet: bool = False) -> dict[str, Any]:
+    """What an event needs to fill the columns. `quiet` says nothing without a run, as after a cancelled one."""
+    parts = page.part(CompareParts)
+
+    @told_stream
+    def compare(run_id: str, query: str, plain: bool, views: list[str], request: gr.Request) -> Iterator[Any]:
+        if quiet and not (run_id and run_of(desk, request, run_id).student):
+            yield gr.skip()
+            return
+        run = run_of(desk, request, run_id)
+        for comparison in desk.service.iter_compare(request.session_hash, run_id, query, views, plain):
+            yield comparison_html(comparison, run.student)
+
+    asked = [page.run_id, parts.query, parts.plain, parts.views]
+    return {"fn": compare, "inputs": asked, "outputs": parts.columns, "show_progress": "minimal", **MODEL_QUEUE}
 
 
 def on_table(run: Run) -> dict[str, Any]:
-    """The judged queries with every view's answer, `✓` where its first token is right. Empty when not judged."""
+    """The judged queries with every view's answer and its mark. Empty when not judged."""
     views = list(dict.fromkeys(s["view"] for s in run.samples if s["kind"] == "on"))
     rows: dict[str, list[str]] = {}
     for sample in run.samples:
         if sample["kind"] == "on":
             row = rows.setdefault(sample["input"], [visible(sample["input"]), visible(sample["gold"].strip())])
-            row.append(f"{'✓' if sample['correct'] else '✗'} {visible(sample['answer'].strip())}")
+            row.append(f"{_mark(sample)} {visible(sample['answer'].strip())}")
     return {"headers": ["input", gold_name(run), *map(view_name, views)], "data": list(rows.values())}
+
+
+def _mark(sample: dict[str, Any]) -> str:
+    """`✓` where the whole answer is right, `~` where only its first token is; old runs know the first token alone."""
+    if sample.get("whole", sample["correct"]):
+        return "✓"
+    return "~" if sample["correct"] else "✗"
 
 
 def even_widths(columns: int) -> list[str]:
@@ -91,6 +148,13 @@ def comparison_html(comparison: Comparison, student: str, change: str = "") -> s
     )
 
 
+def _opening_columns(opening: Run | None) -> str:
+    comparison = example_comparison() if opening else None
+    if comparison is None:
+        return empty_html("Nothing compared yet", "Press Run, then ask a query.")
+    return comparison_html(comparison, opening.student)
+
+
 def _column(view: View, student: str, change: str) -> str:
     role = "student" if view.name == student else view.name
     name = f"student · {view_name(view.name)}" if view.name == student else view_name(view.name)
@@ -118,3 +182,6 @@ def _distances(view: View) -> str:
     if view.name != "teacher":
         parts.append(f"KL to teacher {number(view.kl_to_teacher)} nats")
     return " · ".join(parts)
+
+
+TAB = Tab("Compare", "compare", build, show, wire=wire)

@@ -1,0 +1,26 @@
+"""Alpaca's records: an `instruction`, an `input` that may be empty, and an `output`."""
+
+from typing import Any
+
+from cedkv.episodes.relation.parse.reading import Found, Outcome, Strength
+
+_OUTPUTS = ("output", "response")
+
+
+def read(items: list[dict[str, Any]]) -> Outcome:
+    """One instruction for all is about the task; instructions of their own are part of each input."""
+    output = next((key for key in _OUTPUTS if all(key in item for item in items)), None)
+    texts = [(item.get("instruction"), item.get("input", ""), item.get(output)) for item in items]
+    if not items or output is None or not all(isinstance(text, str) for row in texts for text in row):
+        return None
+    told = {instruction.strip() for instruction, _, _ in texts}
+    if len(told) == 1 and len(items) > 1 and all(source.strip() for _, source, _ in texts):
+        about = told.pop()
+        pairs = [(n, source.strip(), target.strip()) for n, (_, source, target) in enumerate(texts, start=1)]
+        warning = f"the instruction is no part of the demonstrations: {about[:60]!r}"
+        return Found(pairs, Strength.SURE, ", Alpaca records", about, (warning,))
+    pairs = [
+        (number, f"{instruction.strip()}\n{source.strip()}".strip(), target.strip())
+        for number, (instruction, source, target) in enumerate(texts, start=1)
+    ]
+    return Found(pairs, Strength.SURE, ", Alpaca records, each instruction above its input")

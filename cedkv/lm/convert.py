@@ -1,0 +1,70 @@
+"""GGUF files as folders of safetensors, converted once and kept in the user's cache."""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+from cedkv.errors import ModelError, OutputError
+from cedkv.lm.fingerprint import file_fingerprint, first_line, write_source
+
+# To be raised when what `_convert` writes changes. The rest of the conversion is the work of these packages,
+# so a model converted by other versions of them is not taken for this one's.
+_CONVERSION = 1
+_CONVERTERS = ("transformers", "gguf", "tokenizers")
+
+
+def cache_root() -> Path:
+    """Where converted models and extraction results are kept: `CEDKV_CACHE`, else the user's cache folder."""
+    return Path(os.environ.get("CEDKV_CACHE") or Path.home() / ".cache" / "cedkv")
+
+
+def converted_folder(gguf: Path) -> Path:
+    """Dequantise a GGUF file once; later loads read plain safetensors. The folder appears whole or not at all.
+
+    Raises
+    ------
+    ModelError
+        The file cannot be read.
+    OutputError
+        The cache folder cannot be written.
+    """
+    fingerprint = file_fingerprint(gguf)
+    target = cache_root() / "models" / f"{gguf.stem}-{fingerprint[:16]}-{_conversion_version()}"
+    if target.is_dir():
+        return target
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(dir=target.parent, prefix=".building-"))
+    except OSError as error:
+        raise OutputError(
+            f"cache folder {str(target.parent)!r} cannot be written: {error.strerror}; set CEDKV_CACHE to another one"
+        ) from error
+    try:
+        _convert(gguf, building)
+        write_source(building, fingerprint)
+        if not target.is_dir():  # another process may have been quicker
+            building.rename(target)
+    except Exception as error:  # the gguf reader raises many kinds for a broken file
+        raise ModelError(f"model file {str(gguf)!r} cannot be read: {first_line(error)}") from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return target
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    source = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
+    AutoTokenizer.from_pretrained(**source).save_pretrained(folder)
+    AutoModelForCausalLM.from_pretrained(
+        **source, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
+    ).save_pretrained(folder)
+
+
+def _conversion_version() -> str:
+    converters = [f"{name} {version(name)}" for name in _CONVERTERS]
+    return hashlib.sha256(f"{_CONVERSION} {converters}".encode()).hexdigest()[:8]

@@ -1,0 +1,59 @@
+"""The runs that are going on, one a session: marked, stopped when asked, and ended when their time is used up."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+
+from cedkv.events import Event
+from cedkv.session.limits import LimitError, Limits
+
+# How long a session that ends waits for its run to do so before its files are removed, seconds.
+_END_WAIT = 3.0
+
+
+class Going:
+    """Which sessions have a run going on. Each has an event that asks it to stop, and one that says it has."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._runs: dict[str, tuple[threading.Event, threading.Event]] = {}
+
+    def __contains__(self, session: str) -> bool:
+        return session in self._runs
+
+    @contextmanager
+    def of(self, session: str) -> Iterator[Callable[[], bool]]:
+        """Marks a session's run as going on; what comes with it says whether `cancel` was called."""
+        stop, over = threading.Event(), threading.Event()
+        self._runs[session] = (stop, over)
+        try:
+            yield stop.is_set
+        finally:
+            over.set()
+            if self._runs.get(session, (None,))[0] is stop:
+                del self._runs[session]
+
+    def in_time(self, events: Iterator[Event]) -> Iterator[Event]:
+        """The events of a run, which is closed when its time here is used up."""
+        started, most = time.perf_counter(), self._limits.run_seconds
+        with closing(events):
+            for event in events:
+                yield event
+                if time.perf_counter() - started > most:
+                    raise LimitError(
+                        f"the run took more than the {most} s that this deployment allows; ask for fewer samples or "
+                        "steps"
+                    )
+
+    def cancel(self, session: str) -> None:
+        """Ask a session's run to stop, which it does after the step in hand. Without one nothing happens."""
+        if session in self._runs:
+            self._runs[session][0].set()
+
+    def end(self, session: str) -> None:
+        """Stop the run of a session that has ended, and wait a little for it to be over."""
+        if session in self._runs:
+            stop, over = self._runs[session]
+            stop.set()
+            over.wait(_END_WAIT)

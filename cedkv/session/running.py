@@ -1,0 +1,102 @@
+"""A session's run, by one method or through the gate: its events, and its folder as the run that they end with."""
+
+import time
+from collections.abc import Callable, Iterator
+
+from cedkv.config import Config, dump_config
+from cedkv.episodes import episode_from_config
+from cedkv.errors import ConfigError
+from cedkv.events import Done, Event, Opened, Progress, StepTrace, Tick
+from cedkv.files import dump_json
+from cedkv.gate import iter_gate
+from cedkv.gate.phases import PHASES
+from cedkv.methods import METHODS, iter_extract
+from cedkv.methods.base import never
+from cedkv.report import RunFolder, new_run_id
+from cedkv.session.models import ModelShelf
+from cedkv.session.reports import report_of_extraction
+from cedkv.session.runs import Run
+from cedkv.session.store import SessionStore
+
+
+def phase_of(method: str) -> int:
+    """The first phase of the gate that runs a method.
+
+    Raises
+    ------
+    ConfigError
+        No phase runs it.
+    """
+    for number, phase in PHASES.items():
+        if method in phase.methods:
+            return number
+    raise ConfigError(f"method {method!r} is unknown; known are {', '.join(METHODS)}")
+
+
+class Runner:
+    """Makes runs with the shared model and keeps them in the store."""
+
+    def __init__(self, models: ModelShelf, store: SessionStore) -> None:
+        self._models, self._store = models, store
+
+    def iter_run(self, session: str, config: Config, method: str, stop: Callable[[], bool] = never) -> Iterator[Event]:
+        """Extract with one method; the last event is `Done(Run)`.
+
+        Parameters
+        ----------
+        stop : asked after each event. A training then ends itself, and its best state so far is kept as the run's;
+            before the first step nothing is there to keep, and the events just end.
+        """
+        started = time.perf_counter()
+        yield Progress("loading the model", 0, 1)
+        lm = self._models.get(config)
+        yield Progress("preparing the episode", 0, 1)
+        episode = episode_from_config(lm, config)
+        phase = PHASES[phase_of(method)]
+        slots = phase.slots(config)
+        run_id = new_run_id(episode.task, phase.number, slots).replace(f"phase{phase.number}", method)
+        folder = RunFolder(self._store.folder(session), run_id)
+        folder.write("config.yaml", dump_config(config))
+        trained = False
+        for event in iter_extract(lm, episode, method, slots, config, stop):
+            if isinstance(event, Done):
+                extraction = event.result
+                continue
+            yield event
+            trained = trained or isinstance(event, StepTrace)
+            if stop() and not trained:
+                return
+        seconds = time.perf_counter() - started
+        report = report_of_extraction(lm, episode, config, extraction, folder.path.name, seconds)
+        folder.write("report_extract.json", dump_json(report))
+        artifacts = dict(extraction.artifacts)
+        if extraction.training:
+            artifacts[f"training_{method}"] = extraction.training
+        for name, artifact in artifacts.items():
+            folder.write(f"artifacts/phase{phase.number}_{name}.json", dump_json(artifact))
+        extraction.prefix.save(folder.path / "artifacts" / f"{method}.safetensors")
+        yield Done(self._store.add(session, Run(folder.path)))
+
+    def iter_gate(self, session: str, config: Config, phase: int, stop: Callable[[], bool] = never) -> Iterator[Event]:
+        """The headless gate with the session's folder as its output; the last event is `Done(Run)`.
+
+        A run that is cut short, by closing it or by `stop`, which is asked after each event, is kept as far as it came.
+        """
+        yield Progress("loading the model", 0, 1)
+        lm = self._models.get(config)
+        folder, kept = None, False
+        try:
+            for event in iter_gate(config, phase, lm=lm, out=self._store.folder(session), stop=stop):
+                if isinstance(event, Opened):
+                    folder = event.folder
+                if isinstance(event, Done):
+                    run, kept = self._store.add(session, Run(folder)), True
+                    yield Done(run)
+                else:
+                    yield event
+                    # A training ends itself after its step, so that its best state so far is kept.
+                    if stop() and not isinstance(event, StepTrace | Tick):
+                        return
+        finally:
+            if folder is not None and not kept:
+                self._store.add(session, Run(folder))

@@ -1,0 +1,91 @@
+"""Slots in words: the demonstrations coloured by them, what each takes, and what was done to one."""
+
+from typing import TYPE_CHECKING
+
+from components.text import esc, number, token
+from components.theme import view_name
+
+if TYPE_CHECKING:
+    from cedkv.session.slots import SlotMap
+
+ALL_SLOTS = "all slots"
+
+
+def change_name(method: str, slot: int, factor: float, from_run: str, from_slot: int) -> str:
+    """A change to a slot in words."""
+    if from_run:
+        return f"{view_name(method)}, slot {slot} from slot {from_slot} of {from_run}"
+    return f"{view_name(method)}, slot {slot} " + (f"× {factor:g}" if factor else "switched off")
+
+
+def demo_text_html(slots: "SlotMap", slot: int) -> str:
+    """The demonstration block token by token; the stronger the colour, the more the slot (0: all) takes from there."""
+    mass = slots.mass if slot == 0 else slots.weights[slot - 1]
+    top = max(mass, default=0) or 1
+    name = ALL_SLOTS if slot == 0 else f"slot {slot}"
+    parts = [_token(slots, index, weight, weight / top) for index, weight in enumerate(mass)]
+    return (
+        f'<div class="ck"><h3>the demonstrations, coloured by {esc(name)}</h3>'
+        f'<div class="ck-demos">{"".join(parts)}</div>'
+        '<div class="ck-legend"><span><i style="background:rgb(224 112 44 / 0.6)"></i>most weight</span>'
+        '<span><i class="input"></i>input</span><span><i class="output"></i>output</span>'
+        "<span>no line: delimiter · a click chooses the token’s slot</span></div></div>"
+    )
+
+
+def slot_of_token(slots: "SlotMap", token_index: int) -> int:
+    """The slot (from 1) that takes most from a token, or 0 when none takes anything."""
+    column = [row[token_index] for row in slots.weights]
+    best = max(column, default=0)
+    return column.index(best) + 1 if best > 0 else 0
+
+
+def slot_card_html(slots: "SlotMap", slot: int, values_cosine: list[list[float]], most: int = 8) -> str:
+    """One slot in words: its tokens with weights and roles, and the slot most like it. 0 lists every slot."""
+    if slot == 0:
+        return _all_slots_html(slots)
+    row = slots.weights[slot - 1]
+    heaviest = sorted((index for index, weight in enumerate(row) if weight > 0), key=lambda i: -row[i])[:most]
+    tokens = "".join(
+        f'<tr><td>{token(slots.texts[i])}</td><td class="num">{number(row[i])}</td><td>{esc(slots.roles[i])}</td>'
+        f'<td class="muted">{_place(slots.demo[i])}</td></tr>'
+        for i in heaviest
+    )
+    others = [(cosine, other) for other, cosine in enumerate(values_cosine[slot - 1]) if other != slot - 1]
+    cosine, nearest = max(others, default=(0.0, 0))
+    near = f"nearest: slot {nearest + 1}, cosine of values {number(cosine)}" if others else "the only slot"
+    state = (
+        "" if slots.active[slot - 1] else '<div class="ck-note">switched off here: it is masked, nothing sees it</div>'
+    )
+    return (
+        f'<div class="ck"><h3>slot {slot}</h3>{state}<table><thead><tr><th>token</th><th class="num">weight</th>'
+        f'<th>role</th><th></th></tr></thead><tbody>{tokens}</tbody></table><p class="muted">{near}</p></div>'
+    )
+
+
+def _all_slots_html(slots: "SlotMap") -> str:
+    rows = []
+    for index, row in enumerate(slots.weights):
+        top = sorted((i for i, weight in enumerate(row) if weight > 0), key=lambda i: -row[i])[:3]
+        tokens = " ".join(f'{token(slots.texts[i])} <span class="muted">{number(row[i])}</span>' for i in top)
+        rows.append(
+            f'<tr><td class="num">{index + 1}</td><td>{tokens or "<span class=muted>switched off</span>"}</td></tr>'
+        )
+    head = '<tr><th class="num">slot</th><th>heaviest tokens</th></tr>'
+    return (
+        f'<div class="ck"><h3>{ALL_SLOTS}</h3><table><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table></div>'
+    )
+
+
+def _place(demo: int) -> str:
+    return f"demonstration {demo + 1}" if demo >= 0 else "start of text"
+
+
+def _token(slots: "SlotMap", index: int, weight: float, share: float) -> str:
+    text, role = slots.texts[index], slots.roles[index]
+    # Not the full colour, before which the light words of a dark page would be hard to read.
+    shade = f' style="background:rgb(224 112 44 / {0.6 * share:.3f})"' if weight > 0 else ""
+    title = f"token {index} · {esc(role)} · weight {weight:.3f}"
+    last = index + 1 == len(slots.demo) or slots.demo[index + 1] != slots.demo[index]
+    end = "<br>" if last and slots.demo[index] >= 0 else ""
+    return f'<button class="ck-tok {esc(role)}" data-token="{index}" title="{title}"{shade}>{token(text)}</button>{end}'

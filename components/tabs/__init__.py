@@ -1,0 +1,14 @@
+"""The tabs, in the order in which they stand: a new one is a file here and a line in `TABS`."""
+
+from components.tabs import collapse, compare, gate, off_effect, runs, slots, training
+from components.tabs.frame import Tab
+
+TABS: tuple[Tab, ...] = (
+    compare.TAB,
+    slots.TAB,
+    collapse.TAB,
+    off_effect.TAB,
+    training.TAB,
+    gate.TAB,
+    runs.TAB,
+)

@@ -1,0 +1,60 @@
+"""Collapse: are the slots different from each other, in numbers and in plain words?"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from cedkv.session.runs import Run
+from components.desk import Desk
+from components.figures import role_bars, similarity_matrix
+from components.handlers import drawn
+from components.tabs.frame import Tab, Updates
+from components.verdicts import collapse_html
+
+
+@dataclass(frozen=True)
+class CollapseParts:
+    verdict: gr.HTML
+    values: gr.Plot
+    keys: gr.Plot
+    attribution: gr.Plot
+    roles: gr.Plot
+
+    def shown(self) -> list[Component]:
+        return [self.verdict, self.values, self.keys, self.attribution, self.roles]
+
+
+def build(opening: Run | None) -> CollapseParts:
+    verdict = gr.HTML(collapse_html(None), elem_id="collapse-verdict")
+    with gr.Row():
+        values = gr.Plot(show_label=False, visible=False, elem_id="cosine-values", min_width=280)
+        keys = gr.Plot(show_label=False, visible=False, elem_id="cosine-keys", min_width=280)
+        attribution = gr.Plot(show_label=False, visible=False, elem_id="overlap", min_width=280)
+    roles = gr.Plot(show_label=False, visible=False, elem_id="role-mass")
+    return CollapseParts(verdict, values, keys, attribution, roles)
+
+
+def show_states(parts: CollapseParts, desk: Desk, run: Run) -> Updates:
+    verdict = {parts.verdict: collapse_html(run)}
+    if not run.student:
+        plots = (parts.values, parts.keys, parts.attribution, parts.roles)
+        return {**verdict, **{plot: drawn(None) for plot in plots}}
+    alike = desk.service.similarity(run, run.student)
+    overlap = alike.get("attribution")
+    return {
+        **verdict,
+        parts.values: drawn(similarity_matrix(alike["values"], "cosine of values")),
+        parts.keys: drawn(similarity_matrix(alike["keys"], "cosine of keys")),
+        parts.attribution: drawn(overlap and similarity_matrix(overlap, "overlap of attribution", low=0)),
+        parts.roles: drawn(_role_figure(run)),
+    }
+
+
+def _role_figure(run: Run) -> Any:
+    roles = run.report.get("role_mass", {}).get("slots")
+    return role_bars(roles, run.config.phase3.mixture.delimiter.cap) if roles else None
+
+
+TAB = Tab("Collapse", "collapse", build, show_states=show_states)

@@ -1,0 +1,243 @@
+"""Slots: what each one takes from the demonstrations, and what happens to the answers when it is changed."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from cedkv.errors import CedKVError
+from cedkv.session.runs import Run
+from components.desk import Desk
+from components.figures import slot_heatmap
+from components.handlers import DRAWING, MODEL_QUEUE, drawn, run_of, told, told_stream
+from components.headline import empty_html
+from components.slot_text import change_name, demo_text_html, slot_card_html, slot_of_token
+from components.tabs.compare import CompareParts, comparison_html
+from components.tabs.frame import Page, Tab, Updates
+from components.tabs.runs import run_choices
+from components.theme import view_choices
+
+# Plotly replaces its element with every new figure, so each one is hooked as it appears.
+_HEATMAP_CLICKS = """
+const hook = () => document.querySelectorAll('#slot-heatmap .js-plotly-plot').forEach((plot) => {
+  if (plot.dataset.hooked || !plot.on) return;
+  plot.dataset.hooked = '1';
+  plot.on('plotly_click', (event) => trigger('click', {slot: event.points[0].y}));
+});
+new MutationObserver(hook).observe(document.body, {childList: true, subtree: true});
+"""
+_TOKEN_CLICKS = """
+element.addEventListener('click', (event) => {
+  const token = event.target.closest('[data-token]');
+  if (token) trigger('click', {token: Number(token.dataset.token)});
+});
+"""
+_NOTHING_CHANGED = empty_html("Nothing changed yet", "Choose a slot above, then switch it off.")
+
+
+@dataclass(frozen=True)
+class SlotsParts:
+    method: gr.Radio
+    layer: gr.Slider
+    head: gr.Slider
+    slot: gr.Slider
+    demos: gr.HTML
+    heatmap: gr.Plot
+    clicks: gr.HTML
+    card: gr.HTML
+    factor: gr.Slider
+    ablate: gr.Button
+    scale: gr.Button
+    swap_run: gr.Dropdown
+    swap_slot: gr.Number
+    swap: gr.Button
+    effect: gr.HTML
+
+    def chosen(self) -> list[Component]:
+        """What the drawings depend on."""
+        return [self.method, self.slot, self.layer, self.head]
+
+    def drawn(self) -> list[Component]:
+        return [self.demos, self.heatmap, self.card]
+
+    def shown(self) -> list[Component]:
+        return [*self.chosen(), *self.drawn(), self.swap_run, self.effect]
+
+
+def build(opening: Run | None) -> SlotsParts:
+    with gr.Row():
+        slot = gr.Slider(
+            0, 1, value=0, step=1, label="slot", info="0 shows all of them together.", elem_id="slot", min_width=220
+        )
+        layer = gr.Slider(
+            0, 1, value=0, step=1, label="layer", info="0 is the mean over all layers.", elem_id="layer", min_width=220
+        )
+        head = gr.Slider(
+            0, 1, value=0, step=1, label="KV head", info="0 is the mean over heads.", elem_id="head", min_width=220,
+            visible=False,
+        )  # fmt: skip
+        method = gr.Radio([], label="state", elem_id="slot-method", min_width=160)
+    with gr.Row():
+        with gr.Column(scale=5, min_width=320):
+            demos = gr.HTML(
+                empty_html("No slots yet", "Press Run: the demonstrations appear here, coloured by what slots take."),
+                elem_id="demo-text", js_on_load=_TOKEN_CLICKS,
+            )  # fmt: skip
+        with gr.Column(scale=3, min_width=280):
+            card = gr.HTML("", elem_id="slot-card")
+    heatmap = gr.Plot(show_label=False, visible=False, elem_id="slot-heatmap")
+    clicks = gr.HTML("", js_on_load=_HEATMAP_CLICKS, elem_id="heatmap-clicks")
+    with gr.Accordion("change the slot and ask Compare’s query again", open=True):
+        with gr.Row():
+            ablate = gr.Button("Switch off", elem_id="ablate", min_width=100)
+            factor = gr.Slider(0, 3, value=2, step=0.1, label="scale its values by", elem_id="factor", min_width=180)
+            scale = gr.Button("Scale", elem_id="scale", min_width=80)
+            swap_run = gr.Dropdown([], label="take it from run", elem_id="swap-run", min_width=300)
+            swap_slot = gr.Number(1, label="its slot", precision=0, minimum=1, min_width=80)
+            swap = gr.Button("Swap", elem_id="swap", min_width=80)
+        effect = gr.HTML(_NOTHING_CHANGED, elem_id="effect")
+    return SlotsParts(
+        method, layer, head, slot, demos, heatmap, clicks, card, factor, ablate, scale, swap_run, swap_slot, swap,
+        effect,
+    )  # fmt: skip
+
+
+def show_states(parts: SlotsParts, desk: Desk, run: Run) -> Updates:
+    demos, heatmap, card = _drawings(desk, run, run.student, 0, 0, 0)
+    drawings = {
+        parts.demos: demos,
+        parts.heatmap: drawn(heatmap),
+        parts.card: card,
+        parts.method: gr.Radio(view_choices(run.methods), value=run.student or None),
+        parts.effect: _NOTHING_CHANGED,
+    }
+    if not run.student:
+        return {**drawings, **{slider: gr.Slider(value=0) for slider in (parts.slot, parts.layer, parts.head)}}
+    layer, head = scope_options(*desk.service.mixture_scope(run, run.student))
+    return {
+        **drawings,
+        parts.slot: gr.Slider(maximum=run.prefix(run.student).slots, value=0),
+        parts.layer: gr.Slider(**layer),
+        parts.head: gr.Slider(**head),
+    }
+
+
+def show_runs(parts: SlotsParts, runs: Iterable[Run]) -> Updates:
+    return {parts.swap_run: gr.Dropdown(run_choices(run for run in runs if run.methods))}
+
+
+def wire(page: Page, desk: Desk) -> None:
+    parts = page.part(SlotsParts)
+
+    @told
+    def draw(run_id: str, method: str, slot: float, layer: float, head: float, request: gr.Request) -> tuple[Any, ...]:
+        run = run_of(desk, request, run_id)
+        demos, heatmap, card = _drawings(desk, run, method, int(slot), int(layer), int(head))
+        return demos, drawn(heatmap), card
+
+    @told
+    def scope(run_id: str, method: str, request: gr.Request) -> tuple[Any, ...]:
+        options = scope_options(*desk.service.mixture_scope(run_of(desk, request, run_id), method))
+        return tuple(gr.Slider(**option) for option in options)
+
+    @told
+    def choose_token(
+        run_id: str, method: str, layer: float, head: float, request: gr.Request, event: gr.EventData
+    ) -> int:
+        run, chosen = run_of(desk, request, run_id), [int(part) - 1 if part else None for part in (layer, head)]
+        slots = desk.service.slot_map(run, method, *chosen)
+        slot = slot_of_token(slots, min(int(event.token), len(slots.texts) - 1))
+        if slot == 0:
+            gr.Info("No slot takes anything from this token.", duration=3)
+        return slot
+
+    def choose_cell(event: gr.EventData) -> int:
+        return int(event.slot)
+
+    gr.on(
+        [parts.slot.change, parts.layer.change, parts.head.change, parts.method.input],
+        draw, [page.run_id, *parts.chosen()], parts.drawn(), trigger_mode="always_last", **DRAWING,
+    )  # fmt: skip
+    parts.method.input(scope, [page.run_id, parts.method], [parts.layer, parts.head], **DRAWING)
+    parts.demos.click(choose_token, [page.run_id, parts.method, parts.layer, parts.head], parts.slot, **DRAWING)
+    parts.clicks.click(choose_cell, None, parts.slot, **DRAWING)
+    _wire_changes(page, desk)
+
+
+def _wire_changes(page: Page, desk: Desk) -> None:
+    """Switch off, scale and swap: the state that is shown with one slot changed, on Compare's query."""
+    parts, asking = page.part(SlotsParts), page.part(CompareParts)
+
+    def changing(factor_of: Callable[[float], float], swapping: bool) -> Callable:
+        @told_stream
+        def change(
+            run_id: str,
+            method: str,
+            slot: float,
+            factor: float,
+            other: str,
+            other_slot: float,
+            query: str,
+            plain: bool,
+            request: gr.Request,
+        ) -> Iterator[str]:
+            run = run_of(desk, request, run_id)
+            if slot < 1:
+                raise CedKVError("choose a slot first: slide it, or click a token or a cell")
+            if swapping and not other:
+                raise CedKVError("choose the run to take the slot from")
+            taken = (other, int(other_slot or 1)) if swapping else ("", 1)
+            asked = desk.service.slot_change(int(slot), factor_of(factor), *taken, method)
+            name = change_name(method, int(slot), factor_of(factor), *taken)
+            for comparison in desk.service.iter_compare(request.session_hash, run_id, query, (), plain, asked):
+                # The page may have moved on to another run, on which this answer has no place.
+                if desk.store.shown(request.session_hash) != run_id:
+                    return
+                yield comparison_html(comparison, run.student, name)
+
+        return change
+
+    inputs = [
+        page.run_id, parts.method, parts.slot, parts.factor, parts.swap_run, parts.swap_slot, asking.query,
+        asking.plain,
+    ]  # fmt: skip
+    for button, factor_of, swapping in (
+        (parts.ablate, lambda factor: 0.0, False),
+        (parts.scale, lambda factor: factor, False),
+        (parts.swap, lambda factor: 1.0, True),
+    ):
+        button.click(changing(factor_of, swapping), inputs, parts.effect, show_progress="minimal", **MODEL_QUEUE)
+
+
+def _drawings(desk: Desk, run: Run, method: str, slot: int, layer: int, head: int) -> tuple[str, Any, str]:
+    """Demonstration text, heatmap and card for a choice of slot (0: all), layer and KV head (0: mean)."""
+    if not method:
+        return (
+            empty_html("No slots", "This run has no state file: it was cut short, or only its report was opened."),
+            None,
+            "",
+        )
+    if run.prefix(method).mixture is None:
+        return (
+            empty_html("Free slots", "These slots are free vectors: no demonstration token is behind them."),
+            None,
+            "",
+        )
+    slots = desk.service.slot_map(run, method, layer - 1 if layer else None, head - 1 if head else None)
+    slot = min(slot, len(slots.weights))
+    cosine = desk.service.similarity(run, method)["values"]
+    heatmap = slot_heatmap(slots.weights, slots.texts, slots.roles, slot - 1 if slot else None)
+    return demo_text_html(slots, slot), heatmap, slot_card_html(slots, slot, cosine)
+
+
+def scope_options(layers: int, heads: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The layer and head sliders for a mixture: what is shared has nothing to slide."""
+    return (
+        {"maximum": layers, "interactive": layers > 1, "value": 0},
+        {"maximum": max(heads, 2), "visible": heads > 1, "value": 0},
+    )
+
+
+TAB = Tab("Slots", "slots", build, show_states=show_states, show_runs=show_runs, wire=wire)
