@@ -16,7 +16,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from cedkv.lm.load import LanguageModel, cache_root
+from cedkv.lm.convert import cache_root
+from cedkv.lm.load import LanguageModel
 from cedkv.lm.observe import AttentionReading, read_attention
 from cedkv.lm.rope import rotate_keys, unrotate_keys
 from cedkv.state.container import write_container
