@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from cedkv.events import Done, Event, Progress, StepTrace, Warned
+from cedkv.events import Done, Event, Progress, StepTrace, TrainingStep, Warned
 
 _REDRAW_SECONDS = 0.1
 
@@ -27,6 +27,8 @@ class ProgressLine:
             self._stage(event.stage, event.done, event.total)
         elif isinstance(event, StepTrace):
             self._stage(f"training {event.method}", event.step, event.steps, f"loss_on {event.loss_on:.3f}")
+        elif isinstance(event, TrainingStep):
+            self._stage(f"training {event.method}", event.step, event.steps, f"loss {event.loss:.3f}")
 
     def _stage(self, stage: str, done: int, total: int, more: str = "") -> None:
         begins, self.stage = stage != self.stage, stage

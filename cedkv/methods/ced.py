@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 from cedkv.events import Event
 from cedkv.methods.base import Workbench
-from cedkv.methods.training import attention_by_kv_head, train_slots, warm_prefix
+from cedkv.methods.training import train_slots
+from cedkv.methods.warm import attention_by_kv_head, warm_prefix
 from cedkv.slots.mixture import MixtureSlots
 
 

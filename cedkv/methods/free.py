@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 from cedkv.events import Event
 from cedkv.methods.base import Workbench
-from cedkv.methods.training import train_slots, warm_prefix
+from cedkv.methods.training import train_slots
+from cedkv.methods.warm import warm_prefix
 from cedkv.slots.free import FreeSlots
 
 
