@@ -2,7 +2,7 @@
 
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 
@@ -11,7 +11,6 @@ from cedkv.methods.base import Extraction, Workbench
 from cedkv.methods.objective import Batches, SlotObjective, StressEval, measure_tick, on_targets
 from cedkv.methods.policy import check_policy
 from cedkv.methods.pool import HardPool
-from cedkv.methods.warm import warm_up
 from cedkv.optim.checkpoint import Checkpoint
 from cedkv.optim.dual import DualLambda
 from cedkv.optim.loop import LoopSettings, Training, run_training
@@ -50,15 +49,20 @@ def open_training(
     return Training(open_objective(bench, method, slots), settings, bench.stop, checkpoint)
 
 
-def train_slots(bench: Workbench, method: str, slots: TrainableSlots, wanted: int) -> Iterator[Event]:
-    """Train, yielding the loop's events and at the end `Done(Extraction)` with the best state and all traces."""
+def train_slots(
+    bench: Workbench, method: str, slots: TrainableSlots, wanted: int, warm: Iterable[float] = ()
+) -> Iterator[Event]:
+    """Train, yielding the loop's events and at the end `Done(Extraction)` with the best state and all traces.
+
+    warm : fits the slots as it is iterated, before the first step; yields its errors.
+    """
     for warning in check_policy(bench.config.phase3, os.environ):
         yield Warned(warning)
     made = slots.template.slots
     if made < wanted:
         yield Warned(f"{method}: {wanted} slots are asked for, but only {made} tokens may be one; {made} are made")
     matching: list[float] = []
-    for error in warm_up(bench, slots):
+    for error in warm:
         if len(matching) % _TOLD_EVERY == 0:
             yield Progress("matching attention", len(matching), bench.config.phase3.optim.matching_iterations)
         matching.append(error)

@@ -140,7 +140,7 @@ def test_a_training_that_is_asked_to_stop_does_so_after_the_step_and_keeps_the_b
     """An extraction that is cancelled in its sixth step ends with the state of the tick before."""
     told = []
     stopping = replace(bench_with(), stop=lambda: len(events_of(told, StepTrace)) == 6)
-    for event in METHODS["ced"](stopping, 5):
+    for event in METHODS["ced"].run(stopping, 5):
         told.append(event)
     extraction = told[-1].result
     assert [step.step for step in events_of(told, StepTrace)] == [0, 1, 2, 3, 4, 5]

@@ -46,7 +46,7 @@ def bench_with(*overrides: str) -> Workbench:
 
 def train(bench: Workbench, method: str = "ced", slots: int = SLOTS) -> tuple[Extraction, list[Event]]:
     """A whole extraction, and what it told."""
-    *events, done = METHODS[method](bench, slots)
+    *events, done = METHODS[method].run(bench, slots)
     assert isinstance(done, Done)
     return done.result, events
 
