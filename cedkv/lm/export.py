@@ -14,6 +14,7 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.models.llama.modeling_llama import rotate_half
 
 from cedkv.errors import OutputError, StateError
+from cedkv.lm.decoder import Decoder
 from cedkv.lm.rope import rotary_angles, unrotate_keys
 from cedkv.state import KVPrefix
 
@@ -190,7 +191,7 @@ def load_peft(folder: str | Path, model: PreTrainedModel, fingerprint: str) -> K
 
 def _dimensions(model: PreTrainedModel) -> tuple[int, int, int]:
     config = model.config
-    return config.num_hidden_layers, config.num_key_value_heads, model.model.layers[0].self_attn.head_dim
+    return config.num_hidden_layers, config.num_key_value_heads, Decoder(model).head_dim
 
 
 def _check_shape(prefix: KVPrefix, model: PreTrainedModel) -> None:

@@ -170,8 +170,8 @@ def read_demo_kv(lm: LanguageModel, tokens: DemoTokens) -> DemoKV:
     caught: list[Tensor] = []
     source = lm.key_source
     hooks = [
-        getattr(layer.self_attn, source.module).register_forward_hook(lambda _m, _i, out: caught.append(out[0]))
-        for layer in lm.model.model.layers
+        getattr(attention, source.module).register_forward_hook(lambda _m, _i, out: caught.append(out[0]))
+        for attention in lm.decoder.attentions
     ]
     cache = open_cache(lm, None)
     ids = torch.tensor(tokens.ids, device=lm.device)

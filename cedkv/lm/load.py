@@ -26,6 +26,7 @@ from transformers.utils.logging import disable_progress_bar
 from cedkv.errors import ModelError, OutputError
 from cedkv.lm.architectures import KeySource, key_source
 from cedkv.lm.attention import PACKED_ATTENTION
+from cedkv.lm.decoder import Decoder
 
 # A bar per load would end up in everybody's logs.
 disable_progress_bar()
@@ -72,7 +73,12 @@ class LanguageModel:
 
     @property
     def head_dim(self) -> int:
-        return self.model.model.layers[0].self_attn.head_dim
+        return self.decoder.head_dim
+
+    @property
+    def decoder(self) -> Decoder:
+        """The parts of the model that the engine reads."""
+        return Decoder(self.model)
 
     @property
     def context(self) -> int:

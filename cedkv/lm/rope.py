@@ -6,6 +6,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.models.llama.modeling_llama import rotate_half
 
+from cedkv.lm.decoder import Decoder
 from cedkv.lm.load import LanguageModel
 
 
@@ -33,7 +34,7 @@ def rotary_angles(
     model: PreTrainedModel, keys: Float[Tensor, "layers kv_heads tokens head_dim"], positions: Int[Tensor, " tokens"]
 ) -> tuple[Float[Tensor, "layers_or_1 1 tokens head_dim"], Float[Tensor, "layers_or_1 1 tokens head_dim"]]:
     """Cosines and sines of the model's own rotary module, one call per layer type where it has several."""
-    rotary, position_ids = model.model.rotary_emb, positions[None].to(model.device)
+    rotary, position_ids = Decoder(model).rotary, positions[None].to(model.device)
     if not hasattr(rotary, "layer_types"):
         cos, sin = rotary(keys, position_ids)
         return cos[:, None], sin[:, None]
