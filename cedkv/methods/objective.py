@@ -9,7 +9,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cedkv.config import Phase3Settings
-from cedkv.errors import NonFiniteError
 from cedkv.events import StepTrace, Tick
 from cedkv.lm import LanguageModel, generate, log_probs, packed_logits
 from cedkv.methods.base import Workbench
@@ -19,11 +18,13 @@ from cedkv.optim.checkpoint import Memory
 from cedkv.optim.dual import DualLambda
 from cedkv.optim.loop import Losses, Measured, Objective, ParameterGroup
 from cedkv.optim.schedule import top_k_at
+from cedkv.probe import OffProbe
 from cedkv.slots.base import TrainableSlots, detached
 from cedkv.state import ROLES, KVPrefix
 
 # Answer tokens matched with `loss.on_tokens: all`.
 _ANSWER_TOKENS = 4
+REMEDY = "lower phase3.optim.lr or use float32"
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ class SlotObjective(Objective):
     settings: Phase3Settings
     trace: list[StepTrace] = field(default_factory=list)
     ticks: list[Tick] = field(default_factory=list)
-    remedy: str = "lower phase3.optim.lr or use float32"
+    remedy: str = REMEDY
 
     @property
     def groups(self) -> Sequence[ParameterGroup]:
@@ -202,19 +203,14 @@ class StressEval:
     """
 
     def __init__(self, bench: Workbench) -> None:
-        self.lm = bench.trunk
         phase3 = bench.config.phase3
         texts = bench.episode.off_set("stress", phase3.off_data.stress_samples).texts
         hardest = sorted(texts, key=lambda off: off.bucket != "near_format")[: phase3.optim.tick_stress_samples]
-        self.ids = [self.lm.encode(off.text) for off in hardest]
-        self.base = log_probs(self.lm, self.ids)
+        self.probe = OffProbe(bench.trunk, [off.text for off in hardest], "stress eval", REMEDY)
 
     def p99(self, prefix: KVPrefix) -> float:
         """p99 of `Delta`, nats. Raises `NonFiniteError` where the model's answers are no numbers any more."""
-        delta = kl(log_probs(self.lm, self.ids, prefix), self.base)
-        if not delta.isfinite().all():
-            raise NonFiniteError("Delta on the stress eval is not finite; lower phase3.optim.lr or use float32")
-        return tail_stats(delta).p99
+        return tail_stats(self.probe.delta(prefix)).p99
 
 
 def measure_tick(

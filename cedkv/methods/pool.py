@@ -12,9 +12,9 @@ from torch import Tensor
 
 from cedkv.episodes import Episode
 from cedkv.episodes.off import OffText, off_stream
-from cedkv.lm import LanguageModel, log_probs
-from cedkv.metrics import kl
+from cedkv.lm import LanguageModel
 from cedkv.optim.checkpoint import Memory
+from cedkv.probe import OffProbe, delta_of
 from cedkv.state import KVPrefix
 
 
@@ -50,9 +50,8 @@ class HardPool:
         """Look at fresh candidates and keep the hardest of old and new; returns the kept Deltas, largest first."""
         fresh = list(islice(self.stream, candidates))
         self.seen += candidates
-        ids = [self.lm.encode(off.text) for off in fresh]
-        base = log_probs(self.lm, ids)
-        self.texts += [PooledText(*row) for row in zip(fresh, ids, base, strict=True)]
+        read = OffProbe(self.lm, [off.text for off in fresh])
+        self.texts += [PooledText(*row) for row in zip(fresh, read.ids, read.base, strict=True)]
         delta = self.delta(student)
         hardest = delta.argsort(descending=True)[: self.size].tolist()
         self.texts = [self.texts[index] for index in hardest]
@@ -61,7 +60,7 @@ class HardPool:
     def delta(self, student: KVPrefix) -> Float[Tensor, " texts"]:
         """`Delta` of every pooled text under a student, nats."""
         base = torch.stack([text.base for text in self.texts])
-        return kl(log_probs(self.lm, [text.ids for text in self.texts], student), base)
+        return delta_of(self.lm, [text.ids for text in self.texts], base, student)
 
     def sample(self, count: int) -> list[PooledText]:
         return self.draw.sample(self.texts, min(count, len(self.texts)))
