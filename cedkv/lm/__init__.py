@@ -1,6 +1,6 @@
 """The only place that touches transformers: loading, rotary embedding, cache, the three views."""
 
-from cedkv.lm.forward import iter_log_probs, log_probs, packed_logits, read_demo_kv
+from cedkv.lm.forward import View, iter_log_probs, log_probs, packed_logits, read_demo_kv
 from cedkv.lm.generate import generate, read_behind_each, read_queries, stream_tokens
 from cedkv.lm.load import EMBEDDED, LanguageModel, cache_root, load_model
 from cedkv.lm.observe import AttentionReading, read_attention
@@ -9,6 +9,7 @@ __all__ = [
     "EMBEDDED",
     "AttentionReading",
     "LanguageModel",
+    "View",
     "cache_root",
     "generate",
     "iter_log_probs",
