@@ -5,13 +5,15 @@ from collections.abc import Iterator
 
 from cedkv.events import Event
 from cedkv.methods.base import Workbench
-from cedkv.methods.training import attention_by_kv_head, train_slots, warm_prefix
+from cedkv.methods.training import train_slots
+from cedkv.methods.warm import attention_by_kv_head, warm_prefix, warm_up
 from cedkv.slots.mixture import MixtureSlots
 
 
 def ced_kv(bench: Workbench, slots: int) -> Iterator[Event]:
     """Train a mixture as `phase3.mixture` says, warm-started from the anchors."""
-    yield from train_slots(bench, "ced", mixture_slots(bench, slots), slots)
+    mixture = mixture_slots(bench, slots)
+    yield from train_slots(bench, "ced", mixture, slots, warm_up(bench, mixture))
 
 
 def mixture_slots(bench: Workbench, slots: int) -> MixtureSlots:

@@ -46,7 +46,7 @@ def bench_with(*overrides: str) -> Workbench:
 
 def train(bench: Workbench, method: str = "ced", slots: int = SLOTS) -> tuple[Extraction, list[Event]]:
     """A whole extraction, and what it told."""
-    *events, done = METHODS[method](bench, slots)
+    *events, done = METHODS[method].run(bench, slots)
     assert isinstance(done, Done)
     return done.result, events
 
@@ -59,7 +59,8 @@ def training_of(*overrides: str, slots: int = SLOTS) -> Training:
     """A training of mixtures that has not begun, its hard pool filled once."""
     bench = bench_with(*overrides)
     training = open_training(bench, "ced", mixture_slots(bench, slots))
-    training.pool.refill(training.slots.prefix(training.top_k(0)), 12)
+    objective = training.objective
+    objective.pool.refill(objective.slots.prefix(objective.top_k(0)), 12)
     return training
 
 
