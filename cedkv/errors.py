@@ -31,3 +31,7 @@ class Cancelled(CedKVError):
 
 class NonFiniteError(CedKVError):
     """A loss term or gradient stopped being a finite number during training."""
+
+
+class CheckpointError(CedKVError):
+    """A training cannot be taken up from a file."""

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from cedkv.episodes import Episode
 from cedkv.episodes.off import OffSet
-from cedkv.errors import NonFiniteError
-from cedkv.lm import LanguageModel, generate, iter_log_probs, log_probs
+from cedkv.lm import LanguageModel, generate, iter_log_probs
 from cedkv.metrics import exact_match, first_token_correct, kl, off_summary, rel_kl
+from cedkv.probe import OffProbe
 from cedkv.state import KVPrefix
 
 
@@ -61,12 +61,11 @@ class Judge:
         return self.on_view(self.teacher)
 
     @cached_property
-    def off_ids(self) -> dict[str, list[list[int]]]:
-        return {name: [self.lm.encode(off.text) for off in texts.texts] for name, texts in self.off_sets.items()}
-
-    @cached_property
-    def base_off(self) -> dict[str, Float[Tensor, "texts vocab"]]:
-        return {name: log_probs(self.lm, ids) for name, ids in self.off_ids.items()}
+    def off_probes(self) -> dict[str, OffProbe]:
+        return {
+            name: OffProbe(self.lm, [off.text for off in texts.texts], f"{name} texts")
+            for name, texts in self.off_sets.items()
+        }
 
     def on_view(self, prefix: KVPrefix | None) -> OnView:
         """The view of one prefix, or of the base: first-token distributions and the gold answers' log-probability."""
@@ -135,19 +134,8 @@ class Judge:
         return sum(matches) / len(matches)
 
     def delta_off(self, prefix: KVPrefix | None, split: str) -> Float[Tensor, " texts"]:
-        """`Delta(u) = KL(student || base)` in nats for every text of an OFF set, pack by pack.
-
-        Raises
-        ------
-        NonFiniteError
-            The model's answers are no numbers, as half precision can make them.
-        """
-        base = self.base_off[split]
-        packs = iter_log_probs(self.lm, self.off_ids[split], prefix)
-        delta = torch.cat([kl(rows, base[part]) for part, rows in packs])
-        if not delta.isfinite().all():
-            raise NonFiniteError(f"Delta on the {split} texts is not finite; judge with runtime.torch_dtype: float32")
-        return delta
+        """`Delta` in nats for every text of an OFF set; raises what `OffProbe.delta` raises."""
+        return self.off_probes[split].delta(prefix)
 
     def off_scores(self, delta: Float[Tensor, " texts"], split: str) -> dict:
         """The report's `off` entry of one OFF set: over all texts, and per bucket."""

@@ -49,8 +49,30 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class TrainingStep:
+    """One step of any training: its total loss, the terms by name, and how long it took."""
+
+    method: str
+    step: int
+    steps: int
+    loss: float
+    terms: dict[str, float]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class TrainingTick:
+    """What any training measured on its way: `value` is what it minimises, `figures` stand beside it."""
+
+    method: str
+    step: int
+    value: float
+    figures: dict[str, float]
+
+
+@dataclass(frozen=True)
 class StepTrace:
-    """One training step: its losses, the weight of the OFF term, and the top-k in force."""
+    """One training step of slots: its losses, the weight of the OFF term, and the top-k in force."""
 
     method: str
     step: int
@@ -124,7 +146,20 @@ class Done:
     result: Any = field(repr=False)
 
 
-Event = Progress | Opened | Warned | Noted | Sample | StepTrace | Tick | GateCriterion | Measured | Done
+Event = (
+    Progress
+    | Opened
+    | Warned
+    | Noted
+    | Sample
+    | TrainingStep
+    | TrainingTick
+    | StepTrace
+    | Tick
+    | GateCriterion
+    | Measured
+    | Done
+)
 
 
 def drain(events: Iterator[Event], tell: Callable[[Event], object] = lambda event: None) -> Any:

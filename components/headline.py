@@ -8,12 +8,13 @@ from components.theme import view_name
 
 # What a number says and which way is better, told when its tile is pointed at.
 _MEANING = {
-    "accuracy": "Share of unseen queries whose answer begins with the right token. Higher is better.",
+    "first token": "Share of unseen queries whose answer begins with the right token. Higher is better.",
+    "whole answer": "Share of unseen queries whose whole generated answer is the right one. Higher is better.",
     "agreement with teacher": "Share of queries whose answer begins as the teacher's does. Higher is better.",
     "KL to teacher, nats": "How far the next-token probabilities are from the teacher's on queries. Lower is better.",
     "OFF effect p99, nats": "How far the slots move the model on texts that have nothing to do with the examples, in "
     "all but the worst 1 of 100. Lower is better.",
-    "answer log-prob gain": "How much likelier the right answer is than without slots. Higher is better.",
+    "whole answer, log-prob gain": "How much likelier the right answer is than without slots. Higher is better.",
     "effective rank of values": "How many of the slots really differ from each other. Higher is better.",
     "effective rank, values": "How many of the slots' values really differ from each other. Higher is better.",
     "effective rank, keys": "How many of the slots' keys really differ from each other. Higher is better.",

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import gradio as gr
 
+from cedkv.labels import LABELS
+
 # Told apart also by people who do not see red and green, on a light and on a dark page.
 VIEW_COLORS = {
     "base": "#8b949e",
@@ -17,11 +19,13 @@ VIEW_COLORS = {
     "changed": "#b8552a",
 }
 VIEW_NAMES = {
-    "few_shot": "few-shot",
+    **LABELS,
+    "base": "base",
+    "teacher": "teacher",
+    "student": "student",
+    "random": "random",
+    "state": "state",
     "few_shot_random": "few-shot, random",
-    "select": "Select-KV",
-    "ced": "CED mixture",
-    "free": "Free-KV",
     "changed": "student, slot changed",
 }
 STYLE = Path(__file__).with_name("style.css")
@@ -37,7 +41,12 @@ def view_color(view: str, student: str) -> str:
 
 
 def view_name(view: str) -> str:
-    return VIEW_NAMES.get(view, view)
+    """What is read of a view; a method of another package says so itself."""
+    if view in VIEW_NAMES:
+        return VIEW_NAMES[view]
+    from cedkv.methods import METHODS  # brings torch, without which the page can be there
+
+    return METHODS[view].label if view in METHODS else view
 
 
 def view_choices(views: Iterable[str]) -> list[tuple[str, str]]:

@@ -52,7 +52,9 @@ class ModelShape:
     @classmethod
     def of(cls, lm: LanguageModel) -> "ModelShape":
         config = lm.model.config
-        return cls([_layer_shape(lm, layer) for layer in lm.model.model.layers], config.hidden_size, lm.vocab)
+        decoder = lm.decoder
+        layers = [_layer_shape(lm, *parts) for parts in zip(decoder.layers, decoder.attentions, strict=True)]
+        return cls(layers, config.hidden_size, lm.vocab)
 
     def step_flop(self, lengths: Sequence[int], reads: Sequence[int], active: Sequence[int]) -> int:
         """Forward and backward of one packed batch.
@@ -84,13 +86,13 @@ def visible_pairs(lengths: Sequence[int], reads: Sequence[int], slots: int, wind
     return sum(keys if window is None else min(keys, window) for keys in seen)
 
 
-def _layer_shape(lm: LanguageModel, layer: torch.nn.Module) -> LayerShape:
+def _layer_shape(lm: LanguageModel, layer: torch.nn.Module, attention: torch.nn.Module) -> LayerShape:
     linears = {
         name.rpartition(".")[2]: (module.in_features, module.out_features)
         for name, module in layer.named_modules()
         if isinstance(module, torch.nn.Linear)
     }
-    config, attention = lm.model.config, layer.self_attn
+    config = lm.model.config
     # Some architectures slide in some of their layers, others in all of them and say so only in the config.
     window = getattr(attention, "sliding_window", getattr(config, "sliding_window", None))
     return LayerShape(linears, config.num_attention_heads, lm.head_dim, window)

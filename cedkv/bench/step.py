@@ -2,7 +2,6 @@
 
 import statistics
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,10 +14,11 @@ from cedkv.episodes import Episode
 from cedkv.events import Event, Measured, Progress
 from cedkv.lm import LanguageModel
 from cedkv.methods import Workbench
-from cedkv.methods.ced import mixture_slots
-from cedkv.methods.training import open_training
-from cedkv.optim.loop import OnTargets, Training, take_step
-from cedkv.slots.base import detached
+from cedkv.methods.ced import ced_slots
+from cedkv.methods.objective import SlotObjective
+from cedkv.methods.pool import PooledText
+from cedkv.methods.training import open_objective
+from cedkv.optim.loop import optimiser_of, take_step
 
 _WARM_UP = 2
 
@@ -31,40 +31,42 @@ class StepTimer:
         optim = optim.model_copy(update={"train_dtype": "model" if dtype == "fp32" else "bfloat16"})
         config = config.model_copy(update={"phase3": config.phase3.model_copy(update={"optim": optim})})
         bench = Workbench(lm.in_dtype(torch.float32), episode, config)
-        self.training = self._open(bench, slots)
-        self.on = _first(self.training.targets, optim.on_batch)
-        self.adam = torch.optim.Adam(self.training.slots.parameters, lr=self.training.slots.learning_rate)
+        self.objective, self.clip = self._open(bench, slots), optim.clip
+        self.adam = optimiser_of(self.objective)
         self.times: list[float] = []
 
     @staticmethod
-    def _open(bench: Workbench, slots: int) -> Training:
-        training = open_training(bench, "ced", mixture_slots(bench, slots))
-        training.pool.refill(
-            detached(training.slots.prefix(training.top_k(0))), bench.config.phase3.off_data.candidates
-        )
-        # The pool is cut down to one batch, so that every step reads the same texts.
-        training.pool.texts = training.pool.sample(bench.config.phase3.optim.off_batch)
-        return training
+    def _open(bench: Workbench, slots: int) -> SlotObjective:
+        objective, optim = open_objective(bench, "ced", ced_slots(bench, slots)), bench.config.phase3.optim
+        objective.refresh(0)
+        # Pool and queries are cut down to one batch, so that every step reads the same texts.
+        objective.pool.texts = objective.pool.sample(optim.off_batch)
+        objective.batches.targets = objective.targets.rows(range(len(objective.targets.ids))[: optim.on_batch])
+        return objective
+
+    @property
+    def texts(self) -> list[PooledText]:
+        return self.objective.pool.texts
 
     @property
     def lengths(self) -> list[int]:
-        return [*map(len, self.on.ids), *(len(text.ids) for text in self.training.pool.texts)]
+        return [*map(len, self.objective.batches.targets.ids), *(len(text.ids) for text in self.texts)]
 
     @property
     def reads(self) -> list[int]:
-        return [*self.on.reads, *([1] * len(self.training.pool.texts))]
+        return [*self.objective.batches.targets.reads, *(len(text.base) for text in self.texts)]
 
     @property
     def active(self) -> list[int]:
-        return self.training.slots.prefix(self.training.top_k(0)).active.sum(1).tolist()
+        return self.objective.slots.prefix(self.objective.top_k(0)).active.sum(1).tolist()
 
     def flop(self, shape: ModelShape) -> int:
         """Floating-point operations that the step needs."""
         return shape.step_flop(self.lengths, self.reads, self.active)
 
     def step(self) -> None:
-        take_step(self.training, self.adam, 0, self.on)
-        synchronize(self.training.lm.device)
+        take_step(self.objective, self.adam, 0, self.clip)
+        synchronize(self.objective.lm.device)
 
 
 def measure_step(
@@ -88,7 +90,7 @@ def measure_step(
             continue
         timers[dtype] = StepTimer(lm, episode, config, dtype, plan.usual_slots)
         # It mined a pool of its own, and rounding decides what is hardest.
-        timers[dtype].training.pool.texts = some.training.pool.texts
+        timers[dtype].objective.pool.texts = some.texts
     for number in range(_WARM_UP + plan.steps):
         yield Progress("timing the training step", number, _WARM_UP + plan.steps)
         for timer in timers.values():
@@ -112,7 +114,3 @@ def _row(dtype: str, timer: StepTimer, shape: ModelShape, rate: float) -> dict[s
         "gflops": gflop / seconds,
         "utilisation": gflop / seconds / rate,
     }
-
-
-def _first(targets: OnTargets, count: int) -> OnTargets:
-    return replace(targets, ids=targets.ids[:count], reads=targets.reads[:count], teacher=targets.teacher[:count])

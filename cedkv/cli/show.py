@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from cedkv import events
-from cedkv.events import Event, Noted, Progress, StepTrace, Warned
+from cedkv.events import Event, Noted, Progress, StepTrace, TrainingStep, Warned
 
 _REDRAW_SECONDS = 0.1
 
@@ -31,6 +31,8 @@ class ProgressLine:
             self._stage(event.stage, event.done, event.total)
         elif isinstance(event, StepTrace):
             self._stage(f"training {event.method}", event.step, event.steps, f"loss_on {event.loss_on:.3f}")
+        elif isinstance(event, TrainingStep):
+            self._stage(f"training {event.method}", event.step, event.steps, f"loss {event.loss:.3f}")
 
     def _stage(self, stage: str, done: int, total: int, more: str = "") -> None:
         begins, self.stage = stage != self.stage, stage

@@ -184,6 +184,20 @@ class ChunkedSettings(Settings):
     )
 
 
+class LeastSettings(Settings):
+    """What training may change of slots that are chunks."""
+
+    weight: bool = Field(True, description="Learn as how many tokens each slot counts, per layer and key/value head.")
+    weight_lr: float = Field(0.15, gt=0, le=10, description="Learning rate of Adam on these log-biases.")
+    start_weight: float = Field(
+        0.6, ge=0, le=2, description="As chunked.weight, for the slots that training starts from: quieter is faster."
+    )
+    gain: bool = Field(True, description="Learn a factor on each slot's value, per layer and key/value head.")
+    gain_lr: float = Field(0.05, gt=0, le=10, description="Learning rate of Adam on these factors.")
+    within_chunks: bool = Field(False, description="Learn mixtures of each chunk's tokens instead of their mean.")
+    within_lr: float = Field(0.3, gt=0, le=10, description="Learning rate of Adam on the logits of these mixtures.")
+
+
 class MixtureScopeSettings(Settings):
     mixture: LayerScope = Field(
         "all", description="Layers whose slots are trained; elsewhere they stay copies of the tokens they started from."
@@ -195,7 +209,7 @@ class MixtureScopeSettings(Settings):
 
 class LossSettings(Settings):
     lambda_on: float = Field(1.0, ge=0, description="Weight of L_on, the KL to the teacher on ON queries.")
-    lambda_off: float = Field(1.0, ge=0, description="Weight of L_off at the start; dual ascent raises it.")
+    lambda_off: float = Field(3.0, ge=0, description="Weight of L_off at the start; dual ascent raises it.")
     lambda_str: float = Field(0.02, ge=0, description="Weight of L_str: entropy and overlap of the mixtures.")
     tail_fraction: float = Field(
         0.7, gt=0, le=1, description="Share of the OFF batch whose mean Delta is L_off (CVaR)."
@@ -229,6 +243,9 @@ class OptimSettings(Settings):
     matching_off_weight: float = Field(0.5, ge=0, description="Weight of OFF texts in the warm start.")
     on_batch: StrictInt = Field(8, ge=1, le=256, description="ON queries per step.")
     off_batch: StrictInt = Field(6, ge=1, le=256, description="OFF texts per step.")
+    off_reads: StrictInt = Field(
+        4, ge=1, le=64, description="Positions read at the end of each of them: more tell more at hardly any cost."
+    )
     topk_schedule: tuple[Annotated[StrictInt, Field(ge=1)], ...] = Field(
         (16, 8, 4), min_length=1, description="Tokens a slot may mix, in equal parts of the training."
     )
@@ -250,13 +267,13 @@ class OptimSettings(Settings):
 class DualSettings(Settings):
     enabled: bool = Field(True, description="Raise lambda_off while the OFF constraint is violated.")
     target: float = Field(
-        0.5, gt=0, description="The constraint: stress p99 of Delta, as a share of the teacher's own."
+        0.3, gt=0, description="The constraint: stress p99 of Delta, as a share of the teacher's own."
     )
     eta: float = Field(1.0, gt=0, description="Step size of the ascent.")
     ema_beta: float = Field(0.5, ge=0, lt=1, description="Smoothing of the measured p99.")
     update_every: StrictInt = Field(1, ge=1, description="Ticks between updates.")
     delta_clip: float = Field(1.0, gt=0, description="Largest violation that counts in one update.")
-    lambda_max: float = Field(2.0, gt=0, description="Upper bound of lambda_off.")
+    lambda_max: float = Field(6.0, gt=0, description="Upper bound of lambda_off.")
 
 
 class OffDataSettings(Settings):
@@ -264,8 +281,8 @@ class OffDataSettings(Settings):
     off_constraint_source: OffSource = Field("fixed_stress", description="What the OFF constraint is measured on.")
     dual_metric_source: OffSource = Field("fixed_stress", description="What dual ascent reads.")
     stress_samples: StrictInt = Field(256, ge=8, le=16384, description="Size of the fixed stress eval.")
-    pool_size: StrictInt = Field(16, ge=8, description="Texts kept in the hard pool.")
-    candidates: StrictInt = Field(32, ge=8, description="Fresh candidates per refill, mined for large Delta.")
+    pool_size: StrictInt = Field(24, ge=8, description="Texts kept in the hard pool.")
+    candidates: StrictInt = Field(48, ge=8, description="Fresh candidates per refill, mined for large Delta.")
     refill_every: StrictInt = Field(8, ge=1, description="Steps between refills.")
 
 
@@ -289,7 +306,13 @@ class Phase3Settings(Settings):
     policy_mode: Literal["prod", "debug"] = Field(
         "prod", description="prod refuses OFF constraint and dual sources that are not frozen; CI=true forces prod."
     )
+    start: Literal["chunks", "tokens"] = Field(
+        "chunks",
+        description="What ced trains: chunks of tokens, of which it learns how much each counts (phase3.least), or "
+        "mixtures of single tokens (phase3.mixture).",
+    )
     chunked: ChunkedSettings = ChunkedSettings()
+    least: LeastSettings = LeastSettings()
     mixture: MixtureSettings = MixtureSettings()
     layer_scope: MixtureScopeSettings = MixtureScopeSettings()
     loss: LossSettings = LossSettings()

@@ -7,6 +7,7 @@ from typing import Any
 from cedkv.config import Config
 from cedkv.events import GateCriterion
 from cedkv.gate.verdicts import exploration_milestones, phase2_criteria, phase3_criteria
+from cedkv.methods import METHODS, methods_in
 
 # The name of a view whose state comes from a file.
 SAVED = "state"
@@ -14,16 +15,24 @@ SAVED = "state"
 
 @dataclass(frozen=True)
 class Phase:
-    """One phase. `methods` run in order; `student` is the one whose gate it is."""
+    """One phase. The methods that have one of `roles` run in order; `student` is the one whose gate it is.
+
+    given : views whose states are there already.
+    """
 
     number: int
     student: str
-    methods: tuple[str, ...]
+    roles: tuple[str, ...]
     slots: Callable[[Config], int]
     off_sizes: Callable[[Config], dict[str, int]]
     criteria: Callable[[dict[str, Any], Config], Iterator[GateCriterion]]
     run_record: Callable[[dict[str, Any]], dict[str, Any]]
     summary: Callable[[dict[str, Any]], dict[str, Any]]
+    given: tuple[str, ...] = ()
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        return (*methods_in(*self.roles), *self.given)
 
 
 def _phase2_record(report: dict[str, Any]) -> dict[str, Any]:
@@ -74,7 +83,7 @@ PHASES = {
     2: Phase(
         number=2,
         student="select",
-        methods=("select", "few_shot"),
+        roles=("floor", "rival"),
         slots=lambda config: config.phase2.prefix_len,
         off_sizes=lambda config: dict.fromkeys(("typical", "stress"), config.phase2.eval.off_samples),
         criteria=lambda report, config: phase2_criteria(
@@ -86,7 +95,7 @@ PHASES = {
     3: Phase(
         number=3,
         student="ced",
-        methods=("select", "few_shot", "ced", "free"),
+        roles=("floor", "rival", "free lunch", "student", "ceiling"),
         slots=lambda config: config.phase3.slots,
         off_sizes=lambda config: {
             "typical": config.phase2.eval.off_samples,
@@ -108,7 +117,7 @@ PHASES = {
 def saved_state_phase(number: int, slots: int) -> Phase:
     """A phase whose student comes from a file: it stands where the phase's own student would, nothing is trained."""
     phase = PHASES[number]
-    untrained = [name for name in ("select", "few_shot") if name != phase.student]
+    beside = tuple(role for role in ("floor", "rival") if role != METHODS[phase.student].gate_role)
 
     def criteria(report: dict[str, Any], config: Config) -> Iterator[GateCriterion]:
         blocks = {name: {**report[name], phase.student: report[name][SAVED]} for name in ("on", "off")}
@@ -118,7 +127,8 @@ def saved_state_phase(number: int, slots: int) -> Phase:
     return replace(
         phase,
         student=SAVED,
-        methods=(*untrained, SAVED),
+        roles=beside,
+        given=(SAVED,),
         slots=lambda config: slots,
         criteria=criteria,
         run_record=_saved_record,

@@ -2,7 +2,7 @@
 
 from cedkv.lm.convert import cache_root
 from cedkv.lm.find import EMBEDDED
-from cedkv.lm.forward import demo_kv_bytes, iter_log_probs, log_probs, packed_logits, read_demo_kv
+from cedkv.lm.forward import View, demo_kv_bytes, iter_log_probs, log_probs, packed_logits, read_demo_kv
 from cedkv.lm.generate import generate, read_behind_each, read_queries, stream_tokens
 from cedkv.lm.load import LanguageModel, load_model
 from cedkv.lm.observe import AttentionReading, read_attention
@@ -11,6 +11,7 @@ __all__ = [
     "EMBEDDED",
     "AttentionReading",
     "LanguageModel",
+    "View",
     "cache_root",
     "demo_kv_bytes",
     "generate",

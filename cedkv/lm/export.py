@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from cedkv.errors import OutputError, StateError
 from cedkv.files import parse_json
+from cedkv.lm.decoder import Decoder
 from cedkv.lm.plain import SlotCache, plain_fingerprint
 from cedkv.lm.rope import rotate, unrotate_keys
 from cedkv.state import KVPrefix
@@ -208,7 +209,7 @@ def load_peft(folder: str | Path, model: PreTrainedModel) -> KVPrefix:
 
 def _dimensions(model: PreTrainedModel) -> tuple[int, int, int]:
     config = model.config
-    return config.num_hidden_layers, config.num_key_value_heads, model.model.layers[0].self_attn.head_dim
+    return config.num_hidden_layers, config.num_key_value_heads, Decoder(model).head_dim
 
 
 def _check_sliding(prefix: KVPrefix, slots: Int[Tensor, " visible"], model: PreTrainedModel) -> None:

@@ -17,6 +17,8 @@ from cedkv.state import DemoKV, DemoTokens, KVPrefix
 # different texts, which is computed and masked away, stays a small part.
 PACK_TOKENS = 256
 TokenIds = Sequence[int]
+# What queries stand behind: one prefix for all of them, nothing, or one (or nothing) for each.
+View = KVPrefix | None | Sequence[KVPrefix | None]
 
 
 @dataclass
@@ -56,6 +58,8 @@ def open_caches(lm: LanguageModel, prefixes: Sequence[KVPrefix | None]) -> Packe
     """A fresh cache that holds several prefixes at once: text `i` sees prefix `i` alone, as its own beginning."""
     caches = [open_cache(lm, prefix) for prefix in prefixes]
     filled = [cache.kv.layers for cache in caches if cache.kv.layers]
+    if not filled:
+        return open_cache(lm, None)
     kv = DynamicCache(
         ddp_cache_data=[
             (torch.cat([layer.keys for layer in same], dim=2), torch.cat([layer.values for layer in same], dim=2))
@@ -65,6 +69,16 @@ def open_caches(lm: LanguageModel, prefixes: Sequence[KVPrefix | None]) -> Packe
     segment = torch.cat([torch.full_like(cache.segment, text) for text, cache in enumerate(caches)])
     position = torch.cat([cache.position for cache in caches])
     return PackedCache(kv, segment, position, torch.cat([cache.active for cache in caches], dim=1))
+
+
+def open_view(lm: LanguageModel, view: View) -> PackedCache:
+    """A fresh cache for queries that are packed behind a view."""
+    return open_caches(lm, view) if isinstance(view, Sequence) else open_cache(lm, view)
+
+
+def part_of(view: View, part: slice) -> View:
+    """The view of some of the queries."""
+    return view[part] if isinstance(view, Sequence) else view
 
 
 def extend(
@@ -95,17 +109,18 @@ def extend(
 
 
 def pack(
-    lm: LanguageModel, queries: Sequence[TokenIds], prefix: KVPrefix | None
+    lm: LanguageModel, queries: Sequence[TokenIds], view: View
 ) -> tuple[Int[Tensor, " tokens"], Int[Tensor, " tokens"], Int[Tensor, " tokens"], Int[Tensor, " queries"]]:
     """Concatenate queries: token ids, segment and position of each token, and the row of each query's last token."""
-    if prefix is None:
-        queries, start = [[*lm.bos, *query] for query in queries], 0
-    else:
-        start = prefix.query_start
+    prefixes = view if isinstance(view, Sequence) else [view] * len(queries)
+    pairs = list(zip(queries, prefixes, strict=True))
+    queries = [query if prefix else [*lm.bos, *query] for query, prefix in pairs]
+    starts = [prefix.query_start if prefix else 0 for prefix in prefixes]
     lengths = torch.tensor([len(query) for query in queries])
     ids = torch.tensor([token for query in queries for token in query])
     segment = torch.repeat_interleave(torch.arange(len(queries)), lengths)
-    position = torch.cat([torch.arange(start, start + length) for length in lengths.tolist()])
+    spans = zip(starts, lengths.tolist(), strict=True)
+    position = torch.cat([torch.arange(start, start + length) for start, length in spans])
     last = lengths.cumsum(0) - 1
     return ids.to(lm.device), segment.to(lm.device), position.to(lm.device), last.to(lm.device)
 
@@ -113,15 +128,15 @@ def pack(
 def packed_logits(
     lm: LanguageModel,
     queries: Sequence[TokenIds],
-    prefix: KVPrefix | None,
+    view: View,
     reads: Sequence[int] | None = None,
     recorder: AttentionRecorder | None = None,
 ) -> Float[Tensor, "reads vocab"]:
-    """Logits of one pack, differentiable in the prefix.
+    """Logits of one pack, differentiable in the prefixes.
 
     Without `reads`, one row per query: its last token. With it, the last `reads[i]` rows of query `i`, in order.
     """
-    ids, segment, position, last = pack(lm, queries, prefix)
+    ids, segment, position, last = pack(lm, queries, view)
     rows = (
         last
         if reads is None
@@ -129,7 +144,7 @@ def packed_logits(
             [torch.arange(int(end) - count + 1, int(end) + 1) for end, count in zip(last, reads, strict=True)]
         ).to(lm.device)
     )
-    return extend(lm, open_cache(lm, prefix), ids, segment, position, rows, recorder)
+    return extend(lm, open_view(lm, view), ids, segment, position, rows, recorder)
 
 
 def pack_slices(queries: Sequence[TokenIds], pack_tokens: int = PACK_TOKENS) -> Iterator[slice]:
@@ -148,23 +163,23 @@ def pack_slices(queries: Sequence[TokenIds], pack_tokens: int = PACK_TOKENS) -> 
 def iter_log_probs(
     lm: LanguageModel,
     queries: Sequence[TokenIds],
-    prefix: KVPrefix | None,
+    view: View,
     reads: Sequence[int] | None = None,
 ) -> Iterator[tuple[slice, Float[Tensor, "reads vocab"]]]:
     """Log-probabilities (fp32, nats) pack by pack: which queries, and their rows as in `packed_logits`."""
     for part in pack_slices(queries):
-        logits = packed_logits(lm, queries[part], prefix, reads and reads[part])
+        logits = packed_logits(lm, queries[part], part_of(view, part), reads and reads[part])
         yield part, logits.float().log_softmax(dim=-1)
 
 
 def log_probs(
     lm: LanguageModel,
     queries: Sequence[TokenIds],
-    prefix: KVPrefix | None = None,
+    view: View = None,
     reads: Sequence[int] | None = None,
 ) -> Float[Tensor, "reads vocab"]:
-    """Next-token log-probabilities (fp32, nats) of many queries behind one prefix, or alone when it is None."""
-    return torch.cat([rows for _, rows in iter_log_probs(lm, queries, prefix, reads)])
+    """Next-token log-probabilities (fp32, nats) of many queries behind one prefix, alone, or each behind its own."""
+    return torch.cat([rows for _, rows in iter_log_probs(lm, queries, view, reads)])
 
 
 @torch.no_grad()
@@ -177,8 +192,8 @@ def read_demo_kv(lm: LanguageModel, tokens: DemoTokens) -> DemoKV:
     caught: list[Tensor] = []
     source = lm.key_source
     hooks = [
-        getattr(layer.self_attn, source.module).register_forward_hook(lambda _m, _i, out: caught.append(out[0]))
-        for layer in lm.model.model.layers
+        getattr(attention, source.module).register_forward_hook(lambda _m, _i, out: caught.append(out[0]))
+        for attention in lm.decoder.attentions
     ]
     cache = open_cache(lm, None)
     ids = torch.tensor(tokens.ids, device=lm.device)

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cedkv.lm.forward import PackedCache, TokenIds, extend, open_cache, open_caches, pack, pack_slices
+from cedkv.lm.forward import PackedCache, TokenIds, View, extend, open_view, pack, pack_slices, part_of
 from cedkv.lm.load import LanguageModel
 from cedkv.state import KVPrefix
 
@@ -27,24 +27,17 @@ class ReadQueries:
 
 
 @torch.no_grad()
-def read_queries(lm: LanguageModel, queries: Sequence[TokenIds], prefix: KVPrefix | None) -> ReadQueries:
-    """Run queries behind a prefix, or alone. The prefix is copied: it never changes."""
-    cache = open_cache(lm, prefix)
-    ids, segment, position, last = pack(lm, queries, prefix)
+def read_queries(lm: LanguageModel, queries: Sequence[TokenIds], view: View) -> ReadQueries:
+    """Run queries behind a prefix, alone, or each behind its own. The prefixes are copied: they never change."""
+    cache = open_view(lm, view)
+    ids, segment, position, last = pack(lm, queries, view)
     return ReadQueries(cache, extend(lm, cache, ids, segment, position, last), position[last] + 1)
 
 
 @torch.no_grad()
 def read_behind_each(lm: LanguageModel, query: TokenIds, prefixes: Sequence[KVPrefix | None]) -> ReadQueries:
     """Run one query behind each of several prefixes (None: alone) in one pack. The prefixes never change."""
-    packs = [pack(lm, [query], prefix) for prefix in prefixes]
-    ids = torch.cat([ids for ids, *_ in packs])
-    position = torch.cat([position for _, _, position, _ in packs])
-    lengths = torch.tensor([len(ids) for ids, *_ in packs], device=lm.device)
-    segment = torch.repeat_interleave(torch.arange(len(packs), device=lm.device), lengths)
-    last = lengths.cumsum(0) - 1
-    cache = open_caches(lm, prefixes)
-    return ReadQueries(cache, extend(lm, cache, ids, segment, position, last), position[last] + 1)
+    return read_queries(lm, [query] * len(prefixes), list(prefixes))
 
 
 @torch.no_grad()
@@ -89,17 +82,20 @@ def stream_tokens(
 def generate(
     lm: LanguageModel,
     queries: Sequence[TokenIds],
-    prefix: KVPrefix | None = None,
+    view: View = None,
     max_new_tokens: int = 16,
     temperature: float = 0.0,
     seed: int = 0,
     stop: str | None = None,
 ) -> list[str]:
-    """The text that follows each query. `stop` and what comes after it are cut off."""
+    """The text that follows each query, behind one prefix, alone, or behind its own.
+
+    `stop` and what comes after it are cut off.
+    """
     texts, pack_seeds = [], random.Random(seed)  # one seed for all packs would make them repeat each other's draws
     for part in pack_slices(queries):
         pack_seed = pack_seeds.getrandbits(63)
-        read = read_queries(lm, queries[part], prefix)
+        read = read_queries(lm, queries[part], part_of(view, part))
         *_, ids = stream_tokens(lm, read, max_new_tokens, temperature, pack_seed, stop)
         texts += [lm.decode(row) for row in ids]
     return [text.split(stop)[0] for text in texts] if stop else texts

@@ -20,6 +20,7 @@ from transformers.utils.logging import disable_progress_bar
 from cedkv.errors import DemoError, ModelError
 from cedkv.lm.architectures import KeySource, key_source
 from cedkv.lm.attention import PACKED_ATTENTION
+from cedkv.lm.decoder import Decoder
 from cedkv.lm.find import EMBEDDED, find_model
 from cedkv.lm.fingerprint import first_line, model_fingerprint
 
@@ -63,7 +64,12 @@ class LanguageModel:
 
     @property
     def head_dim(self) -> int:
-        return self.model.model.layers[0].self_attn.head_dim
+        return self.decoder.head_dim
+
+    @property
+    def decoder(self) -> Decoder:
+        """The parts of the model that the engine reads."""
+        return Decoder(self.model)
 
     @property
     def context(self) -> int:

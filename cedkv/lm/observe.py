@@ -87,5 +87,5 @@ def read_attention(
         own_out=gathered("own_out"),
         last=torch.cat(last),
         query_start=prefix.query_start if prefix else 0,
-        scaling=lm.model.model.layers[0].self_attn.scaling,
+        scaling=lm.decoder.scaling,
     )

@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from cedkv.lm.architectures import rotated_layers
+from cedkv.lm.decoder import Decoder
 from cedkv.lm.load import LanguageModel
 
 
@@ -47,7 +48,7 @@ def _applied(
     sin: Float[Tensor, "layers_or_1 tokens rotary_dim"],
 ) -> Float[Tensor, "layers kv_heads tokens head_dim"]:
     """The architecture's own application: some turn a part of each key only, some turn neighbours, not halves."""
-    modeling = sys.modules[type(model.model.layers[0].self_attn).__module__]
+    modeling = sys.modules[type(Decoder(model).attentions[0]).__module__]
     return modeling.apply_rotary_pos_emb(keys, keys, cos, sin)[1]
 
 
@@ -58,7 +59,7 @@ def _angles(
 
     A layer without rotary embedding is turned by nothing.
     """
-    rotary, position_ids = model.model.rotary_emb, positions[None].to(model.device)
+    rotary, position_ids = Decoder(model).rotary, positions[None].to(model.device)
     if hasattr(rotary, "layer_types"):
         angles = {name: rotary(keys, position_ids, name) for name in rotary.layer_types}
         per_layer = [angles[name] for name in model.config.layer_types]

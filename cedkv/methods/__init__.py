@@ -1,4 +1,4 @@
-"""Extraction methods, one file each. A new method is a file and a line here."""
+"""Extraction methods, one file each. A new method is a file and a line in `METHODS`."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -9,23 +9,29 @@ from cedkv.config import Config
 from cedkv.episodes import Episode
 from cedkv.errors import ConfigError
 from cedkv.events import Done, Event, drain
+from cedkv.labels import LABELS
 from cedkv.lm import LanguageModel, demo_kv_bytes, log_probs
 from cedkv.methods.base import Extraction, Method, Workbench, never
 from cedkv.methods.ced import ced_kv
 from cedkv.methods.chunked import chunked
 from cedkv.methods.few_shot import few_shot
 from cedkv.methods.free import free_kv
+from cedkv.methods.registry import Methods, MethodWarning
 from cedkv.methods.select import select_kv
 from cedkv.metrics import kl
 from cedkv.state import KVPrefix
 
-METHODS: dict[str, Method] = {
-    "select": select_kv,
-    "few_shot": few_shot,
-    "chunked": chunked,
-    "ced": ced_kv,
-    "free": free_kv,
-}
+METHODS = Methods(
+    {
+        "select": Method(select_kv, LABELS["select"], ("phase2.prefix", "phase2.injection", "phase2.select"), "floor"),
+        "few_shot": Method(few_shot, LABELS["few_shot"], (), "rival"),
+        "chunked": Method(
+            chunked, LABELS["chunked"], ("phase2.injection", "phase3.chunked", "phase3.layer_scope"), "free lunch"
+        ),
+        "ced": Method(ced_kv, LABELS["ced"], ("phase3",), "student"),
+        "free": Method(free_kv, LABELS["free"], ("phase3.loss", "phase3.optim", "phase3.dual"), "ceiling"),
+    }
+)
 
 
 def iter_extract(
@@ -48,6 +54,8 @@ def iter_extract(
         The method is unknown or the number of slots is not positive.
     """
     if method not in METHODS:
+        if refused := METHODS.why_refused(method):
+            raise ConfigError(refused)
         near = get_close_matches(method, METHODS, n=1, cutoff=0)[0]
         raise ConfigError(f"method {method!r} is unknown; did you mean {near!r}? Known are {', '.join(METHODS)}")
     if slots < 1:
@@ -57,7 +65,7 @@ def iter_extract(
 
 def run_method(method: str, bench: Workbench, slots: int) -> Iterator[Event]:
     """Run one method; its state leaves with the notes in `meta` that let it be used without this episode."""
-    for event in METHODS[method](bench, slots):
+    for event in METHODS[method].run(bench, slots):
         if isinstance(event, Done):
             extraction = event.result
             metrics = {**measure(bench, extraction.prefix), **extraction.metrics}
@@ -87,6 +95,11 @@ def describe_source(method: str, bench: Workbench) -> dict[str, Any]:
     }
 
 
+def methods_in(*roles: str) -> tuple[str, ...]:
+    """The names of the methods that have one of these roles in a gate, in the order of their registration."""
+    return tuple(name for name, method in METHODS.items() if method.gate_role in roles)
+
+
 def measure(bench: Workbench, prefix: KVPrefix) -> dict[str, float]:
     """How near a state is to the teacher on training queries: KL(teacher || student) in nats, and agreement."""
     teacher, student = bench.teacher_on_probes, log_probs(bench.lm, bench.probes, prefix)
@@ -99,4 +112,14 @@ def extract(*args: Any, **options: Any) -> Extraction:
     return drain(iter_extract(*args, **options))
 
 
-__all__ = ["METHODS", "Extraction", "Method", "Workbench", "extract", "iter_extract", "run_method"]
+__all__ = [
+    "METHODS",
+    "Extraction",
+    "Method",
+    "MethodWarning",
+    "Workbench",
+    "extract",
+    "iter_extract",
+    "methods_in",
+    "run_method",
+]

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Literal
 
 from jaxtyping import Float
 from torch import Tensor
@@ -117,7 +117,23 @@ class Extraction:
     complete: bool = True
 
 
-class Method(Protocol):
-    """An extraction method: yields events, the last of which is `Done(Extraction)`."""
+Run = Callable[[Workbench, int], Iterator[Event]]
+GateRole = Literal["floor", "rival", "free lunch", "student", "ceiling"]
 
-    def __call__(self, bench: Workbench, slots: int) -> Iterator[Event]: ...
+
+@dataclass(frozen=True)
+class Method:
+    """An extraction method.
+
+    run : takes a bench and the number of slots, yields events, the last of which is `Done(Extraction)`.
+    label : its name as people read it.
+    settings : the blocks of the config that concern it, such as `phase3.optim`.
+    gate_role : what it is beside others in a gate. `floor`: slots that are copied; `rival`: what a user would do
+        instead; `free lunch`: what costs no training; `student`: what the gate is about; `ceiling`: what slots could
+        do without any constraint.
+    """
+
+    run: Run
+    label: str
+    settings: tuple[str, ...]
+    gate_role: GateRole

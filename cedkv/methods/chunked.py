@@ -16,12 +16,12 @@ from cedkv.state import KVPrefix
 def chunked(bench: Workbench, slots: int) -> Iterator[Event]:
     """As many chunks as slots, each a slot as `phase3.chunked` says."""
     yield Progress("chunking", 0, 1)
-    yield Done(Extraction("chunked", closed_form(bench, slots)))
+    yield Done(Extraction("chunked", closed_form(bench, slots, bench.config.phase3.chunked.weight)))
 
 
-def closed_form(bench: Workbench, slots: int) -> KVPrefix:
+def closed_form(bench: Workbench, slots: int, weight: float) -> KVPrefix:
     """The chunks' slots, in the injection layers. More slots than tokens are not made."""
-    config, weight = bench.config, bench.config.phase3.chunked.weight
+    config = bench.config
     chunks = fitted_chunks(bench.lm, bench.demo_kv, chunks_by_place(bench.episode.tokens), slots, weight)
     positioning = config.phase2.injection.positioning_mode
     prefix = chunked_prefix(bench.lm, bench.demo_kv, chunks, bench.directions, weight, positioning)

@@ -1,194 +1,275 @@
-"""The training loop: one packed forward per step, for mixtures and for free slots alike."""
+"""The training loop: any objective, one loop. What is trained, on what, and what counts as better is the objective's.
 
-import random
+Adam (Kingma & Ba 2015) with a decaying rate, a clipped gradient, ticks that measure what really counts, the best
+state kept, and checkpoints that a training goes on from bit for bit.
+"""
+
+import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cedkv.config import Phase3Settings
 from cedkv.errors import NonFiniteError
-from cedkv.events import Event, StepTrace, Tick, Warned
-from cedkv.lm import LanguageModel, packed_logits
-from cedkv.metrics import tail_stats
-from cedkv.optim.dual import DualLambda
-from cedkv.optim.losses import Losses, off_loss, on_loss
-from cedkv.optim.pool import HardPool, PooledText
-from cedkv.optim.schedule import rate_at, top_k_at
-from cedkv.slots.base import TrainableSlots, detached
-from cedkv.state import KVPrefix
+from cedkv.events import Event, TrainingStep, Warned
+from cedkv.optim.checkpoint import (
+    Checkpoint,
+    Memory,
+    optimiser_memory,
+    random_memory,
+    recall_optimiser,
+    recall_random,
+)
+from cedkv.optim.schedule import rate_at
 
-# A tick counts as an improvement when the objective falls by more than this share.
+# A tick counts as an improvement when the value falls by more than this share.
 _IMPROVEMENT = 0.01
+_BETAS = (0.9, 0.95)
 
 
 @dataclass(frozen=True)
-class OnTargets:
-    """ON training queries with the teacher's log-probabilities of the rows that are read, computed once.
+class ParameterGroup:
+    """Parameters that share a learning rate: that of the first step, before it decays."""
 
-    reads : rows read at the end of each query; more than one when whole answers are matched.
+    parameters: list[Tensor]
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class Losses:
+    """One step's terms by name, and the total that is descended."""
+
+    terms: dict[str, Float[Tensor, ""]]
+    total: Float[Tensor, ""]
+
+    def require_finite(self, step: int, remedy: str) -> None:
+        """Raise `NonFiniteError` naming the step and the term that is not a finite number."""
+        for name, term in self.terms.items():
+            if not torch.isfinite(term):
+                raise NonFiniteError(f"step {step}: {name} is {term.item()}; {remedy}")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a tick found: the event that tells it, and the value to minimise."""
+
+    event: Event
+    value: float
+
+
+class Objective(Protocol):
+    """What the loop needs of a training. Subclass it: only `groups`, `losses` and `measure` have no default.
+
+    name : what its events and warnings call it.
+    remedy : what a user can do when numbers stop being finite.
     """
 
-    ids: list[tuple[int, ...]]
-    reads: list[int]
-    teacher: list[Float[Tensor, "rows vocab"]]
+    name: str
+    remedy: str
+
+    @property
+    def groups(self) -> Sequence[ParameterGroup]:
+        """The parameters, with their learning rates."""
+        ...
+
+    def losses(self, step: int) -> Losses:
+        """The loss terms of a step, on data of the objective's own choosing."""
+        ...
+
+    def measure(self, step: int) -> Measured:
+        """Measure `state()` as it is after a step.
+
+        Raises
+        ------
+        NonFiniteError
+            What is measured is not a finite number.
+        """
+        ...
+
+    def refresh(self, step: int) -> None:
+        """Called before every step: renew what steps draw from, where it is time to."""
+
+    def updated(self, step: int) -> None:
+        """Called after every update of the parameters: take a running mean, say."""
+
+    def told(self, step: int, steps: int, losses: Losses, seconds: float) -> Event:
+        """The event of a step."""
+        terms = {name: term.item() for name, term in losses.terms.items()}
+        return TrainingStep(self.name, step, steps, losses.total.item(), terms, seconds)
+
+    def state(self) -> dict[str, Tensor]:
+        """A copy of what the training is for; of the best tick it is kept. The parameters, or a mean of the last."""
+        return {str(index): parameter.detach().clone() for index, parameter in enumerate(parameters_of(self))}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Put the parameters where such a copy has them."""
+        for index, parameter in enumerate(parameters_of(self)):
+            parameter.data.copy_(state[str(index)])
+
+    def memory(self) -> Memory:
+        """What the objective must know, besides its parameters, to go on as if never cut short."""
+        return Memory()
+
+    def recall(self, memory: Memory) -> None:
+        """Take back what `memory` gave."""
+
+
+def parameters_of(objective: Objective) -> list[Tensor]:
+    return [parameter for group in objective.groups for parameter in group.parameters]
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """Steps, how the rate falls to a tenth, the largest gradient norm, steps between ticks, and the early stop's
+    patience in ticks; None never stops early."""
+
+    steps: int
+    decay: str = "cosine"
+    clip: float = 1.0
+    tick_every: int = 5
+    patience: int | None = None
 
 
 @dataclass
 class Training:
-    """Everything one training needs, and what it leaves behind."""
+    """A training, and what it leaves behind.
 
-    method: str
-    lm: LanguageModel
-    slots: TrainableSlots
-    targets: OnTargets
-    pool: HardPool
-    dual: DualLambda
-    measure: Callable[[KVPrefix, int], Tick]
-    settings: Phase3Settings
-    seed: int
-    stop: Callable[[], bool]
-    trace: list[StepTrace] = field(default_factory=list)
-    ticks: list[Tick] = field(default_factory=list)
+    stop : asked after every step; once it says yes, the training ends there.
+    done : steps taken.
+    stopped : why it ended before its last step; empty where it did not.
+    best : the objective's state at the tick of the lowest value, or at the start where there was none.
+    values : of all ticks.
+    """
+
+    objective: Objective
+    settings: LoopSettings
+    stop: Callable[[], bool] = lambda: False
+    checkpoint: Checkpoint | None = None
+    done: int = 0
     stopped: str = ""
     cancelled: bool = False
-    best: KVPrefix | None = None
-    best_tick: Tick | None = None
-    best_objective: float = float("inf")
-    objectives: list[float] = field(default_factory=list)
-
-    def top_k(self, step: int) -> int:
-        return top_k_at(step, self.settings.optim.steps, self.settings.optim.topk_schedule)
+    best: dict[str, Tensor] = field(default_factory=dict)
+    best_step: int | None = None
+    best_value: float = math.inf
+    values: list[float] = field(default_factory=list)
 
 
 def run_training(training: Training) -> Iterator[Event]:
-    """Train the slots; the best state and all traces are left in `training`.
+    """Train; the best state and the values of all ticks are left in `training`.
 
-    Asked to stop, it does so after the step in hand and keeps the best state so far. A non-finite term stops the
-    training with a warning that names the step and the term, keeping the last good state.
+    Asked to stop, it does so after the step in hand. A non-finite term stops the training with a warning that names
+    the step and the term. With a checkpoint that has been written before, it goes on from there.
+
+    Raises
+    ------
+    CheckpointError
+        The checkpoint cannot be read, or is another training's.
     """
-    optim = training.settings.optim
-    batches = _batches(training.targets, optim.on_batch, random.Random(training.seed))
-    adam = torch.optim.Adam(training.slots.parameters, lr=training.slots.learning_rate, betas=(0.9, 0.95))
-    schedule = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: rate_at(step, optim.steps, optim.decay))
-    training.best = detached(training.slots.prefix(optim.topk_schedule[-1]))
-    for step in range(optim.steps):
-        started = time.perf_counter()
-        if step % training.settings.off_data.refill_every == 0:
-            training.pool.refill(
-                detached(training.slots.prefix(training.top_k(step))), training.settings.off_data.candidates
-            )
+    objective, settings = training.objective, training.settings
+    adam = optimiser_of(objective)
+    training.best = objective.state()
+    if training.checkpoint and (memory := training.checkpoint.read()):
+        _recall(training, adam, memory)
+    while training.done < settings.steps and not training.stopped:
+        step, started = training.done, time.perf_counter()
         try:
-            losses = take_step(training, adam, step, next(batches))
-            schedule.step()
-            yield _record(training, step, losses, time.perf_counter() - started)
-            if (step + 1) % optim.tick_every == 0 or step + 1 == optim.steps:
+            objective.refresh(step)
+            for group, asked in zip(adam.param_groups, objective.groups, strict=True):
+                group["lr"] = asked.learning_rate * rate_at(step, settings.steps, settings.decay)
+            losses = take_step(objective, adam, step, settings.clip)
+            yield objective.told(step, settings.steps, losses, time.perf_counter() - started)
+            if (step + 1) % settings.tick_every == 0 or step + 1 == settings.steps:
                 yield _tick(training, step)
         except NonFiniteError as error:
             training.stopped = str(error)
-            yield Warned(f"{training.method}: training stopped, {error}; the last good state is kept")
+            yield Warned(f"{objective.name}: training stopped, {error}; the last good state is kept")
             return
+        training.done = step + 1
         if training.stop():
             training.stopped, training.cancelled = f"step {step + 1}: cancelled", True
-            return
-        if optim.early_stop and _stalled(training):
-            training.stopped = f"step {step + 1}: {optim.patience} ticks without improvement"
-            return
+        elif settings.patience is not None and _stalled(training.values, settings.patience):
+            training.stopped = f"step {step + 1}: {settings.patience} ticks without improvement"
+        _keep(training, adam)
 
 
-def take_step(training: Training, adam: torch.optim.Optimizer, step: int, on: OnTargets) -> Losses:
-    """One step: losses of a batch, gradients, update. Raises `NonFiniteError` before anything is updated."""
-    settings = training.settings
-    off = training.pool.sample(settings.optim.off_batch)
-    losses = batch_losses(training.lm, training.slots, on, off, training.top_k(step), settings.loss.tail_fraction)
-    losses.require_finite(step)
-    adam.zero_grad()
-    losses.total(settings.loss.lambda_on, training.dual.value, settings.loss.lambda_str).backward()
-    norm = torch.nn.utils.clip_grad_norm_(training.slots.parameters, settings.optim.clip)
+def optimiser_of(objective: Objective) -> torch.optim.Optimizer:
+    """Adam over the objective's parameter groups."""
+    groups = [{"params": group.parameters, "lr": group.learning_rate} for group in objective.groups]
+    return torch.optim.Adam(groups, betas=_BETAS)
+
+
+def take_step(objective: Objective, optimiser: torch.optim.Optimizer, step: int, clip: float) -> Losses:
+    """One step: losses, gradients, update. Raises `NonFiniteError` before anything is updated."""
+    losses = objective.losses(step)
+    losses.require_finite(step, objective.remedy)
+    optimiser.zero_grad()
+    losses.total.backward()
+    norm = torch.nn.utils.clip_grad_norm_(parameters_of(objective), clip)
     if not torch.isfinite(norm):
-        raise NonFiniteError(f"step {step}: the gradient is {norm.item()}; lower phase3.optim.lr or use float32")
-    adam.step()
+        raise NonFiniteError(f"step {step}: the gradient is {norm.item()}; {objective.remedy}")
+    optimiser.step()
+    objective.updated(step)
     return losses
 
 
-def batch_losses(
-    lm: LanguageModel,
-    slots: TrainableSlots,
-    on: OnTargets,
-    off: list[PooledText],
-    top_k: int,
-    tail_fraction: float,
-) -> Losses:
-    """The loss terms of ON queries and OFF texts from one packed forward, the LM head only on the rows read."""
-    queries = [*on.ids, *(text.ids for text in off)]
-    reads = [*on.reads, *([1] * len(off))]
-    student = packed_logits(lm, queries, slots.prefix(top_k), reads).float().log_softmax(dim=-1)
-    answers = sum(on.reads)
-    return Losses(
-        on=on_loss(student[:answers], torch.cat(on.teacher)),
-        off=off_loss(student[answers:], torch.stack([text.base for text in off]), tail_fraction),
-        structure=slots.structure_loss(top_k),
-    )
-
-
-def _batches(targets: OnTargets, count: int, draw: random.Random) -> Iterator[OnTargets]:
-    """Batches of `count` queries, or of all where there are fewer. Each query comes once before any comes again."""
-    queries = range(len(targets.ids))
-    waiting: list[int] = []
-    while True:
-        if len(waiting) < count:
-            waiting += draw.sample(queries, len(queries))
-        rows, waiting = waiting[:count], waiting[count:]
-        yield OnTargets(
-            [targets.ids[row] for row in rows],
-            [targets.reads[row] for row in rows],
-            [targets.teacher[row] for row in rows],
-        )
-
-
-def _record(training: Training, step: int, losses: Losses, seconds: float) -> StepTrace:
-    trace = StepTrace(
-        method=training.method,
-        step=step,
-        steps=training.settings.optim.steps,
-        loss_on=losses.on.item(),
-        loss_off=losses.off.item(),
-        loss_str=losses.structure.item(),
-        lambda_off=training.dual.value,
-        top_k=training.top_k(step),
-        seconds=seconds,
-    )
-    training.trace.append(trace)
-    return trace
-
-
-def _tick(training: Training, step: int) -> Tick:
-    state = detached(training.slots.prefix(training.settings.optim.topk_schedule[-1]))
+def _tick(training: Training, step: int) -> Event:
     try:
-        tick = training.measure(state, step)
+        measured = training.objective.measure(step)
     except NonFiniteError as error:
         raise NonFiniteError(f"step {step}: {error}") from error
-    training.ticks.append(tick)
-    training.dual.update(step, _off_p99(training, training.settings.off_data.dual_metric_source, state, tick))
-    # Above the bound a nat of p99 costs as much as a nat of ON KL; below it OFF effect does not count.
-    constrained = _off_p99(training, training.settings.off_data.off_constraint_source, state, tick)
-    objective = tick.train_kl + max(constrained - training.dual.bound, 0.0)
-    training.objectives.append(objective)
-    if objective < training.best_objective:
-        training.best, training.best_tick, training.best_objective = state, tick, objective
-    return tick
+    training.values.append(measured.value)
+    if measured.value < training.best_value:
+        training.best, training.best_step = training.objective.state(), step
+        training.best_value = measured.value
+    return measured.event
 
 
-def _off_p99(training: Training, source: str, state: KVPrefix, tick: Tick) -> float:
-    """p99 of `Delta` (nats) on the data a setting names: the fixed stress eval or, in debugging, the hard pool."""
-    return tick.stress_p99 if source == "fixed_stress" else tail_stats(training.pool.delta(state)).p99
-
-
-def _stalled(training: Training) -> bool:
-    history, patience = training.objectives, training.settings.optim.patience
-    if len(history) <= patience:
+def _stalled(values: Sequence[float], patience: int) -> bool:
+    if len(values) <= patience:
         return False
-    return min(history[-patience:]) > min(history[:-patience]) * (1 - _IMPROVEMENT)
+    return min(values[-patience:]) > min(values[:-patience]) * (1 - _IMPROVEMENT)
+
+
+def _keep(training: Training, optimiser: torch.optim.Optimizer) -> None:
+    """Write the checkpoint where it is time to, or the training is over."""
+    checkpoint = training.checkpoint
+    over = training.stopped or training.done == training.settings.steps
+    if checkpoint is None or not (over or training.done % checkpoint.every == 0):
+        return
+    parameters = {str(index): parameter for index, parameter in enumerate(parameters_of(training.objective))}
+    progress = {
+        "done": training.done,
+        # What a user stopped goes on when it is taken up; what stopped by itself has come to its end.
+        "stopped": "" if training.cancelled else training.stopped,
+        "best_step": training.best_step,
+        "values": training.values,
+    }
+    parts = {
+        "parameters": Memory(parameters),
+        "optimiser": optimiser_memory(optimiser),
+        "random": random_memory(),
+        "objective": training.objective.memory(),
+        "best": Memory(training.best),
+        "progress": Memory(plain=progress),
+    }
+    checkpoint.write(Memory.of_parts(parts))
+
+
+def _recall(training: Training, optimiser: torch.optim.Optimizer, memory: Memory) -> None:
+    kept = memory.part("parameters").tensors
+    for index, parameter in enumerate(parameters_of(training.objective)):
+        parameter.data.copy_(kept[str(index)])
+    recall_optimiser(optimiser, memory.part("optimiser"))
+    recall_random(memory.part("random"))
+    training.objective.recall(memory.part("objective"))
+    training.best = {
+        name: tensor.to(training.best[name].device) for name, tensor in memory.part("best").tensors.items()
+    }
+    progress = memory.part("progress").plain
+    training.done, training.stopped = progress["done"], progress["stopped"]
+    training.best_step, training.values = progress["best_step"], progress["values"]
+    training.best_value = min(training.values, default=math.inf)

@@ -1,19 +1,24 @@
 """What training needs of slots, whatever they are made of."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from jaxtyping import Float
 from torch import Tensor
 
+from cedkv.optim.loop import ParameterGroup
 from cedkv.state import KVPrefix
 
 
 class TrainableSlots(Protocol):
-    """What the training loop needs of slots. `template` is the prefix they start from."""
+    """What training needs of slots. `template` is the prefix they start from."""
 
     template: KVPrefix
-    parameters: list[Tensor]
-    learning_rate: float
+
+    @property
+    def groups(self) -> Sequence[ParameterGroup]:
+        """The parameters, with a learning rate for each group of them."""
+        ...
 
     def prefix(self, top_k: int) -> KVPrefix:
         """The slots as they are now, differentiable in the parameters."""
@@ -22,6 +27,13 @@ class TrainableSlots(Protocol):
     def structure_loss(self, top_k: int) -> Float[Tensor, ""]:
         """L_str: what keeps slots sparse and different."""
         ...
+
+
+class MatchedSlots(TrainableSlots, Protocol):
+    """Slots that the warm start can fit to attention outputs: all their parameters at one rate."""
+
+    parameters: list[Tensor]
+    learning_rate: float
 
 
 def detached(prefix: KVPrefix) -> KVPrefix:

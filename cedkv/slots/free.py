@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cedkv.optim.loop import ParameterGroup
 from cedkv.state import KVPrefix
 
 
@@ -26,6 +27,10 @@ class FreeSlots:
     def warm_start(cls, warm: KVPrefix, learning_rate: float, frozen_sink: bool) -> "FreeSlots":
         offsets = [torch.zeros_like(warm.keys, dtype=torch.float32, requires_grad=True) for _ in range(2)]
         return cls(replace(warm, mixture=None), learning_rate, frozen_sink, offsets)
+
+    @property
+    def groups(self) -> list[ParameterGroup]:
+        return [ParameterGroup(self.parameters, self.learning_rate)]
 
     def prefix(self, top_k: int) -> KVPrefix:
         keys, values = (

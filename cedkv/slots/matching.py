@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cedkv.lm import AttentionReading, LanguageModel
 from cedkv.optim.schedule import top_k_at
-from cedkv.slots.base import TrainableSlots
+from cedkv.slots.base import MatchedSlots, TrainableSlots
 from cedkv.slots.mixture import MixtureSlots
 
 
@@ -90,7 +90,7 @@ class Matching:
 
 
 def match_attention(
-    matching: Matching, slots: TrainableSlots, iterations: int, rate: float, topk_schedule: Sequence[int]
+    matching: Matching, slots: MatchedSlots, iterations: int, rate: float, topk_schedule: Sequence[int]
 ) -> Iterator[float]:
     """Fit the slots' parameters in place; yields the mean error before each iteration."""
     adam = torch.optim.Adam(slots.parameters, lr=rate)

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from cedkv.config import DelimiterSettings, MixtureSettings
+from cedkv.optim.loop import ParameterGroup
 from cedkv.state import DemoKV, KVPrefix, Mixture
 
 # Logit of a slot's own token above the others at the start: about 0.9 of the mass among 32 tokens. Tokens that only
@@ -105,6 +106,10 @@ class MixtureSlots:
     @property
     def parameters(self) -> list[Tensor]:
         return [self.logits] if self.key_logits is None else [self.logits, self.key_logits]
+
+    @property
+    def groups(self) -> list[ParameterGroup]:
+        return [ParameterGroup(self.parameters, self.learning_rate)]
 
     @property
     def _roles(self) -> Sequence[str]:

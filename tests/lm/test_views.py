@@ -114,3 +114,16 @@ def test_embedded_demo_cache_equals_the_prompt(lm):
     prompts = log_probs(lm, [[*tokens.ids, *query] for query in queries])
     assert_close(teacher, prompts, atol=forward(layers=30, width=1536), rtol=0.0)
     assert generate(lm, queries[:2], kv.as_prefix(), max_new_tokens=4, stop="\n") == [" rained", " played"]
+
+
+def test_queries_behind_a_prefix_each_answer_as_one_by_one(tiny, demo_kv, queries):
+    """Different prefixes, and none, side by side in one pack: nobody sees another's."""
+    whole = demo_kv.as_prefix()
+    other = read_demo_kv(tiny, text_tokens(tiny, "Q: lift\nA: lifted\n\n")).as_prefix()
+    prefixes = [(whole, None, other, whole.without([2, 5]))[index % 4] for index in range(len(queries))]
+    pairs = list(zip(queries, prefixes, strict=True))
+    one_by_one = torch.stack([log_probs(tiny, [query], prefix)[0] for query, prefix in pairs])
+    assert_close(log_probs(tiny, queries, prefixes), one_by_one, **TOLERANCE)
+    assert generate(tiny, queries, prefixes, 4) == [generate(tiny, [query], prefix, 4)[0] for query, prefix in pairs]
+    with pytest.raises(ValueError, match="zip"):
+        log_probs(tiny, queries, prefixes[:2])

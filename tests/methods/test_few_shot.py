@@ -35,7 +35,7 @@ def room_for(bench: Workbench, count: int) -> int:
 
 
 def chosen(bench: Workbench, slots: int) -> tuple[KVPrefix, list[int]]:
-    extraction = drain(METHODS["few_shot"](bench, slots))
+    extraction = drain(METHODS["few_shot"].run(bench, slots))
     return extraction.prefix, extraction.artifacts["few_shot"]["demos"]
 
 
@@ -143,7 +143,7 @@ def test_random_prompts_fit_too_and_differ_by_trial():
 
 def test_it_tells_how_far_it_is():
     bench = bench_with(MANY)
-    events = list(METHODS["few_shot"](bench, room_for(bench, 1)))
+    events = list(METHODS["few_shot"].run(bench, room_for(bench, 1)))
     first = [event for event in events_of(events, Progress) if event.stage == "few-shot: demonstration 1"]
     assert [event.done for event in first] == list(range(1, first[0].total + 1))
 

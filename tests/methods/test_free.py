@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cedkv.lm import log_probs
-from cedkv.methods.training import warm_prefix
+from cedkv.methods.warm import warm_prefix
 from cedkv.metrics import kl
 from cedkv.slots.free import FreeSlots
 from tests.optim.trainings import SLOTS, bench_with, train

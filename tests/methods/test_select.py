@@ -56,7 +56,7 @@ def bench_of(yaml: str = "", architecture: str = "llama", template: str = "qa") 
 
 
 def extract(bench: Workbench, slots: int) -> Extraction:
-    *progress, done = METHODS["select"](bench, slots)
+    *progress, done = METHODS["select"].run(bench, slots)
     assert all(isinstance(event, Progress) for event in progress)
     assert isinstance(done, Done)
     return done.result

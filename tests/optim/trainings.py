@@ -17,6 +17,7 @@ SMALL = [
     "episode.demos=4",
     "episode.on_train=6",
     "phase2.eval.on_samples=5",
+    "phase3.start=tokens",
     "phase3.mixture={scope: per_layer, output_factor: 1.0}",
     "phase3.loss={lambda_on: 1.0, lambda_off: 0.5, lambda_str: 0.02, tail_fraction: 0.5, on_tokens: first}",
     "phase3.optim.steps=8",
@@ -28,9 +29,11 @@ SMALL = [
     "phase3.optim.matching_off_texts=4",
     "phase3.optim.on_batch=4",
     "phase3.optim.off_batch=4",
+    "phase3.optim.off_reads=1",
     "phase3.optim.topk_schedule=[8, 3]",
     "phase3.optim.tick_every=4",
     "phase3.optim.tick_stress_samples=12",
+    "phase3.dual={target: 0.5, lambda_max: 2.0}",
     "phase3.off_data.stress_samples=12",
     "phase3.off_data.pool_size=10",
     "phase3.off_data.candidates=12",
@@ -46,7 +49,7 @@ def bench_with(*overrides: str) -> Workbench:
 
 def train(bench: Workbench, method: str = "ced", slots: int = SLOTS) -> tuple[Extraction, list[Event]]:
     """A whole extraction, and what it told."""
-    *events, done = METHODS[method](bench, slots)
+    *events, done = METHODS[method].run(bench, slots)
     assert isinstance(done, Done)
     return done.result, events
 
@@ -59,7 +62,8 @@ def training_of(*overrides: str, slots: int = SLOTS) -> Training:
     """A training of mixtures that has not begun, its hard pool filled once."""
     bench = bench_with(*overrides)
     training = open_training(bench, "ced", mixture_slots(bench, slots))
-    training.pool.refill(training.slots.prefix(training.top_k(0)), 12)
+    objective = training.objective
+    objective.pool.refill(objective.slots.prefix(objective.top_k(0)), 12)
     return training
 
 

@@ -5,7 +5,7 @@ import torch
 
 from cedkv.lm import read_attention
 from cedkv.methods.ced import mixture_slots
-from cedkv.methods.training import warm_up
+from cedkv.methods.warm import warm_up
 from cedkv.slots.base import detached
 from cedkv.slots.matching import Matching, MatchingTarget, choose_start
 from tests.optim.trainings import SLOTS, bench_with, ced

@@ -10,7 +10,7 @@ from cedkv.config import DelimiterSettings, MixtureSettings
 from cedkv.events import Tick, Warned
 from cedkv.lm import log_probs
 from cedkv.methods.ced import mixture_slots
-from cedkv.methods.training import warm_prefix
+from cedkv.methods.warm import warm_prefix
 from cedkv.metrics import role_mass
 from cedkv.slots.base import detached
 from cedkv.slots.mixture import MixtureSlots

@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-import cedkv.methods.training
-import cedkv.optim.loop
-import cedkv.optim.pool
+import cedkv.methods.objective
+import cedkv.methods.pool
+import cedkv.methods.warm
 from cedkv.episodes import Episode
 from cedkv.episodes.off import NearFormat, off_stream, sample_off
 from cedkv.lm import log_probs
+from cedkv.methods.pool import HardPool
 from cedkv.metrics import kl
-from cedkv.optim.pool import HardPool
 from tests.optim.trainings import SLOTS, bench_with, train, training_of
 from tests.tolerance import FORWARD, forward
 
@@ -74,8 +74,8 @@ def test_the_base_is_read_once_and_rightly(bench):
 def texts_touched(monkeypatch, seed: int) -> set[str]:
     """Every text that a whole training learns from: what it draws, mines, steps on, and warms up with."""
     touched: set[str] = set()
-    stream_of, step_on = cedkv.optim.pool.off_stream, cedkv.optim.loop.packed_logits
-    read = cedkv.methods.training.read_attention
+    stream_of, step_on = cedkv.methods.pool.off_stream, cedkv.methods.objective.packed_logits
+    read = cedkv.methods.warm.read_attention
 
     def watched_stream(*arguments):
         for off in stream_of(*arguments):
@@ -91,9 +91,9 @@ def texts_touched(monkeypatch, seed: int) -> set[str]:
         return read(lm, queries, *arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(cedkv.methods.training, "read_attention", watched_reading)
-        patch.setattr(cedkv.optim.pool, "off_stream", watched_stream)
-        patch.setattr(cedkv.optim.loop, "packed_logits", watched_step)
+        patch.setattr(cedkv.methods.warm, "read_attention", watched_reading)
+        patch.setattr(cedkv.methods.pool, "off_stream", watched_stream)
+        patch.setattr(cedkv.methods.objective, "packed_logits", watched_step)
         bench = bench_with(f"phase2.seed={seed}", "phase3.optim.matching_iterations=1")
         train(bench)
     touched |= {query.text for query in bench.episode.on_train}
@@ -116,14 +116,14 @@ def test_nothing_that_training_touches_is_in_any_stress_eval(monkeypatch, seed):
 
 def test_a_pool_that_draws_from_the_stress_split_is_caught(monkeypatch):
     real = off_stream
-    monkeypatch.setattr(cedkv.optim.pool, "off_stream", lambda _split, seed, near: real("stress", seed, near))
+    monkeypatch.setattr(cedkv.methods.pool, "off_stream", lambda _split, seed, near: real("stress", seed, near))
     assert leaks(texts_touched(monkeypatch, seed=0))
 
 
 def test_what_is_stepped_on_comes_from_the_pool(monkeypatch):
     training = training_of()
-    pooled = {text.off.text for text in training.pool.texts}
-    assert {text.off.text for text in training.pool.sample(SLOTS)} <= pooled
+    pooled = {text.off.text for text in training.objective.pool.texts}
+    assert {text.off.text for text in training.objective.pool.sample(SLOTS)} <= pooled
 
 
 def test_a_warm_start_on_stress_texts_is_caught(monkeypatch):

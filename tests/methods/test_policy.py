@@ -4,7 +4,7 @@ import pytest
 
 from cedkv.config import OffDataSettings, Phase3Settings
 from cedkv.errors import ConfigError
-from cedkv.optim.policy import check_policy
+from cedkv.methods.policy import check_policy
 
 LOOSE = ["off_constraint_source", "dual_metric_source"]
 

@@ -1,12 +1,11 @@
-"""The terms of the loss: by hand, and properties that a broken loss does not have."""
+"""The divergences that slots are trained on: by hand, and that they run the right way."""
 
 import math
 
 import pytest
 import torch
 
-from cedkv.errors import NonFiniteError
-from cedkv.optim.losses import Losses, off_loss, on_loss
+from cedkv.methods.objective import off_loss, on_loss
 
 HALF = torch.tensor([0.5, 0.5]).log()
 SKEWED = torch.tensor([0.9, 0.1]).log()
@@ -32,21 +31,3 @@ def test_the_two_divergences_run_in_opposite_directions():
     assert pytest.approx(KL_SKEWED_HALF, rel=0.05) != KL_HALF_SKEWED
     assert on_loss(student, other).item() == pytest.approx(KL_HALF_SKEWED)
     assert off_loss(student, other, 1.0).item() == pytest.approx(KL_SKEWED_HALF)
-
-
-def test_the_total_is_the_weighted_sum():
-    losses = Losses(torch.tensor(2.0), torch.tensor(3.0), torch.tensor(5.0))
-    assert losses.total(1.0, 0.5, 0.1).item() == pytest.approx(2.0 + 1.5 + 0.5)
-
-
-@pytest.mark.parametrize(("broken", "name"), [(0, "L_on"), (1, "L_off"), (2, "L_str")])
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_a_term_that_is_not_finite_is_named_with_its_step(broken, name, value):
-    terms = [torch.tensor(1.0)] * 3
-    terms[broken] = torch.tensor(value)
-    with pytest.raises(NonFiniteError, match=rf"step 7: {name} is {value}; lower"):
-        Losses(*terms).require_finite(7)
-
-
-def test_finite_terms_pass():
-    assert Losses(*[torch.tensor(1.0)] * 3).require_finite(0) is None

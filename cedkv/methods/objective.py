@@ -1,0 +1,250 @@
+"""What slots are trained for: the teacher on ON queries, the base on OFF texts, in one packed forward per step."""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cedkv.config import Phase3Settings
+from cedkv.events import StepTrace, Tick
+from cedkv.lm import LanguageModel, generate, log_probs, packed_logits
+from cedkv.methods.base import Workbench
+from cedkv.methods.pool import HardPool, PooledText, draw_memory, recall_draw
+from cedkv.metrics import cvar, kl, role_mass, tail_stats
+from cedkv.optim.checkpoint import Memory
+from cedkv.optim.dual import DualLambda
+from cedkv.optim.loop import Losses, Measured, Objective, ParameterGroup
+from cedkv.optim.schedule import top_k_at
+from cedkv.probe import OffProbe
+from cedkv.slots.base import TrainableSlots, detached
+from cedkv.state import ROLES, DemoTokens, KVPrefix
+
+# Most tokens of an answer that training matches.
+_ANSWER_TOKENS = 16
+REMEDY = "lower phase3.optim.lr or use float32"
+
+
+@dataclass(frozen=True)
+class OnTargets:
+    """ON training queries with the teacher's log-probabilities of the rows that are read, computed once.
+
+    reads : rows read at the end of each query; more than one when whole answers are matched.
+    """
+
+    ids: list[tuple[int, ...]]
+    reads: list[int]
+    teacher: list[Float[Tensor, "rows vocab"]]
+
+    def rows(self, chosen: Sequence[int]) -> "OnTargets":
+        return OnTargets(*([column[row] for row in chosen] for column in (self.ids, self.reads, self.teacher)))
+
+
+def on_targets(bench: Workbench) -> OnTargets:
+    """The teacher's log-probabilities on ON training queries: of the first answer token, or of its whole answer with
+    what ends it."""
+    queries, block, wanted = bench.train_ids, bench.episode.tokens, bench.config.phase3.loss.on_tokens
+    if wanted == "first" or (wanted == "auto" and _answers_in_one_token(block)):
+        return OnTargets(queries, [1] * len(queries), list(log_probs(bench.trunk, queries, bench.teacher).split(1)))
+    stop = bench.episode.stop
+    room = min(1 + block.longest("output") + len(bench.lm.encode(stop)), _ANSWER_TOKENS)
+    answers = generate(bench.lm, queries, bench.teacher, room, stop=stop)
+    ids = [bench.lm.encode(answer) for answer in answers]
+    longer = [(*query, *answer) for query, answer in zip(queries, ids, strict=True)]
+    reads = [len(answer) + 1 for answer in ids]
+    teacher = log_probs(bench.trunk, longer, bench.teacher, reads)
+    return OnTargets(longer, reads, list(teacher.split(reads)))
+
+
+def _answers_in_one_token(block: DemoTokens) -> bool:
+    """Whether every answer that the block shows is one token, also after a blank that only some have in front."""
+    firsts = [
+        block.roles.index("output", start)
+        for start, end in block.demo_spans()
+        if block.roles[start:end].count("output")
+    ]
+    return block.longest("output") <= 1 and len({block.texts[first - 1].isspace() for first in firsts}) <= 1
+
+
+@dataclass
+class Batches:
+    """Batches of `count` queries, or of all where there are fewer. Each query comes once before any comes again."""
+
+    targets: OnTargets
+    count: int
+    draw: random.Random
+    waiting: list[int] = field(default_factory=list)
+
+    def next(self) -> OnTargets:
+        queries = range(len(self.targets.ids))
+        if len(self.waiting) < self.count:
+            self.waiting += self.draw.sample(queries, len(queries))
+        rows, self.waiting = self.waiting[: self.count], self.waiting[self.count :]
+        return self.targets.rows(rows)
+
+
+def on_loss(student: Float[Tensor, "rows vocab"], teacher: Float[Tensor, "rows vocab"]) -> Float[Tensor, ""]:
+    """Mean KL(teacher || student) over the rows read, nats."""
+    return kl(teacher, student).mean()
+
+
+def off_loss(
+    student: Float[Tensor, "reads vocab"], base: Float[Tensor, "reads vocab"], tail_fraction: float
+) -> Float[Tensor, ""]:
+    """CVaR of `Delta = KL(student || base)`: the mean over the worst `tail_fraction` of the rows read, nats."""
+    return cvar(kl(student, base), tail_fraction)
+
+
+def batch_terms(
+    lm: LanguageModel,
+    slots: TrainableSlots,
+    on: OnTargets,
+    off: list[PooledText],
+    top_k: int,
+    tail_fraction: float,
+) -> dict[str, Float[Tensor, ""]]:
+    """The loss terms of ON queries and OFF texts from one packed forward, the LM head only on the rows read."""
+    queries = [*on.ids, *(text.ids for text in off)]
+    reads = [*on.reads, *(len(text.base) for text in off)]
+    student = packed_logits(lm, queries, slots.prefix(top_k), reads).float().log_softmax(dim=-1)
+    answers = sum(on.reads)
+    return {
+        "L_on": on_loss(student[:answers], torch.cat(on.teacher)),
+        "L_off": off_loss(student[answers:], torch.cat([text.base for text in off]), tail_fraction),
+        "L_str": torch.as_tensor(slots.structure_loss(top_k)),
+    }
+
+
+@dataclass
+class SlotObjective(Objective):
+    """L = lambda_on * L_on + lambda_off * L_off + lambda_str * L_str, with dual ascent on lambda_off.
+
+    measure_state : the real metrics of a state after a step.
+    trace, ticks : what was told so far.
+    """
+
+    name: str
+    lm: LanguageModel
+    slots: TrainableSlots
+    targets: OnTargets
+    batches: Batches
+    pool: HardPool
+    dual: DualLambda
+    measure_state: Callable[[KVPrefix, int], Tick]
+    settings: Phase3Settings
+    trace: list[StepTrace] = field(default_factory=list)
+    ticks: list[Tick] = field(default_factory=list)
+    remedy: str = REMEDY
+
+    @property
+    def groups(self) -> Sequence[ParameterGroup]:
+        return self.slots.groups
+
+    def top_k(self, step: int) -> int:
+        return top_k_at(step, self.settings.optim.steps, self.settings.optim.topk_schedule)
+
+    def prefix(self) -> KVPrefix:
+        """The slots as they are now, as sparse as they end."""
+        return detached(self.slots.prefix(self.settings.optim.topk_schedule[-1]))
+
+    def refresh(self, step: int) -> None:
+        if step % self.settings.off_data.refill_every == 0:
+            self.pool.refill(detached(self.slots.prefix(self.top_k(step))), self.settings.off_data.candidates)
+
+    def losses(self, step: int) -> Losses:
+        loss, off = self.settings.loss, self.pool.sample(self.settings.optim.off_batch)
+        terms = batch_terms(self.lm, self.slots, self.batches.next(), off, self.top_k(step), loss.tail_fraction)
+        weights = {"L_on": loss.lambda_on, "L_off": self.dual.value, "L_str": loss.lambda_str}
+        return Losses(terms, sum(weights[name] * term for name, term in terms.items()))
+
+    def told(self, step: int, steps: int, losses: Losses, seconds: float) -> StepTrace:
+        terms = {name: term.item() for name, term in losses.terms.items()}
+        told = StepTrace(
+            method=self.name,
+            step=step,
+            steps=steps,
+            loss_on=terms["L_on"],
+            loss_off=terms["L_off"],
+            loss_str=terms["L_str"],
+            lambda_off=self.dual.value,
+            top_k=self.top_k(step),
+            seconds=seconds,
+        )
+        self.trace.append(told)
+        return told
+
+    def measure(self, step: int) -> Measured:
+        """Above the bound a nat of p99 costs as much as a nat of ON KL; below it OFF effect does not count."""
+        state, sources = self.prefix(), self.settings.off_data
+        tick = self.measure_state(state, step)
+        self.ticks.append(tick)
+        self.dual.update(step, self._off_p99(sources.dual_metric_source, state, tick))
+        constrained = self._off_p99(sources.off_constraint_source, state, tick)
+        return Measured(tick, tick.train_kl + max(constrained - self.dual.bound, 0.0))
+
+    def _off_p99(self, source: str, state: KVPrefix, tick: Tick) -> float:
+        """p99 of `Delta` (nats) on the data a setting names: the fixed stress eval or, in debugging, the hard pool."""
+        return tick.stress_p99 if source == "fixed_stress" else tail_stats(self.pool.delta(state)).p99
+
+    def memory(self) -> Memory:
+        own = {
+            "waiting": self.batches.waiting,
+            "draw": draw_memory(self.batches.draw),
+            "dual": [self.dual.value, self.dual.ema, self.dual.ticks, self.dual.trace],
+            "trace": [step.as_dict() for step in self.trace],
+            "ticks": [tick.as_dict() for tick in self.ticks],
+        }
+        return Memory.of_parts({"own": Memory(plain=own), "pool": self.pool.memory()})
+
+    def recall(self, memory: Memory) -> None:
+        own = memory.part("own").plain
+        self.batches.waiting = own["waiting"]
+        recall_draw(self.batches.draw, own["draw"])
+        self.dual.value, self.dual.ema, self.dual.ticks, self.dual.trace = own["dual"]
+        self.trace = [StepTrace(**step) for step in own["trace"]]
+        self.ticks = [Tick(**tick) for tick in own["ticks"]]
+        self.pool.recall(memory.part("pool"))
+
+
+class StressEval:
+    """A part of the fixed stress eval with the base's answers, as dual ascent reads it.
+
+    Near-format texts come first: they decide the p99 of the whole, of which the first texts of all kinds tell little.
+    """
+
+    def __init__(self, bench: Workbench) -> None:
+        phase3 = bench.config.phase3
+        texts = bench.episode.off_set("stress", phase3.off_data.stress_samples).texts
+        hardest = sorted(texts, key=lambda off: off.bucket != "near_format")[: phase3.optim.tick_stress_samples]
+        self.probe = OffProbe(bench.trunk, [off.text for off in hardest], "stress eval", REMEDY)
+
+    def p99(self, prefix: KVPrefix) -> float:
+        """p99 of `Delta`, nats. Raises `NonFiniteError` where the model's answers are no numbers any more."""
+        return tail_stats(self.probe.delta(prefix)).p99
+
+
+def measure_tick(
+    bench: Workbench, targets: OnTargets, stress: StressEval, method: str, state: KVPrefix, step: int
+) -> Tick:
+    """The real metrics of a state; on evaluation queries only where someone observes."""
+    count = bench.config.phase3.optim.tick_on_samples
+    teacher = torch.cat(targets.teacher[:count])
+    student = log_probs(bench.trunk, targets.ids[:count], state, targets.reads[:count])
+    mass: dict[str, float] = {}
+    slot_mass: list[list[list[float]]] = []
+    if state.mixture is not None:
+        shares = role_mass(state.mixture.weights, state.mixture.tokens.roles, ROLES).mean(1)
+        mass = dict(zip(ROLES, shares.mean(dim=(0, 1)).tolist(), strict=True))
+        slot_mass = shares.tolist()
+    return Tick(
+        method=method,
+        step=step,
+        train_kl=kl(teacher, student).mean().item(),
+        train_agreement=(teacher.argmax(-1) == student.argmax(-1)).float().mean().item(),
+        stress_p99=stress.p99(state),
+        role_mass=mass,
+        slot_role_mass=slot_mass,
+        **(bench.observe(state) if bench.observe else {}),
+    )
