@@ -1,4 +1,5 @@
-"""CED-KV: slots made of the demonstrations' own KV, trained to be the teacher on the relation and nothing anywhere else."""
+"""CED-KV: slots made of the demonstrations' own KV, trained to be the teacher on the relation and nothing anywhere
+else."""
 
 from collections.abc import Iterator
 
