@@ -12,9 +12,9 @@ apt_install = if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	fi
 browser_runs = command -v chromium >/dev/null && $(BIN)/python -m playwright --version >/dev/null 2>&1
 
-# One worker for each of two cores, one thread each; tests in a browser stay with one worker.
+# One worker for each of two cores, one thread each. Tests that share what is costly stay together (tests/conftest.py).
 WORKERS ?= 2
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
 # The quick tests are of the rooms that make no run; what needs the embedded model waits for `make test`.
 QUICK = tests/test_frame.py tests/test_shapes.py tests/test_config.py tests/metrics tests/slots tests/state tests/lm
 
@@ -35,7 +35,7 @@ test: browser ## Set up what is missing and run every test
 
 check: lint types ## Style, types and the quick tests, for every commit
 	@echo "Running the quick tests."
-	@$(PYTEST) -q -m "not model and not browser and not slow" $(QUICK)
+	@$(PYTEST) -q -m "not model and not browser" $(QUICK)
 
 gate: .venv/.app ## Run the smoke gate and write its report under runs/
 	@echo "Running the smoke gate."

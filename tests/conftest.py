@@ -10,6 +10,8 @@ from jaxtyping import install_import_hook
 
 OPTED_IN_TO_HUB = os.environ.get("RUN_HF_TESTS") == "1"
 HUB_TEST_FILE = "tests/phase2/test_phase2_hf_smoke_optin.py"
+# Rooms whose files read the same finished runs; workers take them whole, and the other rooms file by file.
+ROOMS_THAT_SHARE = {"bench", "gate", "phase3", "package"}
 CHROMIUM_ARGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -67,7 +69,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by the fixtures they use, and run those in a browser last.
+    """Mark tests by the fixtures they use, keep together what shares costly ones, and run those in a browser last.
 
     Playwright keeps an event loop running in the main thread, in which no later test could start its own.
     """
@@ -76,6 +78,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for fixture, marker in marker_of_fixture.items():
             if fixture in getattr(item, "fixturenames", ()):
                 item.add_marker(marker)
+        room = item.path.parent.name if item.path.parent.name in ROOMS_THAT_SHARE else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group("browser" if item.get_closest_marker("browser") else room))
     items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
 
 

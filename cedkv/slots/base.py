@@ -1,6 +1,6 @@
 """What training needs of slots, whatever they are made of."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -8,6 +8,7 @@ from torch import Tensor
 from cedkv.state import KVPrefix
 
 
+@runtime_checkable  # so that the tests can check what is passed for it
 class TrainableSlots(Protocol):
     """What the training loop needs of slots. `template` is the prefix they start from."""
 

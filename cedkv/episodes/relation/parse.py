@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from cedkv.errors import DemoError
 
@@ -81,7 +82,7 @@ def _split_lines(text: str, split: Callable[[str], list[str]], form: str) -> lis
 
 def _read_json(text: str) -> list[tuple[int, str, str]]:
     documents = [text] if text.lstrip().startswith("[") else text.split("\n")
-    items = []
+    items: list[Any] = []
     for line, document in enumerate(documents):
         if document.strip():
             value = _loads(document, line)
