@@ -238,6 +238,7 @@ HUB_TEST = "tests/phase2/test_phase2_hf_smoke_optin.py"
     [
         ({}, "tests/test_it.py", SKIPPING_TEST, True),
         ({"CI": "true"}, "tests/test_it.py", SKIPPING_TEST, False),
+        ({"CI": "true", "PYTEST_ADDOPTS": "-n 2"}, "tests/test_it.py", SKIPPING_TEST, False),
         ({"CEDKV_NO_SKIPS": "1"}, "tests/test_it.py", SKIPPING_TEST, False),
         ({"CI": "true"}, "tests/test_it.py", "import pytest\npytest.importorskip('no_such_package')", False),
         ({"CI": "true"}, "tests/test_it.py", "import pytest\ndef test_it():\n    pytest.xfail('no')", False),

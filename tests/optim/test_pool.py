@@ -67,7 +67,7 @@ def test_the_base_is_read_once_and_rightly(bench):
     pool = HardPool.open(bench.lm, bench.episode, 10)
     pool.refill(bench.teacher, 10)
     base = log_probs(bench.lm, [text.ids for text in pool.texts])
-    torch.testing.assert_close(torch.stack([text.base for text in pool.texts]), base, atol=1e-5, rtol=0)
+    torch.testing.assert_close(torch.stack([text.base for text in pool.texts]), base, atol=1e-5, rtol=1e-5)
 
 
 def texts_touched(monkeypatch, seed: int) -> set[str]:
