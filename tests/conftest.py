@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import pytest
 from jaxtyping import install_import_hook
 
+import tests.shapes  # the import hook below finds it by name
+
 OPTED_IN_TO_HUB = os.environ.get("RUN_HF_TESTS") == "1"
 HUB_TEST_FILE = "tests/phase2/test_phase2_hf_smoke_optin.py"
 # Rooms whose files read the same finished runs; workers take them whole, and the other rooms file by file.
@@ -29,8 +31,8 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 if not OPTED_IN_TO_HUB:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-# Every function of the engine checks the types and shapes in its signature, in the tests only. Before it is imported.
-install_import_hook("cedkv", "beartype.beartype")
+# Every function of the engine checks the shapes in its signature, in the tests only. Set before it is imported.
+install_import_hook("cedkv", f"{tests.shapes.__name__}.check_tensors")
 
 
 class SkipGuard:

@@ -250,7 +250,8 @@ def test_a_skipped_test_fails_the_run_in_ci(tmp_path, environment, file, source,
     (tmp_path / file).parent.mkdir(parents=True)
     (tmp_path / file).write_text(source)
     (tmp_path / "tests/test_more.py").write_text("def test_more():\n    assert True\n")
-    shutil.copy(ROOT / "tests/conftest.py", tmp_path / "tests")
+    for helper in ("conftest.py", "shapes.py"):
+        shutil.copy(ROOT / "tests" / helper, tmp_path / "tests")
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     decisive = {"CI", "CEDKV_NO_SKIPS", "RUN_HF_TESTS"}
     outside = {name: value for name, value in os.environ.items() if name not in decisive}
