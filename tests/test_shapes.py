@@ -4,7 +4,8 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError
 
-from cedkv.metrics import kl, slot_cosine
+from cedkv.lm import log_probs
+from cedkv.metrics import kl
 
 
 def rows(*shape: int) -> torch.Tensor:
@@ -25,4 +26,4 @@ def test_an_axis_has_one_size_in_a_call():
 def test_a_tensor_of_another_kind_is_refused():
     with pytest.raises(TypeCheckError, match="log_p"):
         kl(torch.zeros(2, 3, dtype=torch.int64), rows(2, 3))
-    assert slot_cosine.__wrapped__, "every function of a room is checked"
+    assert log_probs.__wrapped__, "every function of a room is checked"
