@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from cedkv.config.schema import Config
@@ -130,7 +130,7 @@ def leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]
 
 def setting(path: str) -> FieldInfo:
     """The schema's field for a dotted path such as `phase2.select.mode`: description, default, bounds."""
-    block: type[BaseModel] = Config
+    block: Any = Config
     *parents, name = path.split(".")
     for parent in parents:
         block = block.model_fields[parent].annotation
@@ -185,7 +185,7 @@ def _is_key(part: str, lines: dict[tuple, int], error: Any) -> bool:
 
 
 def _nearest(path: tuple) -> str:
-    block: type[BaseModel] = Config
+    block: Any = Config
     for parent in path[:-1]:
         block = block.model_fields[parent].annotation
     known = list(block.model_fields)

@@ -234,7 +234,7 @@ def _mixture_shape(container: Container, header: Header, name: str) -> tuple[int
     """The shape of a mixture as it is stored, taken from the file where the file may choose it."""
     if name not in container.entries:
         return ()
-    shape, tokens = container.entries[name].shape, len(header.tokens)
+    shape, tokens = container.entries[name].shape, len(header.tokens or ())
     chosen = len(shape) == 4 and shape[0] in (1, header.layers) and shape[1] in (1, header.kv_heads)
     if not chosen or shape[2] != header.slots or shape[3] > tokens:
         wanted = f"({header.layers} or 1, {header.kv_heads} or 1, {header.slots}, {tokens} or fewer)"
@@ -252,7 +252,7 @@ def _check_contents(path: Path, header: Header, tensors: dict[str, Tensor]) -> N
         if name.endswith((*_MIXTURE, SCALE_SUFFIX)) and (tensors[name] < 0).any():
             raise damaged(path, f"{name!r} has numbers below zero")
         if name in _MIXTURE:
-            _check_mixture(path, name, tensors[name], tensors[name + _INDEX_SUFFIX], len(header.tokens))
+            _check_mixture(path, name, tensors[name], tensors[name + _INDEX_SUFFIX], len(header.tokens or ()))
     if header.dtype in INTEGERS:
         _check_integers(path, header, tensors)
     positions = tensors["positions"]
@@ -282,7 +282,7 @@ def _build(header: Header, tensors: dict[str, Tensor]) -> KVPrefix:
     mixture = None
     if header.tokens:
         dense = {
-            name: to_dense(tensors[name + _INDEX_SUFFIX], tensors[name], len(header.tokens))
+            name: to_dense(tensors[name + _INDEX_SUFFIX], tensors[name], len(header.tokens or ()))
             for name in _MIXTURE
             if name in tensors
         }

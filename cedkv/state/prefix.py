@@ -39,12 +39,16 @@ class DemoTokens:
     def take(self, indices: Iterable[int]) -> "DemoTokens":
         """The tokens at `indices`, in that order."""
         chosen = list(indices)
-        columns = (self.ids, self.texts, self.roles, self.demo)
-        return DemoTokens(*(tuple(column[i] for i in chosen) for column in columns))
+        return DemoTokens(
+            ids=tuple(self.ids[i] for i in chosen),
+            texts=tuple(self.texts[i] for i in chosen),
+            roles=tuple(self.roles[i] for i in chosen),
+            demo=tuple(self.demo[i] for i in chosen),
+        )
 
     def demo_spans(self) -> list[tuple[int, int]]:
         """Start and end (exclusive) of every demonstration, in order."""
-        spans = {}
+        spans: dict[int, tuple[int, int]] = {}
         for index, demo in enumerate(self.demo):
             if demo >= 0:
                 start, _ = spans.get(demo, (index, index))
