@@ -194,7 +194,11 @@ class LeastSettings(Settings):
     )
     gain: bool = Field(True, description="Learn a factor on each slot's value, per layer and key/value head.")
     gain_lr: float = Field(0.05, gt=0, le=10, description="Learning rate of Adam on these factors.")
-    within_chunks: bool = Field(False, description="Learn mixtures of each chunk's tokens instead of their mean.")
+    within_chunks: Literal["merged", "all", "none"] = Field(
+        "merged",
+        description="Where a slot learns a mixture of its chunk's tokens instead of their mean: where several places of "
+        "the template had to share it, everywhere, or nowhere.",
+    )
     within_lr: float = Field(0.3, gt=0, le=10, description="Learning rate of Adam on the logits of these mixtures.")
 
 

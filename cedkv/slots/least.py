@@ -1,8 +1,8 @@
 """Slots with the least freedom that makes them quiet: means of chunks, of which training learns how much they count.
 
-A log-bias and a value gain per slot, layer and key/value head, some 1,400 numbers for eight slots of a small model, and
-on request which tokens of its chunk a slot is made of. Keys and values stay those of the demonstrations: what is learnt
-reads `counts as 4.2 tokens, at .95 of its value`.
+A log-bias and a value gain per slot, layer and key/value head, some 1,400 numbers for eight slots of a small model; and
+where several places of the template share a slot, which of their tokens it is made of. Keys and values stay those of the
+demonstrations: what is learnt reads `counts as 4.2 tokens`.
 """
 
 from collections.abc import Sequence
@@ -16,6 +16,7 @@ from cedkv.config import LeastSettings
 from cedkv.lm import LanguageModel
 from cedkv.lm.weighing import WeightDirections
 from cedkv.optim.loop import ParameterGroup
+from cedkv.slots.chunked import chunk_weights, chunks_by_place
 from cedkv.state import DemoKV, KVPrefix, Mixture
 
 
@@ -26,7 +27,7 @@ class LeastSlots:
     template : the chunked prefix; its mixture says the chunks and its log-biases are where training starts.
     along : what a unit of log-bias adds to each slot's key; zero where a head carries no weight.
     log_bias, gain : the numbers that are learnt; the gain as what it differs from 1.
-    logits : of the tokens of each slot's chunk, all alike at the start.
+    logits : of the tokens of each slot's chunk, all alike at the start. mixed : the slots that learn them.
     """
 
     template: KVPrefix
@@ -36,6 +37,7 @@ class LeastSlots:
     log_bias: Float[Tensor, "layers kv_heads slots"]
     gain: Float[Tensor, "layers kv_heads slots"]
     logits: Float[Tensor, "layers kv_heads slots tokens"]
+    mixed: Bool[Tensor, " slots"]
 
     @classmethod
     def warm_start(
@@ -48,6 +50,7 @@ class LeastSlots:
     ) -> "LeastSlots":
         """Start from chunked slots, which have a mixture with log-biases."""
         bias = chunked.mixture.log_bias.clone()
+        mixed = _mixed_slots(chunked, demo_kv, settings)
         return cls(
             template=chunked,
             demo_kv=demo_kv,
@@ -55,7 +58,8 @@ class LeastSlots:
             settings=settings,
             log_bias=bias.requires_grad_(settings.weight),
             gain=torch.zeros_like(bias).requires_grad_(settings.gain),
-            logits=bias.new_zeros(*bias.shape, len(demo_kv.tokens)).requires_grad_(settings.within_chunks),
+            logits=bias.new_zeros(*bias.shape, len(demo_kv.tokens)).requires_grad_(bool(mixed.any())),
+            mixed=mixed,
         )
 
     @property
@@ -67,20 +71,18 @@ class LeastSlots:
         )
         return [ParameterGroup([numbers], rate) for numbers, rate in freedoms if numbers.requires_grad]
 
-    @property
-    def _chunks(self) -> Bool[Tensor, "1 1 slots tokens"]:
-        return self.template.mixture.weights > 0
-
     def mixture(self) -> Float[Tensor, "scope_layers scope_heads slots tokens"]:
         """The weights in force: the chunks' means, or what training made of them."""
-        if not self.settings.within_chunks:
-            return self.template.mixture.weights
-        return self.logits.masked_fill(~self._chunks, -torch.inf).softmax(-1)
+        means = self.template.mixture.weights
+        if not self.logits.requires_grad:
+            return means
+        learnt = self.logits.masked_fill(means == 0, -torch.inf).softmax(-1)
+        return torch.where(self.mixed[:, None], learnt, means)
 
     def prefix(self, top_k: int) -> KVPrefix:
         weights, gain = self.mixture(), 1 + self.gain
-        mixed = (weights.expand(*vectors.shape[:2], -1, -1) @ vectors.float() for vectors in self._vectors)
-        keys, values = mixed
+        vectors = (self.demo_kv.keys, self.demo_kv.values)
+        keys, values = (weights.expand(*those.shape[:2], -1, -1) @ those.float() for those in vectors)
         counted = self.log_bias * (self.along != 0).any(-1)
         return replace(
             self.template,
@@ -89,10 +91,14 @@ class LeastSlots:
             mixture=Mixture(weights.detach(), self.demo_kv.tokens, log_bias=counted.detach(), value_gain=gain.detach()),
         )
 
-    @property
-    def _vectors(self) -> tuple[Tensor, Tensor]:
-        return self.demo_kv.keys, self.demo_kv.values
-
     def structure_loss(self, top_k: int) -> Float[Tensor, ""]:
         """Nothing keeps them apart or sparse: chunks do not overlap."""
         return torch.zeros((), device=self.along.device)
+
+
+def _mixed_slots(chunked: KVPrefix, demo_kv: DemoKV, settings: LeastSettings) -> Bool[Tensor, " slots"]:
+    """The slots that learn a mixture of their tokens."""
+    rows = chunked.mixture.weights[0, 0] > 0
+    places = chunk_weights(chunks_by_place(demo_kv.tokens), len(demo_kv.tokens)).to(rows.device) > 0
+    shared = (rows.float() @ places.float().mT).count_nonzero(dim=-1) > 1
+    return {"merged": shared, "all": rows.sum(-1) > 1, "none": torch.zeros_like(shared)}[settings.within_chunks]

@@ -2,6 +2,7 @@
 
 Delimiters are not interchangeable, so roles say nothing about which places may share a slot. What a merge costs is
 measured on the last demonstration as it attends to those before it: it is a query of the relation that everybody has.
+Where its answer begins and goes on counts as much as all of it.
 """
 
 from collections.abc import Sequence
@@ -65,13 +66,14 @@ def merged_chunks(
     lm: LanguageModel, demo_kv: DemoKV, chunks: Sequence[Chunk], slots: int, weight: float
 ) -> list[Chunk]:
     """Merge the pair that changes the attention outputs least, until few enough chunks are left."""
-    chunks, reading = list(chunks), _read_last_demonstration(lm, demo_kv)
-    wanted = _outputs(_Attended(lm, demo_kv, reading, chunks, weight))
+    chunks, readings = list(chunks), _read_last_demonstration(lm, demo_kv)
+    wanted = [_outputs(_Attended(lm, demo_kv, reading, chunks, weight)) for reading in readings]
     while len(chunks) > slots:
         # The sink is merged last: everything leans on it.
         pairs = torch.combinations(torch.arange(len(chunks)))
         pairs = pairs[pairs[:, 0] > 0] if len(chunks) > 2 else pairs
-        costs = merge_costs(_Attended(lm, demo_kv, reading, chunks, weight), pairs, wanted)
+        attended = [_Attended(lm, demo_kv, reading, chunks, weight) for reading in readings]
+        costs = sum(merge_costs(rows, pairs, outputs) for rows, outputs in zip(attended, wanted, strict=True))
         one, other = pairs[costs.argmin()].tolist()
         merged = tuple(sorted(chunks[one] + chunks[other]))
         chunks = [chunk for index, chunk in enumerate(chunks) if index not in (one, other)] + [merged]
@@ -79,13 +81,23 @@ def merged_chunks(
     return chunks
 
 
-def _read_last_demonstration(lm: LanguageModel, demo_kv: DemoKV) -> AttentionReading:
-    """How the last demonstration attends to what stands before it; a single one, to itself read once before."""
+def _read_last_demonstration(lm: LanguageModel, demo_kv: DemoKV) -> list[AttentionReading]:
+    """How the last demonstration attends to what stands before it; a single one, to itself read once before.
+
+    All of it, and from the token that its output is expected after.
+    """
     *before, (start, end) = demo_kv.tokens.demo_spans()
     block = demo_kv.as_prefix()
     if before:
         block = replace(block.without(list(range(start, end))), query_start=start)
-    return read_attention(lm, [demo_kv.tokens.ids[start:end]], block, tail=_READ_TAIL)
+    whole = read_attention(lm, [demo_kv.tokens.ids[start:end]], block, tail=_READ_TAIL)
+    outputs = [token for token in range(start, end) if demo_kv.tokens.roles[token] == "output"]
+    return [whole, _last_rows(whole, end - outputs[0] + 1)] if outputs else [whole]
+
+
+def _last_rows(reading: AttentionReading, count: int) -> AttentionReading:
+    names = ("query", "prefix_scores", "own_lse", "own_out")
+    return replace(reading, **{name: getattr(reading, name)[:, :, -count:] for name in names})
 
 
 class _Attended:

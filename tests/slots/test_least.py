@@ -10,6 +10,7 @@ from cedkv.methods import Workbench
 from cedkv.methods.ced import least_slots
 from cedkv.methods.chunked import closed_form
 from cedkv.metrics import kl
+from cedkv.slots.chunked import chunks_by_place
 from cedkv.slots.least import LeastSlots
 from cedkv.state import KVPrefix
 from tests.optim.trainings import bench_with, train
@@ -32,7 +33,7 @@ def slots_of(*overrides: str) -> tuple[Workbench, LeastSlots]:
 
 
 def test_it_starts_as_the_closed_form():
-    bench, slots = slots_of("phase3.least.within_chunks=true")
+    bench, slots = slots_of("phase3.least.within_chunks=all")
     start, closed = slots.prefix(1), closed_form(bench, SLOTS, bench.config.phase3.least.start_weight)
     for name in ("keys", "values"):
         assert_close(getattr(start, name), getattr(closed, name), atol=1e-5, rtol=0.0)
@@ -43,9 +44,9 @@ def test_it_starts_as_the_closed_form():
 @pytest.mark.parametrize(
     ("learnt", "numbers"),
     [
-        ("{weight: true, gain: true}", 2 * 4 * 2 * SLOTS),
-        ("{weight: true, gain: false}", 4 * 2 * SLOTS),
-        ("{weight: false, gain: true}", 4 * 2 * SLOTS),
+        ("{weight: true, gain: true, within_chunks: none}", 2 * 4 * 2 * SLOTS),
+        ("{weight: true, gain: false, within_chunks: none}", 4 * 2 * SLOTS),
+        ("{weight: false, gain: true, within_chunks: none}", 4 * 2 * SLOTS),
     ],
 )
 def test_each_freedom_is_there_alone(learnt, numbers):
@@ -54,7 +55,7 @@ def test_each_freedom_is_there_alone(learnt, numbers):
 
 
 def test_each_group_has_its_own_rate():
-    _, slots = slots_of("phase3.least={weight_lr: 0.2, gain_lr: 0.01, within_chunks: true, within_lr: 0.4}")
+    _, slots = slots_of("phase3.least={weight_lr: 0.2, gain_lr: 0.01, within_chunks: all, within_lr: 0.4}")
     assert [group.learning_rate for group in slots.groups] == [0.2, 0.01, 0.4]
 
 
@@ -86,7 +87,7 @@ def test_a_deaf_head_learns_no_weight_and_says_none():
 
 
 def test_tokens_outside_of_a_chunk_never_enter_its_slot():
-    _, slots = slots_of("phase3.least.within_chunks=true")
+    _, slots = slots_of("phase3.least.within_chunks=all")
     with torch.no_grad():
         slots.logits += torch.randn(slots.logits.shape, generator=torch.Generator().manual_seed(0))
     weights, chunks = slots.prefix(1).mixture.weights, slots.template.mixture.weights
@@ -95,11 +96,27 @@ def test_tokens_outside_of_a_chunk_never_enter_its_slot():
     assert not torch.equal(weights[0, 0], chunks[0, 0])
 
 
+def test_only_slots_that_several_places_share_are_mixed():
+    """Four demonstrations' delimiters stand at places of their own; at six slots some must share."""
+    _, slots = slots_of()
+    places = [set(chunk) for chunk in chunks_by_place(slots.demo_kv.tokens)]
+    rows = slots.template.mixture.weights[0, 0] > 0
+    for row, mixed in zip(rows, slots.mixed, strict=True):
+        assert mixed == (set(row.nonzero()[:, 0].tolist()) not in places and row.sum() > 1)
+    assert slots.mixed.any() and not slots.mixed.all()
+    with torch.no_grad():
+        slots.logits += torch.randn(slots.logits.shape, generator=torch.Generator().manual_seed(0))
+    weights = slots.prefix(1).mixture.weights
+    means = slots.template.mixture.weights.expand_as(weights)
+    assert torch.equal(weights[:, :, ~slots.mixed], means[:, :, ~slots.mixed])
+    assert not torch.equal(weights[:, :, slots.mixed], means[:, :, slots.mixed])
+
+
 def distance(bench: Workbench, prefix: KVPrefix) -> float:
     return kl(bench.teacher_on_probes, log_probs(bench.lm, bench.probes, prefix)).mean().item()
 
 
-@pytest.mark.parametrize("within", ["false", "true"])
+@pytest.mark.parametrize("within", ["none", "all"])
 def test_training_comes_nearer_to_the_teacher(within):
     """Without an OFF term, so that there is one thing to get better at."""
     bench = bench_of(
