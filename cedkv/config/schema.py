@@ -196,8 +196,8 @@ class LeastSettings(Settings):
     gain_lr: float = Field(0.05, gt=0, le=10, description="Learning rate of Adam on these factors.")
     within_chunks: Literal["merged", "all", "none"] = Field(
         "merged",
-        description="Where a slot learns a mixture of its chunk's tokens instead of their mean: where several places of "
-        "the template had to share it, everywhere, or nowhere.",
+        description="Where a slot learns a mixture of its chunk's tokens instead of their mean: where several places "
+        "of the template had to share it, everywhere, or nowhere.",
     )
     within_lr: float = Field(0.3, gt=0, le=10, description="Learning rate of Adam on the logits of these mixtures.")
 

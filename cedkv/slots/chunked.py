@@ -26,7 +26,7 @@ def chunks_by_place(tokens: DemoTokens) -> list[Chunk]:
 
     Token 0, the attention sink, is a chunk of its own. Each delimiter is a place. So is each token that a field (an
     input or an output) has in most demonstrations, such as a bracket or a comma. What varies between those is split
-    into its first token, its last, and the rest; a single token is the last.
+    into its first token, its last, and the rest; a single token is the last. Tokens of no demonstration are one chunk.
     """
     places: dict[tuple, list[int]] = defaultdict(list)
     runs = list(_runs(tokens))
@@ -36,6 +36,9 @@ def chunks_by_place(tokens: DemoTokens) -> list[Chunk]:
         for place, token in (found for run in alike for found in _places_in(tokens, run, kind, common)):
             if token != 0:
                 places[place].append(token)
+    placed = {0}.union(*places.values())
+    if others := [token for token in range(len(tokens)) if token not in placed]:
+        places["others",] = others
     return in_template_order(tokens, [(0,), *map(tuple, places.values())])
 
 

@@ -1,8 +1,8 @@
 """Slots with the least freedom that makes them quiet: means of chunks, of which training learns how much they count.
 
 A log-bias and a value gain per slot, layer and key/value head, some 1,400 numbers for eight slots of a small model; and
-where several places of the template share a slot, which of their tokens it is made of. Keys and values stay those of the
-demonstrations: what is learnt reads `counts as 4.2 tokens`.
+where several places of the template share a slot, which of their tokens it is made of. Keys and values stay those of
+the demonstrations: what is learnt reads `counts as 4.2 tokens`.
 """
 
 from collections.abc import Sequence

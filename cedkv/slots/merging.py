@@ -82,11 +82,11 @@ def merged_chunks(
 
 
 def _read_last_demonstration(lm: LanguageModel, demo_kv: DemoKV) -> list[AttentionReading]:
-    """How the last demonstration attends to what stands before it; a single one, to itself read once before.
+    """How the last demonstration attends to what stands before it; a single one or a document, to itself read before.
 
     All of it, and from the token that its output is expected after.
     """
-    *before, (start, end) = demo_kv.tokens.demo_spans()
+    *before, (start, end) = demo_kv.tokens.demo_spans() or [(0, len(demo_kv.tokens))]
     block = demo_kv.as_prefix()
     if before:
         block = replace(block.without(list(range(start, end))), query_start=start)

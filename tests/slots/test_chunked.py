@@ -63,6 +63,19 @@ def tiny_block():
     return read_demo_kv(lm, tokenize_demos(lm, demos, get_template("qa")))
 
 
+@pytest.mark.parametrize("slots", [2, 7])
+def test_a_document_has_no_places_and_is_chunked_by_its_keys(tiny_block, slots):
+    tokens = tiny_block.tokens
+    count = len(tokens)
+    text = DemoTokens(tokens.ids, tokens.texts, ("input",) * count, (-1,) * count)
+    document = type(tiny_block)(tiny_block.keys, tiny_block.values, text, tiny_block.fingerprint)
+    assert chunks_by_place(text) == [(0,), tuple(range(1, count))]
+    chunks = fitted_chunks(tiny_lm("llama"), document, chunks_by_place(text), slots, 1.0)
+    assert len(chunks) == slots and chunks[0] == (0,)
+    assert sorted(token for chunk in chunks for token in chunk) == list(range(count))
+    assert fitted_chunks(tiny_lm("llama"), document, chunks, 1, 1.0) == [tuple(range(count))]
+
+
 def directions(error: float = 0.0) -> WeightDirections:
     draw = torch.Generator().manual_seed(0)
     fitted = torch.randn(LAYERS, KV_HEADS, HEAD_DIM, generator=draw)
