@@ -28,7 +28,10 @@ class EpisodeSettings(Settings):
         None, description="Format of the demonstrations file, such as csv or arrow; found out where it is left out."
     )
     demos: StrictInt = Field(10, ge=1, le=200, description="Demonstrations drawn from the task.")
-    template: str = Field("qa", description="Name of a template, or a text with {input} and {output}.")
+    template: str = Field(
+        "qa",
+        description="Name of a template, or a text with {input} and {output}; chat, chat-one-turn: the model's own.",
+    )
     on_source: Literal["held_out", "pasted", "generated"] = Field(
         "held_out",
         description="Training queries: held-out pairs, inputs pasted without labels, or inputs the model makes up.",

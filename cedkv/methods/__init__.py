@@ -81,7 +81,7 @@ def describe_source(method: str, bench: Workbench) -> dict[str, Any]:
     return {
         "method": method,
         "task": episode.task,
-        "template": episode.template.text,
+        "template": episode.template.name,
         "opening": episode.opening,
         "stop": episode.stop,
         "model": lm.id,

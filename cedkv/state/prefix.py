@@ -25,7 +25,8 @@ class DemoTokens:
     ids : token ids in prompt order; a leading beginning-of-text token, where the model wants one, included.
     texts : the literal text of each token.
     roles : per token one of `input`, `output`, `delimiter` (the seeds' *atom type*).
-    demo : per token the index of its demonstration, -1 for a beginning-of-text token.
+    demo : per token the index of its demonstration, -1 in front of the first: a beginning-of-text token, a chat's
+        system turn.
     """
 
     ids: tuple[int, ...]
@@ -45,6 +46,10 @@ class DemoTokens:
             roles=tuple(self.roles[i] for i in chosen),
             demo=tuple(self.demo[i] for i in chosen),
         )
+
+    def lead(self) -> "DemoTokens":
+        """The tokens in front of the first demonstration, which stand in front of a query alone too."""
+        return self.take(index for index, demo in enumerate(self.demo) if demo < 0)
 
     def demo_spans(self) -> list[tuple[int, int]]:
         """Start and end (exclusive) of every demonstration, in order."""
