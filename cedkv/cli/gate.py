@@ -10,7 +10,7 @@ from cedkv.episodes import task_names
 from cedkv.errors import ConfigError
 from cedkv.events import Done, Opened
 from cedkv.gate import GateReport, iter_gate
-from cedkv.gate.phases import PHASES
+from cedkv.gate.kinds import KINDS
 from cedkv.gate.tables import iter_table
 from cedkv.lm.load import DTYPES
 from cedkv.state import PRECISIONS, KVPrefix
@@ -18,9 +18,8 @@ from cedkv.state import PRECISIONS, KVPrefix
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_options(parser)
-    parser.add_argument(
-        "--phase", type=int, choices=sorted(PHASES), default=2, help="2: Select-KV, 3: trained mixtures"
-    )
+    kinds = ", ".join(f"{phase}: {kind.about}" for phase, kind in sorted(KINDS.items()))
+    parser.add_argument("--phase", type=int, choices=sorted(KINDS), default=2, help=kinds)
     parser.add_argument("--out", default="runs", metavar="DIR", help="the run's folder appears in it (default: runs)")
     parser.add_argument(
         "--tasks",
@@ -60,9 +59,9 @@ def run(args: argparse.Namespace) -> int:
 def _run_table(args: argparse.Namespace) -> int:
     tasks = task_names() if args.tasks == "all" else [name.strip() for name in args.tasks.split(",") if name.strip()]
     result = drain(iter_table(config_from(args), tasks, args.phase, out=args.out), ProgressLine())
-    print(tasks_table(result.asked, PHASES[args.phase].student))
+    print(tasks_table(result.asked, KINDS[args.phase].student))
     print()
-    failed = sum(not row["passed"] for row in result.asked if row["method"] in (None, PHASES[args.phase].student))
+    failed = sum(not row["passed"] for row in result.asked if row["method"] in (None, KINDS[args.phase].student))
     print(f"{failed} of {len(result.tasks)} gates fail." if failed else f"All {len(result.tasks)} gates pass.")
     print(result.folder / "table.csv")
     if any(row["error"] for row in result.asked):

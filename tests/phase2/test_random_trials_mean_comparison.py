@@ -6,7 +6,7 @@ import torch
 from cedkv.config import Config, Phase2Thresholds, load_config
 from cedkv.evaluation import Judge
 from cedkv.gate import run_gate
-from cedkv.gate.verdicts import phase2_criteria
+from cedkv.gate.kinds.copied import phase2_criteria
 from cedkv.methods.select import random_trial
 from tests.gate.reports import OFF, ON, SMALL
 
