@@ -31,13 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--precision", choices=PRECISIONS, help="with --state: as if it were stored in this precision")
     legacy = parser.add_argument_group("flags of the original plans")
-    add_setting(legacy, "--phase2-model-id", "phase2.model.id", metavar="ID")
-    add_setting(legacy, "--phase2-device", "phase2.runtime.device", choices=choices("phase2.runtime.device"))
+    add_setting(legacy, "--phase2-model-id", "run.model.id", metavar="ID")
+    add_setting(legacy, "--phase2-device", "run.runtime.device", choices=choices("run.runtime.device"))
     add_setting(legacy, "--phase2-max-on", "phase2.eval.on_samples", type=int, metavar="N")
     add_setting(legacy, "--phase2-max-off", "phase2.eval.off_samples", type=int, metavar="N")
     add_setting(legacy, "--phase2-prefix-len", "phase2.prefix_len", type=int, metavar="N")
     add_setting(legacy, "--phase2-select-mode", "phase2.select.mode", choices=choices("phase2.select.mode"))
-    add_setting(legacy, "--phase2-dtype", "phase2.runtime.torch_dtype", type=_dtype, metavar="DTYPE")
+    add_setting(legacy, "--phase2-dtype", "run.runtime.torch_dtype", type=_dtype, metavar="DTYPE")
     for phase in (2, 3):
         # Nothing to switch on: the schema refuses every backend but the real one, with or without the flag.
         legacy.add_argument(f"--phase{phase}-strict-hf", action="store_true", help="only real models; always so here")
@@ -97,9 +97,7 @@ def _made_with(state: str) -> dict[str, Any]:
 
 
 def _decides(path: str) -> bool:
-    return path in ("phase2.seed", "phase2.eval.on_samples") or path.startswith(
-        ("episode.", "phase2.model.", "phase2.runtime.")
-    )
+    return path == "phase2.eval.on_samples" or path.startswith(("episode.", "run."))
 
 
 def _judge(args: argparse.Namespace) -> GateReport:

@@ -1,5 +1,6 @@
 """The settings, in one validated schema."""
 
+from cedkv.config.moved import SettingsMoved, settings_today
 from cedkv.config.read import (
     PRESETS,
     choices,
@@ -32,6 +33,7 @@ from cedkv.config.schema import (
     Phase3Thresholds,
     PrefixSettings,
     ReportingSettings,
+    RunSettings,
     RuntimeSettings,
     SelectSettings,
     Settings,
@@ -59,9 +61,11 @@ __all__ = [
     "Phase3Thresholds",
     "PrefixSettings",
     "ReportingSettings",
+    "RunSettings",
     "RuntimeSettings",
     "SelectSettings",
     "Settings",
+    "SettingsMoved",
     "choices",
     "dump_config",
     "leaves",
@@ -70,4 +74,5 @@ __all__ = [
     "parse_config",
     "preset_names",
     "setting",
+    "settings_today",
 ]

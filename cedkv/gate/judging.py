@@ -21,7 +21,7 @@ def judge_view(run: GateRun, name: str, prefix: KVPrefix | None) -> Iterator[Eve
     with run.part(f"judge_{name}"):
         view = run.views[name] = judge.on_view(prefix)
         temperature = _SAMPLING_TEMPERATURE if judged.decoding == "sample" else 0.0
-        answers = judge.answers(prefix, judged.answer_tokens, temperature, run.config.phase2.seed)
+        answers = judge.answers(prefix, judged.answer_tokens, temperature, run.config.run.seed)
         whole = judge.right(answers)
         run.data["on"][name] = {**judge.on_scores(view), "whole_answer": sum(whole) / len(whole)}
         off = run.data["off"][name] = {}

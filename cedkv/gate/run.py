@@ -61,7 +61,7 @@ def iter_gate(
     if lm is None:
         yield Progress("loading the model", 0, 1)
         with timed(timing, "model_load"):
-            lm = load_model(config.phase2.model.id, config.phase2.runtime.torch_dtype, config.phase2.runtime.device)
+            lm = load_model(config.run.model.id, config.run.runtime.torch_dtype, config.run.runtime.device)
     yield Progress("preparing the episode", 0, 1)
     with timed(timing, "episode"):
         if saved:
@@ -129,7 +129,7 @@ def _open(
     data = {
         "run_id": folder.path.name,
         "phase": kind.phase,
-        "seed": config.phase2.seed,
+        "seed": config.run.seed,
         "slots_budget": kind.slots(config),
         "model": lm.describe(),
         "episode": {

@@ -102,7 +102,7 @@ def iter_table(
     left = [task for task in table.tasks if (task, config_hash(configs[task], phase)) not in done]
     if left and lm is None:
         yield Progress("loading the model", 0, 1)
-        lm = load_model(config.phase2.model.id, config.phase2.runtime.torch_dtype, config.phase2.runtime.device)
+        lm = load_model(config.run.model.id, config.run.runtime.torch_dtype, config.run.runtime.device)
     for number, task in enumerate(left):
         yield Progress(f"task {task}", number, len(left))
         table.put(task, (yield from _task_rows(configs[task], task, phase, lm, out)))

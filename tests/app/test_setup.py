@@ -79,8 +79,8 @@ def test_a_preset_gives_the_config_of_its_file(page, desk, preset):
 
 
 def test_apply_keeps_own_demonstrations(page, desk):
-    after = asked(page, from_yaml(page, desk, OWN, MINE, "select", "phase2: {seed: 3}"))
-    assert after.own and after.demos == PAIRS and after.config.phase2.seed == 3
+    after = asked(page, from_yaml(page, desk, OWN, MINE, "select", "run: {seed: 3}"))
+    assert after.own and after.demos == PAIRS and after.config.run.seed == 3
 
 
 def test_apply_keeps_own_demonstrations_also_when_a_preset_filled_the_yaml(page, desk):
@@ -90,7 +90,7 @@ def test_apply_keeps_own_demonstrations_also_when_a_preset_filled_the_yaml(page,
 
 
 def test_apply_keeps_the_chosen_task(page, desk):
-    after = asked(page, from_yaml(page, desk, "antonym", MINE, "select", "phase2: {seed: 3}"))
+    after = asked(page, from_yaml(page, desk, "antonym", MINE, "select", "run: {seed: 3}"))
     assert after.config.episode.task == "antonym" and after.demos == PAIRS
 
 

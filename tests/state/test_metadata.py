@@ -48,7 +48,7 @@ def test_another_seed_is_another_episode_and_judging_more_queries_is_not():
     lm = tiny_lm("llama")
     one, same, other = (
         episode_from_config(lm, load_config(None, [*SETTINGS, more])).sha256
-        for more in ("phase2.seed=0", "phase2.eval.off_samples=9", "phase2.seed=1")
+        for more in ("run.seed=0", "phase2.eval.off_samples=9", "run.seed=1")
     )
     assert one == same != other
 
