@@ -10,16 +10,18 @@ import math
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 from torch import Tensor
 
 from cedkv.errors import StateError
 from cedkv.files import parse_json
 from cedkv.provenance import library_versions
 from cedkv.state.container import Container, as_bytes, damaged, open_container, write_container
+from cedkv.state.header import FORMAT, FORMAT_VERSION, Header
+from cedkv.state.mixture import ROLES, Mixture
 from cedkv.state.precision import (
     INTEGERS,
     PRECISIONS,
@@ -30,11 +32,8 @@ from cedkv.state.precision import (
     precision_of,
     stored_layout,
 )
-from cedkv.state.prefix import ROLES, DemoTokens, KVPrefix, Mixture
 from cedkv.state.sparse import to_dense, to_sparse
 
-FORMAT = "cedkv-state"
-FORMAT_VERSION = 4
 _MIXTURE = ("weights", "key_weights")
 _INDEX_SUFFIX = "_index"
 # What the rounding of fp32 may make a row of mixture weights miss of one.
@@ -43,52 +42,20 @@ _SIMPLEX_TOLERANCE = 1e-4
 _MAX_MIXTURE = 2**28
 
 
-class Notes(BaseModel):
-    """What a state says about where it comes from. Anything else that is JSON may stand beside it."""
+class StateFields(TypedDict):
+    """The fields of a `KVPrefix`, which this file makes none of: it would have to know it, and it knows this file."""
 
-    model_config = ConfigDict(strict=True, extra="allow")
-
-    method: str = ""
-    task: str = ""
-    template: str = ""
-    opening: str = ""
-    stop: str = ""
-    model: str = ""
-    tokenizer: str = ""
-    episode: str = ""
-    positioning: str = ""
-    padding: str = ""
-    rope: dict[str, Any] = {}
-    settings: dict[str, Any] = {}
-    metrics: dict[str, float] = {}
-    teacher_bytes: int = Field(0, ge=0, lt=2**63)
-
-
-class Header(BaseModel):
-    """What a state file says beside its tensors."""
-
-    model_config = ConfigDict(strict=True, extra="forbid")
-
-    format_version: int
-    slots: int = Field(ge=0, lt=2**20)
-    layers: int = Field(ge=1, lt=2**20)
-    kv_heads: int = Field(ge=1, lt=2**20)
-    head_dim: int = Field(ge=1, lt=2**20)
-    dtype: str
+    keys: Tensor
+    values: Tensor
+    positions: Tensor
+    query_start: int
+    active: Tensor
     fingerprint: str
-    query_start: int = Field(ge=0, lt=2**31)
-    created: datetime
-    versions: dict[str, str]
-    checksums: dict[str, str]
-    meta: Notes
-    tokens: DemoTokens | None = None
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        return self.layers, self.kv_heads, self.slots, self.head_dim
+    mixture: Mixture | None
+    meta: dict
 
 
-def save_prefix(prefix: KVPrefix, path: str | Path, precision: str | None = None) -> None:
+def write_state(state: StateFields, path: str | Path, precision: str | None = None) -> None:
     """Write a state file. It appears whole or not at all, also when the process dies meanwhile.
 
     Parameters
@@ -102,12 +69,13 @@ def save_prefix(prefix: KVPrefix, path: str | Path, precision: str | None = None
     StateError
         The precision is unknown, the state's numbers do not fit into it, or its mixture is larger than what is read.
     """
-    precision = precision or precision_of(prefix.keys.dtype)
+    mixture = state["mixture"]
+    precision = precision or precision_of(state["keys"].dtype)
     check_precision(precision)
-    tensors = {**encode("keys", prefix.keys, precision), **encode("values", prefix.values, precision)}
-    tensors |= {"positions": prefix.positions, "active": prefix.active}
+    tensors = {**encode("keys", state["keys"], precision), **encode("values", state["values"], precision)}
+    tensors |= {"positions": state["positions"], "active": state["active"]}
     for name in _MIXTURE:
-        if prefix.mixture and (weights := getattr(prefix.mixture, name)) is not None:
+        if mixture and (weights := getattr(mixture, name)) is not None:
             if weights.numel() > _MAX_MIXTURE:
                 raise StateError(
                     f"state file {str(path)!r}: {name!r} has {weights.numel()} numbers and a file may hold "
@@ -115,7 +83,7 @@ def save_prefix(prefix: KVPrefix, path: str | Path, precision: str | None = None
                 )
             tensors[name + _INDEX_SUFFIX], tensors[name] = to_sparse(weights)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    layers, kv_heads, slots, head_dim = prefix.keys.shape
+    layers, kv_heads, slots, head_dim = state["keys"].shape
     header = {
         "format_version": FORMAT_VERSION,
         "slots": slots,
@@ -123,20 +91,20 @@ def save_prefix(prefix: KVPrefix, path: str | Path, precision: str | None = None
         "kv_heads": kv_heads,
         "head_dim": head_dim,
         "dtype": precision,
-        "fingerprint": prefix.fingerprint,
-        "query_start": prefix.query_start,
+        "fingerprint": state["fingerprint"],
+        "query_start": state["query_start"],
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": library_versions(),
         "checksums": {name: hashlib.sha256(as_bytes(tensor)).hexdigest() for name, tensor in tensors.items()},
-        "meta": prefix.meta,
+        "meta": state["meta"],
     }
-    if prefix.mixture:
-        header["tokens"] = asdict(prefix.mixture.tokens)
+    if mixture:
+        header["tokens"] = asdict(mixture.tokens)
     text = json.dumps(header, ensure_ascii=False, sort_keys=True)
     write_container(Path(path), tensors, {"format": FORMAT, "header": text})
 
 
-def load_prefix(path: str | Path, fingerprint: str | None = None) -> KVPrefix:
+def read_state(path: str | Path, fingerprint: str | None = None) -> StateFields:
     """Read and verify a state file. It takes the memory of its tensors and no more.
 
     Parameters
@@ -271,7 +239,7 @@ def _check_integers(path: Path, header: Header, tensors: dict[str, Tensor]) -> N
             raise damaged(path, f"{name!r} has integers outside of {header.dtype}'s range")
 
 
-def _build(header: Header, tensors: dict[str, Tensor]) -> KVPrefix:
+def _build(header: Header, tensors: dict[str, Tensor]) -> StateFields:
     mixture = None
     if header.tokens:
         dense = {
@@ -280,7 +248,7 @@ def _build(header: Header, tensors: dict[str, Tensor]) -> KVPrefix:
             if name in tensors
         }
         mixture = Mixture(tokens=header.tokens, **dense)
-    return KVPrefix(
+    return StateFields(
         keys=decode("keys", tensors, header.shape, header.dtype),
         values=decode("values", tensors, header.shape, header.dtype),
         positions=tensors["positions"],

@@ -12,7 +12,7 @@ from cedkv.episodes import episode_from_config
 from cedkv.methods import extract
 from cedkv.provenance import library_versions
 from cedkv.state import KVPrefix
-from cedkv.state.file import FORMAT_VERSION, Header, Notes
+from cedkv.state.header import FORMAT_VERSION, Header, Notes
 from tests.tiny import HEAD_DIM, KV_HEADS, LAYERS, tiny_lm
 
 SETTINGS = ["episode.task=capitalize", "episode.demos=4", "episode.on_train=4", "phase2.eval.on_samples=4"]

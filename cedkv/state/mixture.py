@@ -1,0 +1,74 @@
+"""What slots are made of: the demonstrations' tokens, and how much of each is in a slot."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+ROLES = ("input", "output", "delimiter")
+
+
+@dataclass(frozen=True)
+class DemoTokens:
+    """The tokens of the demonstration block, each with its place in the demonstrations.
+
+    Attributes
+    ----------
+    ids : token ids in prompt order; a leading beginning-of-text token, where the model wants one, included.
+    texts : the literal text of each token.
+    roles : per token one of `input`, `output`, `delimiter` (the seeds' *atom type*).
+    demo : per token the index of its demonstration, -1 for a beginning-of-text token.
+    """
+
+    ids: tuple[int, ...]
+    texts: tuple[str, ...]
+    roles: tuple[str, ...]
+    demo: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, indices: Iterable[int]) -> "DemoTokens":
+        """The tokens at `indices`, in that order."""
+        chosen = list(indices)
+        columns = (self.ids, self.texts, self.roles, self.demo)
+        return DemoTokens(*(tuple(column[i] for i in chosen) for column in columns))
+
+    def demo_spans(self) -> list[tuple[int, int]]:
+        """Start and end (exclusive) of every demonstration, in order."""
+        spans = {}
+        for index, demo in enumerate(self.demo):
+            if demo >= 0:
+                start, _ = spans.get(demo, (index, index))
+                spans[demo] = (start, index + 1)
+        return [spans[demo] for demo in sorted(spans)]
+
+    def longest(self, role: str) -> int:
+        """The most tokens of a role that a demonstration has."""
+        return max((self.roles[start:end].count(role) for start, end in self.demo_spans()), default=0)
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Which demonstration tokens each slot is made of.
+
+    `weights` rows lie on the simplex: non-negative, summing to one over tokens (all zero for a null slot). They are
+    those of the values, and of the keys too unless `key_weights` are given, as for keys that stay at anchors. One
+    layer means that every layer shares the rows, one head that every key/value head of a layer does.
+    """
+
+    weights: Float[Tensor, "scope_layers scope_heads slots tokens"]
+    tokens: DemoTokens
+    key_weights: Float[Tensor, "scope_layers scope_heads slots tokens"] | None = None
+
+    def padded(self, missing: int) -> "Mixture":
+        """The mixture with `missing` null slots appended: rows of zeros."""
+        pad = torch.nn.functional.pad
+        keys = self.key_weights
+        return replace(
+            self,
+            weights=pad(self.weights, (0, 0, 0, missing)),
+            key_weights=None if keys is None else pad(keys, (0, 0, 0, missing)),
+        )
