@@ -7,6 +7,7 @@ made of them only when all have passed. Nothing is ever unpickled.
 import hashlib
 import json
 import math
+import re
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +22,7 @@ from cedkv.files import parse_json
 from cedkv.provenance import library_versions
 from cedkv.state.container import Container, as_bytes, damaged, open_container, write_container
 from cedkv.state.header import FORMAT, FORMAT_VERSION, Header
-from cedkv.state.mixture import ROLES, Mixture
+from cedkv.state.mixture import DemoTokens, Mixture
 from cedkv.state.precision import (
     INTEGERS,
     PRECISIONS,
@@ -40,6 +41,9 @@ _INDEX_SUFFIX = "_index"
 _SIMPLEX_TOLERANCE = 1e-4
 # A few bytes can ask for a mixture of any size, as it is stored sparse; this many numbers are 1 GiB.
 _MAX_MIXTURE = 2**28
+# Roles are shown as they are, each with its share of every slot.
+_ROLE = re.compile("[a-z][a-z_]{0,31}")
+_MAX_ROLES = 16
 
 
 class StateFields(TypedDict):
@@ -67,11 +71,13 @@ def write_state(state: StateFields, path: str | Path, precision: str | None = No
     OutputError
         The folder cannot be written.
     StateError
-        The precision is unknown, the state's numbers do not fit into it, or its mixture is larger than what is read.
+        The precision is unknown, the state's numbers do not fit into it, or a file may not hold its mixture or roles.
     """
     mixture = state["mixture"]
     precision = precision or precision_of(state["keys"].dtype)
     check_precision(precision)
+    if mixture and (odd := _odd_roles(mixture.tokens)):
+        raise StateError(f"state file {str(path)!r}: {odd}")
     tensors = {**encode("keys", state["keys"], precision), **encode("values", state["values"], precision)}
     tensors |= {"positions": state["positions"], "active": state["active"]}
     for name in _MIXTURE:
@@ -159,9 +165,18 @@ def _read_header(container: Container) -> Header:
         raise damaged(path, f"header 'dtype' is {header.dtype!r}, not one of {', '.join(PRECISIONS)}")
     if header.tokens and len({len(column) for column in vars(header.tokens).values()}) > 1:
         raise damaged(path, "the columns of 'tokens' differ in length")
-    if header.tokens and not set(header.tokens.roles) <= set(ROLES):
-        raise damaged(path, f"'tokens' has roles other than {', '.join(ROLES)}")
+    if header.tokens and (odd := _odd_roles(header.tokens)):
+        raise damaged(path, odd)
     return header
+
+
+def _odd_roles(tokens: DemoTokens) -> str:
+    """What no file may have among its roles; empty where all is well."""
+    names = tokens.role_names
+    if len(names) > _MAX_ROLES:
+        return f"'tokens' has {len(names)} roles, and a file may have {_MAX_ROLES}"
+    odd = [name for name in names if not _ROLE.fullmatch(name)]
+    return f"'tokens' has a role {odd[0][:40]!r}, and a role is a short word of a-z and _" if odd else ""
 
 
 def _check_layout(container: Container, header: Header) -> None:

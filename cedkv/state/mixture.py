@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+# Those of demonstrations; other kinds of block have roles of their own besides.
 ROLES = ("input", "output", "delimiter")
 
 
@@ -18,7 +19,7 @@ class DemoTokens:
     ----------
     ids : token ids in prompt order; a leading beginning-of-text token, where the model wants one, included.
     texts : the literal text of each token.
-    roles : per token one of `input`, `output`, `delimiter` (the seeds' *atom type*).
+    roles : per token one of `ROLES` (the seeds' *atom type*), or a role of the block's own kind, a plain word.
     demo : per token the index of its demonstration, -1 for a beginning-of-text token.
     """
 
@@ -29,6 +30,11 @@ class DemoTokens:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def role_names(self) -> tuple[str, ...]:
+        """The roles there may be: those of demonstrations, then the block's own as they come."""
+        return tuple(dict.fromkeys((*ROLES, *self.roles)))
 
     def take(self, indices: Iterable[int]) -> "DemoTokens":
         """The tokens at `indices`, in that order."""
