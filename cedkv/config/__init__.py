@@ -1,5 +1,6 @@
 """The settings, in one validated schema."""
 
+from cedkv.config.moved import SettingsMoved, settings_today
 from cedkv.config.read import (
     PRESETS,
     choices,
@@ -34,6 +35,7 @@ from cedkv.config.schema import (
     Phase3Thresholds,
     PrefixSettings,
     ReportingSettings,
+    RunSettings,
     RuntimeSettings,
     SelectSettings,
     Settings,
@@ -63,9 +65,11 @@ __all__ = [
     "Phase3Thresholds",
     "PrefixSettings",
     "ReportingSettings",
+    "RunSettings",
     "RuntimeSettings",
     "SelectSettings",
     "Settings",
+    "SettingsMoved",
     "choices",
     "dump_config",
     "leaves",
@@ -74,4 +78,5 @@ __all__ = [
     "parse_config",
     "preset_names",
     "setting",
+    "settings_today",
 ]

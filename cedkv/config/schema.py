@@ -59,6 +59,12 @@ class RuntimeSettings(Settings):
         return self
 
 
+class RunSettings(Settings):
+    seed: Seed = Field(0, description="Seed of every draw.")
+    model: ModelSettings = ModelSettings()
+    runtime: RuntimeSettings = RuntimeSettings()
+
+
 class EvalSettings(Settings):
     on_samples: StrictInt = Field(64, ge=1, le=4096, description="Unseen relation queries that are judged.")
     off_samples: StrictInt = Field(256, ge=8, le=16384, description="OFF texts that are judged.")
@@ -131,11 +137,8 @@ class ReportingSettings(Settings):
 
 
 class Phase2Settings(Settings):
-    """What both phases share, and Select-KV."""
+    """What both phases share of the judging, and Select-KV."""
 
-    seed: Seed = Field(0, description="Seed of every draw.")
-    model: ModelSettings = ModelSettings()
-    runtime: RuntimeSettings = RuntimeSettings()
     eval: EvalSettings = EvalSettings()
     prefix_len: StrictInt = Field(16, ge=1, le=512, description="Slots of the Select-KV prefix.")
     prefix: PrefixSettings = PrefixSettings()
@@ -305,7 +308,7 @@ class Phase3Thresholds(Settings):
 
 
 class Phase3Settings(Settings):
-    """Trained mixtures. Seed, model, runtime, evaluation and Select-KV are those of `phase2`."""
+    """Trained mixtures. Evaluation and Select-KV are those of `phase2`."""
 
     slots: StrictInt = Field(
         8, ge=1, le=128, description="Slots of the trained prefix, and of every baseline beside it."
@@ -331,5 +334,6 @@ class Phase3Settings(Settings):
 
 class Config(Settings):
     episode: EpisodeSettings = EpisodeSettings()
+    run: RunSettings = RunSettings()
     phase2: Phase2Settings = Phase2Settings()
     phase3: Phase3Settings = Phase3Settings()

@@ -157,7 +157,7 @@ def test_the_rate_is_work_over_time():
 
 def test_a_model_that_cannot_be_loaded_is_named(tmp_path):
     with pytest.raises(ModelError, match="cannot be loaded"):
-        load_seconds(load_config(None, [f"phase2.model.id={tmp_path}"]))
+        load_seconds(load_config(None, [f"run.model.id={tmp_path}"]))
 
 
 def test_fixed_demonstrations_are_refused():

@@ -44,8 +44,8 @@ def test_two_runs_with_one_seed_agree_in_every_number(two_reports):
 
 
 def test_another_seed_gives_other_numbers(report, small_config, tmp_path):
-    phase2 = small_config.phase2.model_copy(update={"seed": 1})
-    other = run_gate(small_config.model_copy(update={"phase2": phase2}), lm=tiny_lm("llama"), out=tmp_path)
+    run = small_config.run.model_copy(update={"seed": 1})
+    other = run_gate(small_config.model_copy(update={"run": run}), lm=tiny_lm("llama"), out=tmp_path)
     assert other.data["on"]["teacher"] != report.data["on"]["teacher"]
 
 
