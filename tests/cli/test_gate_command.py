@@ -39,7 +39,7 @@ def test_a_passing_gate_exits_0(cli, model, tmp_path):
     outcome = cli("gate", "--model", model, "--out", tmp_path, *SMALL_OPTIONS, *lenient)
     assert outcome.code == 0, outcome.out
     assert "FAIL" not in outcome.out
-    assert outcome.out.count("PASS") == 10
+    assert outcome.out.count("PASS") == 11
 
 
 def test_columns_are_aligned_and_stages_are_plain_lines_without_a_terminal(cli, model, tmp_path):
