@@ -16,6 +16,7 @@ from cedkv.config import (
     load_config,
     parse_config,
     setting,
+    settings_then,
     settings_today,
 )
 from cedkv.errors import ConfigError
@@ -262,3 +263,19 @@ def test_settings_cannot_be_changed():
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda path: path.name)
 def test_shipped_configs_load(path):
     assert isinstance(load_config(path), Config)
+
+
+def test_settings_of_mixtures_are_refused_where_chunks_are_trained():
+    with pytest.raises(ConfigError, match="mixture is for start: tokens; set phase3.start to tokens"):
+        load_config(None, ["phase3.mixture.mix_mode=v_only"])
+    assert (
+        load_config(None, ["phase3.start=tokens", "phase3.mixture.mix_mode=v_only"]).phase3.mixture.mix_mode == "v_only"
+    )
+
+
+def test_a_record_from_before_chunks_is_of_mixtures_of_tokens():
+    then = settings_then({"phase3": {"slots": 4, "mixture": {"mix_mode": "v_only"}, "optim": {"steps": 9}}})
+    config = Config.model_validate(then)
+    assert (config.phase3.start, config.phase3.optim.off_reads, config.phase3.optim.steps) == ("tokens", 1, 9)
+    recorded = load_config(None, ["phase3.slots=4"]).model_dump(mode="json")
+    assert Config.model_validate(settings_then(recorded)).phase3.start == "chunks"

@@ -1,6 +1,23 @@
 """The settings, in one validated schema."""
 
-from cedkv.config.moved import SettingsMoved, settings_today
+from cedkv.config.base import (
+    Settings,
+)
+from cedkv.config.moved import SettingsMoved, settings_then, settings_today
+from cedkv.config.phase3 import (
+    ChunkedSettings,
+    DelimiterSettings,
+    DualSettings,
+    KAnchorSettings,
+    LeastSettings,
+    LossSettings,
+    MixtureScopeSettings,
+    MixtureSettings,
+    OffDataSettings,
+    OptimSettings,
+    Phase3Settings,
+    Phase3Thresholds,
+)
 from cedkv.config.read import (
     PRESETS,
     choices,
@@ -13,32 +30,19 @@ from cedkv.config.read import (
     setting,
 )
 from cedkv.config.schema import (
-    ChunkedSettings,
     Config,
-    DelimiterSettings,
-    DualSettings,
     EpisodeSettings,
     EvalSettings,
     InjectionSettings,
-    KAnchorSettings,
     LayerScopeSettings,
-    LeastSettings,
-    LossSettings,
-    MixtureScopeSettings,
-    MixtureSettings,
     ModelSettings,
-    OffDataSettings,
-    OptimSettings,
     Phase2Settings,
     Phase2Thresholds,
-    Phase3Settings,
-    Phase3Thresholds,
     PrefixSettings,
     ReportingSettings,
     RunSettings,
     RuntimeSettings,
     SelectSettings,
-    Settings,
 )
 
 __all__ = [
@@ -78,5 +82,6 @@ __all__ = [
     "parse_config",
     "preset_names",
     "setting",
+    "settings_then",
     "settings_today",
 ]

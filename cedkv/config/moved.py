@@ -41,6 +41,21 @@ def settings_today(tree: Mapping[str, Any], source: str = "settings") -> dict[st
     return {**tree, _NEW: {**new, **moved}, _OLD: rest}
 
 
+def settings_then(tree: Mapping[str, Any], source: str = "settings") -> dict[str, Any]:
+    """All the settings that were recorded of a run that is over, as they would be given today.
+
+    What was no setting yet gets the value that everything worked as: slots were mixtures of tokens, and of an OFF text
+    only the last position was read.
+    """
+    today = settings_today(tree, source)
+    phase3 = today.get("phase3")
+    if not isinstance(phase3, Mapping) or "mixture" not in phase3 or "start" in phase3:
+        return today
+    optim = phase3.get("optim")
+    optim = {"off_reads": 1, **optim} if isinstance(optim, Mapping) else optim
+    return {**today, "phase3": {**phase3, "start": "tokens", "optim": optim}}
+
+
 def tell_moved(paths: Iterable[Path], source: str) -> None:
     """Warn, in one line, of the old paths among these."""
     named = sorted({path[1] for path in paths if path_today(path) != path})

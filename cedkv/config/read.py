@@ -9,7 +9,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from cedkv.config.moved import path_today, settings_today, tell_moved
+from cedkv.config.moved import path_today, settings_then, settings_today, tell_moved
 from cedkv.config.schema import Config
 from cedkv.errors import ConfigError
 from cedkv.files import check_writable_again
@@ -96,7 +96,8 @@ def _parse(text: str, source: str, recorded: bool = False) -> tuple[dict, dict[t
         raise ConfigError(f"{source}: the top level must be a mapping of settings, not {type(tree).__name__}")
     if not recorded:
         tell_moved(lines, source)
-    return settings_today(tree, source), {path_today(path): line for path, line in lines.items()}
+    today = settings_then if recorded else settings_today
+    return today(tree, source), {path_today(path): line for path, line in lines.items()}
 
 
 def _validated(tree: dict, lines: dict[tuple, int], source: str, overrides: Sequence[str]) -> Config:

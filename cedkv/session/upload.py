@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cedkv.config import Config, dump_config, parse_config, settings_today
+from cedkv.config import Config, dump_config, parse_config, settings_then
 from cedkv.episodes import demos_in, template_for
 from cedkv.errors import CedKVError
 from cedkv.files import dump_json
@@ -166,7 +166,7 @@ def _only_text(files: dict[str, Path]) -> str:
 
 def _settings_of(state: KVPrefix) -> Config:
     try:
-        return Config.model_validate(settings_today(state.meta.get("settings") or {}))
+        return Config.model_validate(settings_then(state.meta.get("settings") or {}))
     except ValueError:
         return Config()  # settings of another version describe a run that is over; the state itself is verified
 
