@@ -61,7 +61,7 @@ def test_the_events_tell_the_run_in_order(small_config, tmp_path):
     kinds = [type(event) for event in events]
     assert kinds.index(Progress) < kinds.index(Opened) < kinds.index(Sample) < kinds.index(GateCriterion)
     assert kinds[-1] is Done
-    assert kinds.count(GateCriterion) == 10
+    assert kinds.count(GateCriterion) == 11
     assert kinds.count(Sample) == sum(row["type"] == "sample" for row in records(events[-1].result.folder))
 
 
