@@ -50,13 +50,15 @@ def iter_compare(
     comparison = Comparison(query, _next_tokens(lm, dict(zip(prefixes, read.logits, strict=True)), top_k))
     yield comparison
     for generated in stream_tokens(lm, read, max_new_tokens, stop=stop):
-        texts = [lm.decode(tokens) for tokens in generated]
-        views = zip(comparison.views, texts, strict=True)
-        comparison = replace(
-            comparison, views=tuple(replace(view, text=text.split(stop)[0] if stop else text) for view, text in views)
-        )
+        views = zip(comparison.views, generated, strict=True)
+        comparison = replace(comparison, views=tuple(_saying(lm, view, tokens, stop) for view, tokens in views))
         yield comparison
     yield replace(comparison, done=True)
+
+
+def _saying(lm: LanguageModel, view: View, tokens: Sequence[int], stop: str | None) -> View:
+    text = lm.decode(tokens)
+    return replace(view, text=text.split(stop)[0] if stop else text, said=tuple(tokens))
 
 
 def prefixes_of(

@@ -15,10 +15,11 @@ from cedkv.session.models import ModelShelf
 from cedkv.session.reproduce import reproduce
 from cedkv.session.running import Runner, phase_of
 from cedkv.session.runs import Run
-from cedkv.session.slots import SlotChange, SlotMap, similarity, slot_map
+from cedkv.session.slots import SlotChange, similarity, slot_map
 from cedkv.session.store import SessionStore
 from cedkv.session.upload import open_files
-from cedkv.session.views import Comparison
+from cedkv.session.views import Comparison, SlotMap, Why
+from cedkv.session.why import why_compared
 
 
 class Service:
@@ -120,3 +121,13 @@ class Service:
         prefixes = prefixes_of(lm, run, views, change, other)
         text = query if plain else make_query(lm, template, query).text
         yield from iter_compare(lm, text, prefixes, stop=None if plain else template.stop)
+
+    def explain(self, session: str, run_id: str, comparison: Comparison, plain: bool) -> Why | None:
+        """Which slots made the run's student say what it says in a finished comparison, or disturb a plain text.
+
+        The store keeps it for the session's page to look into.
+        """
+        run = self.store.get(session, run_id)
+        why = why_compared(self.models.of(run), comparison, run.prefix(run.student), run.student, plain)
+        self.store.explain(session, why)
+        return why

@@ -6,28 +6,8 @@ import torch
 
 from cedkv.errors import CedKVError
 from cedkv.metrics import attribution_overlap, slot_cosine
+from cedkv.session.views import SlotMap
 from cedkv.state import KVPrefix, Mixture
-
-
-@dataclass(frozen=True)
-class SlotMap:
-    """Weights of every slot on every demonstration token, of one layer and KV head or the mean of them.
-
-    layers, heads : how many of them have a mixture of their own; 1 means that all share it.
-    """
-
-    texts: tuple[str, ...]
-    roles: tuple[str, ...]
-    demo: tuple[int, ...]
-    weights: list[list[float]]
-    active: list[bool]
-    layers: int
-    heads: int
-
-    @property
-    def mass(self) -> list[float]:
-        """Weight per token, all slots together."""
-        return [sum(column) for column in zip(*self.weights, strict=True)]
 
 
 def slot_map(prefix: KVPrefix, layer: int | None = None, head: int | None = None) -> SlotMap:

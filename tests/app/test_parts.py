@@ -9,10 +9,9 @@ from cedkv.config import PRESETS, Config, load_config, parse_config, setting
 from cedkv.errors import ConfigError
 from cedkv.session.limits import PUBLIC, LimitError, Limits
 from cedkv.session.runs import Run, RunError
-from cedkv.session.slots import SlotMap
 from cedkv.session.store import SessionStore
-from cedkv.session.views import Comparison, View
-from components.example import example_runs
+from cedkv.session.views import Comparison, SlotMap, View, Why
+from components.example import example_comparison, example_runs, example_why
 from components.headline import headline_html
 from components.settings import advanced_groups, compact_yaml, group_label, overrides, setting_paths, value_of
 from components.slot_text import demo_text_html, slot_card_html, slot_of_token
@@ -20,11 +19,17 @@ from components.tabs.compare import comparison_html, even_widths, on_table
 from components.tabs.off_effect import beside
 from components.tabs.runs import history_rows, run_choices
 from components.verdicts import criteria_html, margin
+from components.why_text import made_of, why_html
 
 HOSTILE = '<img src=x onerror="alert(1)">'
 SLOTS = SlotMap(
     ("Q", HOSTILE, "b"), ("delimiter", "input", "output"), (0, 0, 1), [[0.2, 0.8, 0], [0, 0, 1]], [True, True], 1, 1
 )
+# Two tokens; the second slot carries the first of them, though nearly all attention goes to the first slot.
+WHY = Why(
+    "answer", (HOSTILE, "ed"), [-0.1, -0.2], [[-0.1, -0.3], [-3.1, -0.2]],
+    [[[[0.9, 0.7]], [[0.1, 0.0]]], [[[0.5, 0.5]], [[0.2, 0.2]]]], SLOTS,
+)  # fmt: skip
 ROW = {"name": "on_gain", "value": 0.5, "op": ">=", "threshold": 0.3, "passed": True, "about": HOSTILE}
 
 
@@ -47,11 +52,42 @@ def test_a_criterion_shows_value_threshold_and_verdict():
         criteria_html([ROW], []),
         demo_text_html(SLOTS, 0),
         slot_card_html(SLOTS, 1, [[1, 0.5], [0.5, 1]]),
+        why_html(WHY),
         comparison_html(Comparison(HOSTILE, (View(HOSTILE, (HOSTILE,), (0.5,), (0.5,), 0.1, 0.2, HOSTILE),)), "ced"),
     ],
 )
 def test_hostile_text_never_becomes_a_tag(shown):
     assert "<img" not in shown and "&lt;img" in shown
+
+
+def test_attention_and_effect_stand_side_by_side_and_the_slot_that_carries_the_token_is_chosen():
+    shown = why_html(WHY)
+    rows = re.findall(r"<tr class.*?</tr>", shown)
+    assert len(rows) == 2 and "0.80" in rows[0] and "+0.00" in rows[0]
+    assert "0.05" in rows[1] and "-3.00" in rows[1] and 'class="chosen"' in rows[1]
+    assert "90%</b>; without slot 2 it would be <b>5%</b>" in shown and "the proof" in shown
+    assert shown.count("<title>layer 1, head") == 1  # one head leaves the slot alone
+    other = why_html(WHY, 1, 0)
+    assert "82%</b>; without slot 1 it would be <b>74%</b>" in other and 'data-at="1" data-slot="0"' in other
+
+
+def test_a_disturbed_text_opens_at_its_worst_position_and_names_the_slot():
+    text = Why(
+        "text", ("a", "b", "c"), [0.1, 2.0, 0.5], [[0.1, 1.9, 0.5], [0.1, 0.4, 0.5]], [WHY.attention[0]] * 3, None, 9
+    )
+    shown = why_html(text)
+    assert 'data-at="1" data-slot="1"' in shown and "<b>2.00</b> nats; without slot 2 it would be <b>0.40</b>" in shown
+    assert "its first 3 of 9 tokens" in shown and "a free vector" in shown
+    shades = [float(shade) for shade in re.findall(r"rgb\(224 112 44 / ([\d.]+)\)", shown)]
+    assert shades == pytest.approx([0.03, 0.6, 0.15])
+
+
+def test_the_example_comes_with_its_explanation():
+    why, comparison = example_why(), example_comparison()
+    said = comparison.view("ced")
+    assert "".join(why.tokens).startswith(said.text) and len(why.tokens) == len(said.said)
+    assert "sink" in made_of(why.slots, 0)
+    assert "would be" in why_html(why)
 
 
 def test_a_token_leads_to_the_slot_that_takes_most_of_it():
