@@ -111,9 +111,9 @@ def _rows(why: Why, parts: list[SlotPart], chosen: int) -> str:
     most = max((abs(part.change) for part in parts), default=0) or 1
     return "".join(
         f'<tr class="{"chosen" if slot == chosen else ""}"><td class="num">'
-        f'<button class="ck-tok" data-why-slot="{slot}" aria-pressed="{str(slot == chosen).lower()}">{slot + 1}</button></td><td>{made_of(why.slots, slot)}</td>'
-        f"<td>{_bar(0, part.attention, f'{part.attention:.2f}')}</td><td>{_signed_bar(part.change, most)}</td>"
-        f'<td class="mono muted">{_heads(part)}</td></tr>'
+        f'<button class="ck-tok" data-why-slot="{slot}" aria-pressed="{str(slot == chosen).lower()}">{slot + 1}'
+        f"</button></td><td>{made_of(why.slots, slot)}</td><td>{_bar(0, part.attention, f'{part.attention:.2f}')}</td>"
+        f'<td>{_signed_bar(part.change, most)}</td><td class="mono muted">{_heads(part)}</td></tr>'
         for slot, part in enumerate(parts)
     )
 

@@ -10,7 +10,7 @@ from cedkv.errors import CedKVError
 from cedkv.lm import LanguageModel, read_behind_each, read_demo_kv, stream_tokens
 from cedkv.metrics import kl
 from cedkv.session.runs import Run
-from cedkv.session.slots import SlotChange, changed
+from cedkv.session.slots import Mix, SlotChange
 from cedkv.session.views import Comparison, View
 from cedkv.state import KVPrefix
 
@@ -62,20 +62,20 @@ def _saying(lm: LanguageModel, view: View, tokens: Sequence[int], stop: str | No
 
 
 def prefixes_of(
-    lm: LanguageModel, run: Run, views: Sequence[str], change: SlotChange | None, other: Run | None
+    lm: LanguageModel, run: Run, views: Sequence[str], change: SlotChange | Mix | None, other: Run | None
 ) -> dict[str, KVPrefix | None]:
     """By view the prefixes of a run that a comparison shows: base, teacher, the student and the other `views`.
 
     Parameters
     ----------
-    change : adds `changed`, a state of the run with one slot changed, and that state beside it.
+    change : adds `changed`, a state of the run with slots changed, and that state beside it.
     other : the run that the change takes a slot from.
     """
     touched = (change.method or run.student,) if change else ()
     prefixes: dict[str, KVPrefix | None] = {"base": None, "teacher": teacher_of(lm, run)}
     prefixes |= {name: run.prefix(name) for name in dict.fromkeys([run.student, *views, *touched])}
     if change is not None:
-        prefixes["changed"] = changed(run.prefix(*touched), change, other.prefix(other.student) if other else None)
+        prefixes["changed"] = change.apply(run.prefix(*touched), other.prefix(other.student) if other else None)
     return prefixes
 
 

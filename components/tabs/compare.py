@@ -11,7 +11,7 @@ from cedkv.session.runs import Run
 from cedkv.session.views import Comparison, View
 from components.desk import Desk
 from components.example import example_comparison, example_why
-from components.handlers import DRAWING, MODEL_QUEUE, run_of, told, told_stream
+from components.handlers import DRAWING, SHORT_QUEUE, run_of, told, told_stream
 from components.headline import empty_html
 from components.tabs.frame import Page, Tab, Updates
 from components.text import esc, number, token, visible
@@ -89,7 +89,7 @@ def show(parts: CompareParts, run: Run) -> Updates:
     table = on_table(run)
     widths = even_widths(len(table["headers"]))
     return {
-        parts.views: gr.CheckboxGroup(view_choices(others), value=[]),
+        parts.views: gr.CheckboxGroup([(f"also {label}", view) for label, view in view_choices(others)], value=[]),
         parts.table: gr.Dataframe(table, label=table_label(run), column_widths=widths),
     }
 
@@ -130,7 +130,7 @@ def comparing(page: Page, desk: Desk, quiet: bool = False) -> dict[str, Any]:
     asked, filled = [page.run_id, parts.query, parts.plain, parts.views], [parts.columns, parts.why]
     return {
         "fn": compare, "inputs": asked, "outputs": filled, "show_progress": "minimal",
-        "show_progress_on": parts.columns, **MODEL_QUEUE,
+        "show_progress_on": parts.columns, **SHORT_QUEUE,
     }  # fmt: skip
 
 
