@@ -26,6 +26,9 @@ _MEANING = {
     "L_on, nats": "The training's loss: KL from the teacher on training queries. Lower is better.",
 }
 
+_TO_WORK = " To try: more slots, more demonstrations, or a trained method."
+_TO_HARM_LESS = " To try against the harm: a trained method, whose loss counts other text, or a larger lambda_off."
+
 
 def top_html(state: str, name: str, detail: str) -> str:
     """The page's first line: its name, and how the model is."""
@@ -79,6 +82,7 @@ def verdict_sentence(report: dict[str, Any], view: str) -> str:
     return (
         f"<b>{verdicts[0]}</b>: {count} of {queries} {right} right on {asked} ({interval(count, queries)}), "
         f"the teacher {theirs}. <b>{verdicts[1]}</b>: {worst}{allowed}{'; ' if costs else ''}{', '.join(costs)}."
+        f"{'' if works else _TO_WORK}{'' if harmless else _TO_HARM_LESS}"
     )
 
 

@@ -12,7 +12,7 @@ from cedkv.errors import CedKVError
 from components.desk import Desk
 from components.handlers import DRAWING, told
 from components.headline import top_html
-from components.request import read_request, read_table, shown_values, with_mixture
+from components.request import demo_warnings, read_request, read_table, shown_values, with_mixture
 from components.setup import OWN, apply_button, mixture_files, preset_files, reading_html, status_html
 from components.tabs.compare import CompareParts, comparing
 from components.tabs.frame import Page, show_files, show_states
@@ -136,6 +136,10 @@ def wire_setup(page: Page, desk: Desk) -> None:
         pairs = [[demo.input, demo.output] for demo in reading.pairs]
         return pairs, OWN, reading_html(str(reading), reading.warnings)
 
+    def check(demos: list) -> str:
+        warnings = demo_warnings(read_table(demos))
+        return reading_html("worth a look", warnings) if warnings else ""
+
     def unread(task: str) -> Any:
         return gr.skip() if task == OWN else ""
 
@@ -160,6 +164,7 @@ def wire_setup(page: Page, desk: Desk) -> None:
     )
     pasted = [setup.demos, setup.task, setup.reading]
     setup.use_pasted.click(paste, [setup.paste, setup.paste_format], pasted, **DRAWING)
+    setup.demos.input(check, setup.demos, setup.reading, **DRAWING)
     setup.task.change(unread, setup.task, setup.reading, **DRAWING)
     set_anew = [*setup.inputs(), setup.apply]
     setup.apply.click(apply, [setup.task, setup.demos, setup.method, setup.yaml], set_anew, **DRAWING)

@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 
 import pytest
-from components.tabs.steering import faders_html
 
 from cedkv.config import PRESETS, Config, load_config, parse_config, setting
 from cedkv.errors import ConfigError
@@ -22,6 +21,7 @@ from components.stages import Stages
 from components.tabs.compare import comparison_html, even_widths, on_table
 from components.tabs.off_effect import beside
 from components.tabs.runs import history_rows, run_choices
+from components.tabs.steering import faders_html
 from components.verdicts import criteria_html, margin
 from components.why_text import made_of, why_html
 
@@ -226,7 +226,7 @@ def test_the_verdict_is_a_sentence_with_its_yardsticks(tmp_path):
     (run,) = example_runs(tmp_path)
     said = verdict_sentence(run.report, "ced")
     assert "<b>Works</b>: 16 of 16 first tokens right on unseen queries (95 %: 81% to 100%), the teacher 16." in said
-    assert "<b>Harmless</b>: 1.77 of 3.00 allowed; the demonstrations cost 4.24." in said
+    assert said.endswith("<b>Harmless</b>: 1.77 of 3.00 allowed; the demonstrations cost 4.24.")
     report = json.loads(json.dumps(run.report))
     report["off"]["neutral_paragraph"] = {"stress": {"delta_p99": 2.6}}
     report["on"]["ced"]["whole_answer"] = report["on"]["teacher"]["whole_answer"] = 0.5
@@ -235,7 +235,7 @@ def test_the_verdict_is_a_sentence_with_its_yardsticks(tmp_path):
     report["episode"]["on_eval_gold"] = "teacher"
     said = verdict_sentence(report, "ced")
     assert "8 of 16 whole answers right on the teacher’s own answers" in said and "Disturbs other text" in said
-    assert "an ordinary paragraph costs 2.60" in said
+    assert "an ordinary paragraph costs 2.60" in said and "To try against the harm" in said
 
 
 def test_a_gates_stages_are_counted_as_they_come():

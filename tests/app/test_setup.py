@@ -14,7 +14,7 @@ from cedkv.session.store import SessionStore
 from components.desk import Desk
 from components.headline import headline_html
 from components.page import build_page
-from components.request import read_request, with_mixture
+from components.request import demo_warnings, read_request, with_mixture
 from components.setup import OWN, preset_files
 from components.tabs import TABS
 from components.tabs.compare import CompareParts, on_input, on_table
@@ -158,6 +158,12 @@ def test_a_link_that_is_partly_understood_says_what_was_left_out(page, desk):
     assert shown[asking.query] == "jump" and shown[asking.plain] is True
     assert "left out: &#x27;qery&#x27;" in shown[page.setup.status]
     assert list(from_address(page, desk, {"__theme": "dark"})) == []
+
+
+def test_slips_in_edited_demonstrations_are_told_by_row():
+    pairs = [("lift", "lifted"), ("walk", "walked"), ("lift", "lifted"), ("walk", "walks"), ("run", "")]
+    said = ["row 3 repeats row 1", "rows 2 and 4 give one input two outputs", "row 5 has only one side"]
+    assert demo_warnings(pairs) == said and demo_warnings(PAIRS) == []
 
 
 def test_a_row_of_the_gates_queries_is_asked_as_it_was(tmp_path):
