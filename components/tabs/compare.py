@@ -121,9 +121,10 @@ def comparing(page: Page, desk: Desk, quiet: bool = False) -> dict[str, Any]:
         if quiet and not (run_id and run_of(desk, request, run_id).student):
             yield gr.skip(), gr.skip()
             return
-        run = run_of(desk, request, run_id)
+        run, soon = run_of(desk, request, run_id), nothing_why_html("Explained once the answer is there.")
         for comparison in desk.service.iter_compare(request.session_hash, run_id, query, views, plain):
-            yield comparison_html(comparison, run.student), gr.skip()
+            yield comparison_html(comparison, run.student), soon
+            soon = gr.skip()  # an explanation of what was asked before must not stand below this answer
         why = desk.service.explain(request.session_hash, run_id, comparison, plain)
         yield comparison_html(comparison, run.student), why_html(why)
 
