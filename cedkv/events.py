@@ -22,9 +22,13 @@ class Progress:
 
 @dataclass(frozen=True)
 class Opened:
-    """The run's folder is there; what is written into it stays, even if the work is cut short."""
+    """The run's folder is there; what is written into it stays, even if the work is cut short.
+
+    stages : what is to come, in order, by the names that `Progress` and `StepTrace` say.
+    """
 
     folder: Path
+    stages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from components.off_texts import worst_rows
 def add_endpoints(desk: Desk) -> None:
     """Register the endpoints on the Blocks that are being built."""
     for name, make in _ENDPOINTS.items():
-        model = name in _USES_MODEL
-        limits = {"concurrency_id": "model", "concurrency_limit": 1} if model else {"concurrency_limit": None}
+        queue = next((queue for queue, names in _QUEUES.items() if name in names), None)
+        limits = {"concurrency_id": queue, "concurrency_limit": 1} if queue else {"concurrency_limit": None}
         gr.api(make(desk), api_name=name, **limits)
 
 
@@ -34,7 +34,7 @@ def _followed(
         pairs = desk.service.parse_demos(demos) if demos.strip() else desk.service.task_demos(config)
         config = desk.service.prepare(session, config, pairs, own=bool(demos.strip()) and not config.episode.task)
         with desk.service.going.of(session) as stop:
-            yield from filter(None, map(_heard, desk.service.going.in_time(start(config, stop))))
+            yield from filter(None, map(_heard, desk.service.in_turn(start(config, stop))))
     except CedKVError as error:
         raise message_of(error) from error
 
@@ -65,6 +65,34 @@ def _gate(desk: Desk) -> Any:
         yield from _followed(desk, session, task, demos, settings, lambda c, stop: start(session, c, phase, stop))
 
     return gate
+
+
+def _judge(desk: Desk) -> Any:
+    def judge(run_id: str, request: gr.Request) -> Iterator[dict]:
+        """Run the gate on the state that a run has made, as it is; the last value holds the report."""
+        session = request.session_hash
+        try:
+            with desk.service.going.of(session) as stop:
+                events = desk.service.judge(session, run_id, stop)
+                yield from filter(None, map(_heard, desk.service.in_turn(events)))
+        except CedKVError as error:
+            raise message_of(error) from error
+
+    return judge
+
+
+def _why(desk: Desk) -> Any:
+    def why(run_id: str, query: str, plain: bool, request: gr.Request) -> dict:
+        """What each slot did to each token of the student's answer, or at each position of a `plain` text."""
+        session = request.session_hash
+        try:
+            *_, comparison = desk.service.iter_compare(session, run_id, query, (), plain)
+            found = desk.service.explain(session, run_id, comparison, plain)
+        except CedKVError as error:
+            raise message_of(error) from error
+        return asdict(found) if found else {}
+
+    return why
 
 
 def _compare(desk: Desk) -> Any:
@@ -137,7 +165,9 @@ def _cancel(desk: Desk) -> Any:
 _ENDPOINTS = {
     "run": _run,
     "gate": _gate,
+    "judge": _judge,
     "compare": _compare,
+    "why": _why,
     "ablate": _ablate,
     "swap": _swap,
     "slots": _of_run(lambda desk, run: asdict(desk.service.slot_map(run, run.student))),
@@ -148,4 +178,5 @@ _ENDPOINTS = {
     "runs": _runs,
     "cancel": _cancel,
 }
-_USES_MODEL = {"run", "gate", "compare", "ablate", "swap"}
+# What uses the model, by the queue in which it waits; see `components.handlers`.
+_QUEUES = {"run": {"run", "gate", "judge"}, "short": {"compare", "ablate", "swap", "why"}}

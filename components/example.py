@@ -4,13 +4,15 @@ import json
 import shutil
 import tempfile
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from cedkv.config import parse_config
 from cedkv.session.limits import Limits
 from cedkv.session.runs import Run
 from cedkv.session.store import SessionStore
-from cedkv.session.views import Comparison, View
+from cedkv.session.views import Comparison, SlotMap, View, Why
 
 FOLDER = Path(__file__).with_name("example_run")
 QUERY = "jump"
@@ -47,10 +49,39 @@ def example_comparison() -> Comparison | None:
     return Comparison(stored["query"], tuple(View(**view) for view in stored["views"]), done=True)
 
 
+@cache
+def example_why() -> Why | None:
+    """Why the example's student gave that answer, as `Service.explain` found it."""
+    path = FOLDER / "why.json"
+    if not path.is_file():
+        return None
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    return Why(**{**stored, "tokens": tuple(stored["tokens"]), "slots": SlotMap(**stored["slots"])})
+
+
+def make_answer(run_id: str, scratch: Path) -> None:
+    """Ask the example's query of the run in the repository and put the answer and its explanation beside it."""
+    from cedkv.session.service import Service
+
+    service = Service(Limits(), SessionStore(scratch, Limits(), example_runs(scratch)))
+    *_, comparison = service.iter_compare("example", run_id, QUERY)
+    why = service.explain("example", run_id, comparison, plain=False)
+    (FOLDER / "comparison.json").write_text(json.dumps(asdict(comparison), indent=1) + "\n", encoding="utf-8")
+    (FOLDER / "why.json").write_text(json.dumps(_rounded(asdict(why))) + "\n", encoding="utf-8")
+
+
+def _rounded(value: Any) -> Any:
+    """Floats as short as the page needs them."""
+    if isinstance(value, float):
+        return round(value, 4)
+    if isinstance(value, dict):
+        return {name: _rounded(inner) for name, inner in value.items()}
+    return [_rounded(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
 def make_example() -> Path:
     """Run the gate and one comparison, and put what the page needs into the repository."""
     from cedkv.gate import run_gate
-    from cedkv.session.service import Service
 
     with tempfile.TemporaryDirectory() as scratch:
         made = run_gate(parse_config(SETTINGS, "the example's settings"), phase=3, out=scratch).folder
@@ -59,9 +90,7 @@ def make_example() -> Path:
                 state.unlink()
         shutil.rmtree(FOLDER, ignore_errors=True)
         shutil.copytree(made, FOLDER / made.name)
-        service = Service(Limits(), SessionStore(Path(scratch), Limits(), example_runs(Path(scratch))))
-        *_, comparison = service.iter_compare("example", made.name, QUERY)
-    (FOLDER / "comparison.json").write_text(json.dumps(asdict(comparison), indent=1) + "\n", encoding="utf-8")
+        make_answer(made.name, Path(scratch))
     return FOLDER
 
 

@@ -11,8 +11,10 @@ from cedkv.session.runs import Run
 from components.desk import Desk
 from components.text import esc
 
-# Handlers that use the model wait for each other; the page shows their place in the queue.
-MODEL_QUEUE = {"concurrency_id": "model", "concurrency_limit": 1, "api_visibility": "private"}
+# Runs wait for each other; the page shows their place in the queue.
+RUN_QUEUE = {"concurrency_id": "run", "concurrency_limit": 1, "api_visibility": "private"}
+# Calls of seconds have a queue of their own: a run that goes on lets them use the model between its steps.
+SHORT_QUEUE = {"concurrency_id": "short", "concurrency_limit": 1, "api_visibility": "private"}
 # Handlers that only draw run beside everything else.
 DRAWING = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
 

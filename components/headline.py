@@ -1,5 +1,6 @@
 """The strip above the tabs: which run this is, its verdict, and a few numbers, each with its yardstick."""
 
+from math import sqrt
 from typing import Any
 
 from cedkv.session.runs import Run
@@ -25,6 +26,9 @@ _MEANING = {
     "L_on, nats": "The training's loss: KL from the teacher on training queries. Lower is better.",
 }
 
+_TO_WORK = " To try: more slots, more demonstrations, or a trained method."
+_TO_HARM_LESS = " To try against the harm: a trained method, whose loss counts other text, or a larger lambda_off."
+
 
 def top_html(state: str, name: str, detail: str) -> str:
     """The page's first line: its name, and how the model is."""
@@ -41,7 +45,7 @@ def intro_html() -> str:
         '<p class="ck ck-intro">A <b>slot</b> is one key and value vector mixed from your examples’ tokens; a few '
         "slots stand in for the whole prompt. <b>Good</b> means that the student (slots and query) answers like the "
         "teacher (examples and query), and that text which has nothing to do with the examples is read as if nothing "
-        "were there.</p>"
+        'were there. <a class="ck-to-rail" href="#rail">To the next run</a></p>'
     )
 
 
@@ -51,10 +55,45 @@ def headline_html(run: Run | None) -> str:
     report, view = run.report, run.judged_view
     what = (
         f"{esc(report['episode']['task'])} · S={report['slots_budget']} · {esc(view_name(run.student or view))}"
-        f"<small>{esc(run.note + ' · ' if run.note else '')}{esc(run.id)}</small> "
+        f"<small>{esc(' · '.join(part for part in (run.notes['name'], run.note, run.id) if part))}</small> "
     )
     stats = "".join(_stats(report, view)) if run.judged else _unjudged(report)
-    return f'<div class="ck ck-head"><div class="what run">{what}{_verdicts(run)}</div>{stats}</div>'
+    said = f'<p class="ck-says">{verdict_sentence(report, view)}</p>' if run.judged else ""
+    return f'<div class="ck ck-head"><div class="what run">{what}{_verdicts(run)}{said}</div>{stats}</div>'
+
+
+def verdict_sentence(report: dict[str, Any], view: str) -> str:
+    """Gate B as two sentences, each with its yardsticks."""
+    rows, on, off = report["gate_b"], report["on"], report["off"]
+    harm = [row for row in rows if row["name"].startswith("off_")]
+    works, harmless = (all(row["passed"] for row in part) for part in ([r for r in rows if r not in harm], harm))
+    name = "whole_answer" if on[view].get("whole_answer") is not None else "accuracy"
+    queries, right = report["episode"].get("on_eval", 0), "whole answers" if name == "whole_answer" else "first tokens"
+    asked = "the teacher’s own answers" if report["episode"].get("on_eval_gold") == "teacher" else "unseen queries"
+    count, theirs = (round(on[who][name] * queries) for who in (view, "teacher"))
+    allowed = next((f" of {number(row['threshold'])} allowed" for row in harm if "p99" in row["name"]), "")
+    costs = [
+        f"{label} {'cost' if label.endswith('s') else 'costs'} {number(off[other]['stress']['delta_p99'])}"
+        for other, label in (("neutral_paragraph", "an ordinary paragraph"), ("teacher", "the demonstrations"))
+        if "stress" in off.get(other, {})
+    ]
+    verdicts = ("Works" if works else "Does not work well enough", "Harmless" if harmless else "Disturbs other text")
+    worst = number(off[view]["stress"]["delta_p99"])
+    return (
+        f"<b>{verdicts[0]}</b>: {count} of {queries} {right} right on {asked} ({interval(count, queries)}), "
+        f"the teacher {theirs}. <b>{verdicts[1]}</b>: {worst}{allowed}{'; ' if costs else ''}{', '.join(costs)}."
+        f"{'' if works else _TO_WORK}{'' if harmless else _TO_HARM_LESS}"
+    )
+
+
+def interval(count: int, total: int) -> str:
+    """Where a share lies with 95 % confidence (Wilson 1927), in percent."""
+    if not total:
+        return "no queries"
+    z, share = 1.96, count / total
+    middle, half = share + z * z / (2 * total), z * sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    low, high = (max(0.0, min(1.0, (middle + sign * half) / (1 + z * z / total))) for sign in (-1, 1))
+    return f"95 %: {low:.0%} to {high:.0%}"
 
 
 def empty_html(title: str, advice: str) -> str:
@@ -80,7 +119,7 @@ def _stats(report: dict[str, Any], student: str) -> list[str]:
     mine, teacher = on[student], on["teacher"]
     queries, texts = episode.get("on_eval", "?"), episode.get("off", {}).get("stress", {}).get("count", "?")
     if episode.get("on_eval_gold") == "teacher":
-        asked = f"agreement with teacher on {queries} queries without labels"
+        asked = f"agreement with teacher on {queries} queries that the model made up"
     else:
         asked = f"teacher {number(teacher['accuracy'])} · {queries} queries"
     return [
@@ -90,7 +129,7 @@ def _stats(report: dict[str, Any], student: str) -> list[str]:
         stat(
             "OFF effect p99, nats",
             number(off[student]["stress"]["delta_p99"]),
-            f"demonstrations {number(off['teacher']['stress']['delta_p99'])} · {texts} texts",
+            f"demonstrations {number(off['teacher']['stress']['delta_p99'])} · {texts} texts{_few(texts)}",
         ),
         stat(
             "whole answer, log-prob gain",
@@ -98,6 +137,11 @@ def _stats(report: dict[str, Any], student: str) -> list[str]:
             f"teacher {number(teacher['answer_logprob_gain'])}",
         ),
     ]
+
+
+def _few(texts: int | str) -> str:
+    """Of fewer than a hundred texts no percent of them is one of them."""
+    return ", so nearly the worst" if isinstance(texts, int) and texts < 100 else ""
 
 
 def _unjudged(report: dict[str, Any]) -> str:
@@ -108,7 +152,7 @@ def _unjudged(report: dict[str, Any]) -> str:
         rank, slots = number(collapse["effective_rank_values"], 1), report["slots_budget"]
         stats.append(stat("effective rank of values", rank, f"of {slots} slots"))
     if seconds is not None:
-        stats.append(stat("made in", f"{seconds:.1f} s", "press Run gate to judge it"))
+        stats.append(stat("made in", f"{seconds:.1f} s", "press Judge this state"))
     return "".join(stats) or stat("views judged", str(len(report.get("on", {}))), "before it was cut short")
 
 

@@ -25,9 +25,10 @@ def build_page(blocks: gr.Blocks, limits: Limits, config: Config, opening: Run |
         with gr.Column(scale=9, min_width=320, elem_id="main"):
             gr.HTML(intro_html(), elem_id="intro")
             headline = gr.HTML(headline_html(opening), elem_id="headline")
+            judge = gr.Button("Judge this state", size="sm", visible=False, elem_id="judge", min_width=140)
             with gr.Tabs(elem_id="tabs") as strip:
                 built = {tab: _built(tab, opening) for tab in tabs}
-    return Page(blocks, config, run_id, top, setup, headline, strip, built)
+    return Page(blocks, config, run_id, top, setup, headline, judge, strip, built)
 
 
 def _built(tab: Tab, opening: Run | None) -> Parts:

@@ -59,6 +59,21 @@ def read_table(rows: Sequence[Sequence[Any]] | None) -> list[tuple[str, str]]:
     return [pair for pair in pairs if any(pair)]
 
 
+def demo_warnings(pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """What looks like a slip in demonstrations, by their rows from 1."""
+    said, first = [], {}
+    for row, (source, target) in enumerate(pairs, start=1):
+        if not (source and target):
+            said.append(f"row {row} has only one side")
+        elif source not in first:
+            first[source] = (row, target)
+        elif first[source][1] == target:
+            said.append(f"row {row} repeats row {first[source][0]}")
+        else:
+            said.append(f"rows {first[source][0]} and {row} give one input two outputs")
+    return said
+
+
 def demos_as_lines(demos: list[tuple[str, str]]) -> str:
     return "".join(json.dumps({"input": x, "output": y}, ensure_ascii=False) + "\n" for x, y in demos)
 

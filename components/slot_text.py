@@ -1,12 +1,10 @@
 """Slots in words: the demonstrations coloured by them, what each takes, and what was done to one."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
+from cedkv.session.views import SlotMap
 from components.text import esc, number, token
 from components.theme import view_name
-
-if TYPE_CHECKING:
-    from cedkv.session.slots import SlotMap
 
 ALL_SLOTS = "all slots"
 
@@ -18,7 +16,17 @@ def change_name(method: str, slot: int, factor: float, from_run: str, from_slot:
     return f"{view_name(method)}, slot {slot} " + (f"× {factor:g}" if factor else "switched off")
 
 
-def demo_text_html(slots: "SlotMap", slot: int) -> str:
+def mix_name(state: str, factors: Sequence[float]) -> str:
+    """A mix in words: what is not as it was."""
+    changed = [
+        f"slot {slot} × {factor:g}" if factor else f"slot {slot} off"
+        for slot, factor in enumerate(factors, start=1)
+        if factor != 1
+    ]
+    return f"{state}, " + (", ".join(changed) or "as it is")
+
+
+def demo_text_html(slots: SlotMap, slot: int) -> str:
     """The demonstration block token by token; the stronger the colour, the more the slot (0: all) takes from there."""
     mass = slots.mass if slot == 0 else slots.weights[slot - 1]
     top = max(mass, default=0) or 1
@@ -33,14 +41,22 @@ def demo_text_html(slots: "SlotMap", slot: int) -> str:
     )
 
 
-def slot_of_token(slots: "SlotMap", token_index: int) -> int:
+def slot_of_token(slots: SlotMap, token_index: int) -> int:
     """The slot (from 1) that takes most from a token, or 0 when none takes anything."""
     column = [row[token_index] for row in slots.weights]
     best = max(column, default=0)
     return column.index(best) + 1 if best > 0 else 0
 
 
-def slot_card_html(slots: "SlotMap", slot: int, values_cosine: list[list[float]], most: int = 8) -> str:
+def lit_text_html(slots: SlotMap, slot: int) -> str:
+    """The demonstration block to look at, lit by one slot (from 1)."""
+    row = slots.weights[slot - 1]
+    top = max(row, default=0) or 1
+    parts = [_token(slots, index, weight, weight / top, "span") for index, weight in enumerate(row)]
+    return f'<div><h3>the demonstrations, lit by slot {slot}</h3><div class="ck-demos">{"".join(parts)}</div></div>'
+
+
+def slot_card_html(slots: SlotMap, slot: int, values_cosine: list[list[float]], most: int = 8) -> str:
     """One slot in words: its tokens with weights and roles, and the slot most like it. 0 lists every slot."""
     if slot == 0:
         return _all_slots_html(slots)
@@ -63,7 +79,7 @@ def slot_card_html(slots: "SlotMap", slot: int, values_cosine: list[list[float]]
     )
 
 
-def _all_slots_html(slots: "SlotMap") -> str:
+def _all_slots_html(slots: SlotMap) -> str:
     rows = []
     for index, row in enumerate(slots.weights):
         top = sorted((i for i, weight in enumerate(row) if weight > 0), key=lambda i: -row[i])[:3]
@@ -81,11 +97,11 @@ def _place(demo: int) -> str:
     return f"demonstration {demo + 1}" if demo >= 0 else "start of text"
 
 
-def _token(slots: "SlotMap", index: int, weight: float, share: float) -> str:
+def _token(slots: SlotMap, index: int, weight: float, share: float, tag: str = "button") -> str:
     text, role = slots.texts[index], slots.roles[index]
     # Not the full colour, before which the light words of a dark page would be hard to read.
     shade = f' style="background:rgb(224 112 44 / {0.6 * share:.3f})"' if weight > 0 else ""
     title = f"token {index} · {esc(role)} · weight {weight:.3f}"
     last = index + 1 == len(slots.demo) or slots.demo[index + 1] != slots.demo[index]
     end = "<br>" if last and slots.demo[index] >= 0 else ""
-    return f'<button class="ck-tok {esc(role)}" data-token="{index}" title="{title}"{shade}>{token(text)}</button>{end}'
+    return f'<{tag} class="ck-tok {esc(role)}" data-token="{index}" title="{title}"{shade}>{token(text)}</{tag}>{end}'

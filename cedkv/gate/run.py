@@ -24,6 +24,8 @@ from cedkv.provenance import library_versions
 from cedkv.report import RunFolder, new_run_id
 from cedkv.state import KVPrefix, with_precision
 
+_DESCRIBING = "describing the slots"
+
 
 def iter_gate(
     config: Config,
@@ -71,7 +73,7 @@ def iter_gate(
         if saved:
             run.data["state"] = {"file": str(state), "method": saved.meta.get("method"), "precision": precision}
         run.save(complete=False)
-    yield Opened(run.folder.path)
+    yield Opened(run.folder.path, _stages(run))
     if run.bench.episode.reading:
         yield from run.bench.episode.reading.events()
     if saved and saved.meta.get("episode") != run.bench.episode.sha256:
@@ -154,6 +156,10 @@ def _open(
     return GateRun(kind, bench, judge, folder, GateReport(folder.path, data))
 
 
+def _stages(run: GateRun) -> tuple[str, ...]:
+    return ("base", "teacher", *run.kind.methods, *run.kind.trials, _DESCRIBING)
+
+
 def _run_method(run: GateRun, method: str, bench: Workbench) -> Iterator[Event]:
     """An extraction, or one that is there already."""
     if method in run.kind.given:
@@ -194,7 +200,7 @@ def _span_samples(run: GateRun, method: str, spans: list[dict[str, Any]]) -> Ite
 
 def _describe(run: GateRun) -> Iterator[Event]:
     """Slots, roles and collapse of the student."""
-    yield Progress("describing the slots", 0, 1)
+    yield Progress(_DESCRIBING, 0, 1)
     student = run.extractions[run.kind.student].prefix
     run.data["slots"] = describe_slots(student, run.config.phase2.reporting.topk_tokens)
     run.data["role_mass"] = describe_roles(student)

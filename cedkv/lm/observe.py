@@ -29,10 +29,14 @@ class AttentionReading:
     query_start: int
     scaling: float
 
+    def to_slots(self, rows: Int[Tensor, " some"] | slice = slice(None)) -> Float[Tensor, "layers heads some slots"]:
+        """Attention probability from rows, or from every row, to each slot."""
+        scores = torch.cat([self.prefix_scores, self.own_lse[..., None]], dim=-1)[:, :, rows]
+        return scores.softmax(-1)[..., :-1]
+
     def at_last_tokens(self) -> Float[Tensor, "layers heads queries slots"]:
         """Attention probability from each query's last token to each slot."""
-        scores = torch.cat([self.prefix_scores, self.own_lse[..., None]], dim=-1)[:, :, self.last]
-        return scores.softmax(-1)[..., :-1]
+        return self.to_slots(self.last)
 
     def outputs(
         self,

@@ -10,7 +10,7 @@ from cedkv.errors import CedKVError
 from cedkv.lm import LanguageModel, read_behind_each, read_demo_kv, stream_tokens
 from cedkv.metrics import kl
 from cedkv.session.runs import Run
-from cedkv.session.slots import SlotChange, changed
+from cedkv.session.slots import Mix, SlotChange
 from cedkv.session.views import Comparison, View
 from cedkv.state import KVPrefix
 
@@ -50,13 +50,15 @@ def iter_compare(
     comparison = Comparison(query, _next_tokens(lm, dict(zip(prefixes, read.logits, strict=True)), top_k))
     yield comparison
     for generated in stream_tokens(lm, read, max_new_tokens, stop=stop):
-        texts = [lm.decode(tokens) for tokens in generated]
-        views = zip(comparison.views, texts, strict=True)
-        comparison = replace(
-            comparison, views=tuple(replace(view, text=text.split(stop)[0] if stop else text) for view, text in views)
-        )
+        views = zip(comparison.views, generated, strict=True)
+        comparison = replace(comparison, views=tuple(_saying(lm, view, tokens, stop) for view, tokens in views))
         yield comparison
     yield replace(comparison, done=True)
+
+
+def _saying(lm: LanguageModel, view: View, tokens: Sequence[int], stop: str | None) -> View:
+    text = lm.decode(tokens)
+    return replace(view, text=text.split(stop)[0] if stop else text, said=tuple(tokens))
 
 
 def prefixes_of(
@@ -64,7 +66,7 @@ def prefixes_of(
     run: Run,
     views: Sequence[str],
     lead: KVPrefix | None,
-    change: SlotChange | None,
+    change: SlotChange | Mix | None,
     other: Run | None,
 ) -> dict[str, KVPrefix | None]:
     """By view the prefixes of a run that a comparison shows: base, teacher, the student and the other `views`.
@@ -72,14 +74,14 @@ def prefixes_of(
     Parameters
     ----------
     lead : what the base sees in front of the query.
-    change : adds `changed`, a state of the run with one slot changed, and that state beside it.
+    change : adds `changed`, a state of the run with slots changed, and that state beside it.
     other : the run that the change takes a slot from.
     """
     touched = (change.method or run.student,) if change else ()
     prefixes: dict[str, KVPrefix | None] = {"base": lead, "teacher": teacher_of(lm, run)}
     prefixes |= {name: run.prefix(name) for name in dict.fromkeys([run.student, *views, *touched])}
     if change is not None:
-        prefixes["changed"] = changed(run.prefix(*touched), change, other.prefix(other.student) if other else None)
+        prefixes["changed"] = change.apply(run.prefix(*touched), other.prefix(other.student) if other else None)
     return prefixes
 
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from cedkv.config import Config
 from cedkv.episodes import DEFAULT_TASK, draw_demos, load_task, parse_demos
@@ -51,3 +52,8 @@ def keep_demos(folder: Path, demos: Sequence[tuple[str, str]]) -> Path:
     path = folder / f"demonstrations-{hashlib.sha256(lines.encode()).hexdigest()[:8]}.jsonl"
     write_whole(path, lines)
     return path
+
+
+def with_episode(config: Config, **changes: Any) -> Config:
+    """The config with some of its episode's settings changed, which must be valid."""
+    return config.model_copy(update={"episode": config.episode.model_copy(update=changes)})

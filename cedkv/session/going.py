@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
-from cedkv.events import Event
+from cedkv.events import Event, StepTrace
 from cedkv.session.limits import LimitError, Limits
 
 # How long a session that ends waits for its run to do so before its files are removed, seconds.
@@ -18,6 +18,14 @@ class Going:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._runs: dict[str, tuple[threading.Event, threading.Event]] = {}
+        self._seconds_left: float | None = None
+
+    def others(self, session: str) -> str:
+        """What a session that asks for a run now waits for, in words; empty where it waits for nobody."""
+        if not self._runs.keys() - {session}:
+            return ""
+        about = f", about {self._seconds_left:.0f} s of its training are left" if self._seconds_left else ""
+        return f"waiting for another visitor's run{about}; Compare and the tabs answer meanwhile"
 
     def __contains__(self, session: str) -> bool:
         return session in self._runs
@@ -39,6 +47,9 @@ class Going:
         started, most = time.perf_counter(), self._limits.run_seconds
         with closing(events):
             for event in events:
+                # The runs take turns, so this is the one that others wait for.
+                training = isinstance(event, StepTrace)
+                self._seconds_left = event.seconds * (event.steps - event.step - 1) if training else None
                 yield event
                 if time.perf_counter() - started > most:
                     raise LimitError(

@@ -1,20 +1,47 @@
-"""A run as text that gives the same report elsewhere: on the command line and in Python."""
+"""A run as text that makes it again elsewhere: on the command line and in Python."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
 from cedkv.config import Config
 from cedkv.gate.kinds import KINDS
+from cedkv.methods import METHODS
 from cedkv.session.runs import Run
+
+_NEEDS = (
+    "# once, in Python 3.11 or newer: pip install FOLDER-OF-CED-KV, and its requirements-model.txt for `embedded`\n"
+)
+_STATE = "state.safetensors"
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What made a run. `phase` is the gate that judged it, if one did; `on_state` that it judged the state's file.
+
+    method : what its state is extracted with; empty where the gate extracts it itself or only the file is there.
+    """
+
+    method: str
+    slots: int
+    phase: int | None
+    on_state: bool
+
+
+def steps_of(run: Run) -> Steps:
+    """A Run is an extraction, a gate extracts too; a state that no method makes, as a mixed one, can only be judged."""
+    phase = run.report.get("phase") if run.report.get("phase") in KINDS else None
+    on_state, method = "state" in run.report, run.made_by
+    if method not in METHODS or "slot_factors" in run.report:
+        return Steps("", 0, phase or min(KINDS), on_state=phase is None or on_state)
+    extracted = phase is None or on_state
+    return Steps(method if extracted else "", run.report["slots_budget"], phase, on_state)
 
 
 def reproduce(run: Run) -> tuple[str, str]:
-    """The run's gate as a command line and as Python; that of the first phase for a method that none runs."""
-    phase = run.report.get("phase")
-    if phase not in KINDS:
-        phase = next((n for n in KINDS if run.student in KINDS[n].methods), min(KINDS))
-    return command_line(run, phase), python_code(run, phase)
+    """The run as a command line and as Python."""
+    return command_line(run), python_code(run)
 
 
 def minimal_yaml(config: Config, own: bool, demos_file: str | None) -> str:
@@ -30,26 +57,45 @@ def minimal_yaml(config: Config, own: bool, demos_file: str | None) -> str:
     return yaml.safe_dump({"episode": episode, **tree}, sort_keys=False, allow_unicode=True, width=100)
 
 
-def command_line(run: Run, phase: int) -> str:
-    """Shell commands that write the run's files and judge them with the gate."""
+def command_line(run: Run) -> str:
+    """Shell commands that write the run's files and make it again, in any folder."""
     text, demos_name, demos = _files(run)
+    steps = steps_of(run)
     parts = [f"cat > run.yaml <<'CEDKV'\n{text}CEDKV"]
     if demos:
         parts.insert(0, f"cat > {demos_name} <<'CEDKV'\n{demos}CEDKV")
-    return "\n".join([*parts, f"python -m cedkv gate --config run.yaml --phase {phase}"]) + "\n"
+    if steps.method:
+        made = f"--method {steps.method} --slots {steps.slots} --out {_STATE}"
+        parts.append(f"python -m cedkv extract --config run.yaml {made}")
+    if steps.phase:
+        state = f" --state {_STATE}" if steps.on_state else ""
+        parts.append(f"python -m cedkv gate --config run.yaml --phase {steps.phase}{state}")
+    return _NEEDS + "\n".join(parts) + "\n"
 
 
-def python_code(run: Run, phase: int) -> str:
-    """A Python program that judges the same settings with the gate."""
+def python_code(run: Run) -> str:
+    """A Python program that does the same."""
     text, demos_name, demos = _files(run)
-    lines = ["from cedkv import run_gate", "from cedkv.config import parse_config", ""]
+    steps = steps_of(run)
+    imports, lines = ["from cedkv.config import parse_config"], []
     if demos:
-        lines.insert(0, "from pathlib import Path\n")
+        imports.insert(0, "from pathlib import Path\n")
         lines.append(f'Path("{demos_name}").write_text({_literal(demos)}, encoding="utf-8")')
     lines.append(f'config = parse_config({_literal(text)}, "run")')
-    lines.append(f"report = run_gate(config, phase={phase})")
-    lines.append("print(report.passed, report.folder)")
-    return "\n".join(lines) + "\n"
+    if steps.method:
+        imports += ["from cedkv import extract, load_model", "from cedkv.episodes import episode_from_config"]
+        lines += [
+            "model, runtime = config.run.model, config.run.runtime",
+            "lm = load_model(model.id, runtime.torch_dtype, runtime.device)",
+            f"made = extract(lm, episode_from_config(lm, config), method={steps.method!r}, slots={steps.slots}, "
+            "config=config)",
+            f'made.prefix.save("{_STATE}")',
+        ]
+    if steps.phase:
+        imports.append("from cedkv import run_gate")
+        state = f', state="{_STATE}"' if steps.on_state else ""
+        lines += [f"report = run_gate(config, phase={steps.phase}{state})", "print(report.passed, report.folder)"]
+    return _NEEDS + "\n".join([*imports, "", *lines]) + "\n"
 
 
 def _files(run: Run) -> tuple[str, str, str]:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from cedkv.config import Config, dump_config
 from cedkv.episodes import episode_from_config
@@ -77,16 +78,30 @@ class Runner:
         extraction.prefix.save(folder.path / "artifacts" / f"{method}.safetensors")
         yield Done(self._store.add(session, Run(folder.path)))
 
-    def iter_gate(self, session: str, config: Config, phase: int, stop: Callable[[], bool] = never) -> Iterator[Event]:
+    def iter_judge(self, session: str, run: Run, stop: Callable[[], bool] = never) -> Iterator[Event]:
+        """The gate on the state that a run has made, with the run's settings; nothing is trained again."""
+        phase = next((number for number in KINDS if run.made_by in KINDS[number].methods), min(KINDS))
+        yield from self.iter_gate(session, run.config, phase, stop, run.state_file(run.student))
+
+    def iter_gate(
+        self,
+        session: str,
+        config: Config,
+        phase: int,
+        stop: Callable[[], bool] = never,
+        state: Path | None = None,
+    ) -> Iterator[Event]:
         """The headless gate with the session's folder as its output; the last event is `Done(Run)`.
 
         A run that is cut short, by closing it or by `stop`, which is asked after each event, is kept as far as it came.
+
+        state : a file that is judged in place of the phase's student.
         """
         yield Progress("loading the model", 0, 1)
         lm = self._models.get(config)
         folder, kept = None, False
         try:
-            for event in iter_gate(config, phase, lm=lm, out=self._store.folder(session), stop=stop):
+            for event in iter_gate(config, phase, lm=lm, out=self._store.folder(session), state=state, stop=stop):
                 if isinstance(event, Opened):
                     folder = event.folder
                 if isinstance(event, Done):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cedkv.config import Config, load_config
 from cedkv.errors import CedKVError
+from cedkv.files import dump_json, write_whole
 
 if TYPE_CHECKING:
     from cedkv.episodes import Template
@@ -16,9 +17,13 @@ if TYPE_CHECKING:
     from cedkv.state import KVPrefix
 
 _REPORTS = ("report_phase3.json", "report_phase2.json", "report_extract.json")
+_NOTE_SIZES = {"name": 80, "tags": 120, "text": 4000}
 _STUDENTS = ("ced", "select", "free")
 # What a gate can be about; `state` is its name for a saved state, which is then the one.
 JUDGED = ("state", *_STUDENTS)
+
+
+NOTES = "notes.json"
 
 
 class RunError(CedKVError):
@@ -94,7 +99,13 @@ class Run:
         present = {path.stem for path in (self.folder / "artifacts").glob("*.safetensors")}
         if self.report.get("method") in present:
             return self.report["method"]
-        return student_among(present)
+        # Of a judged file the state itself, not the baselines beside it.
+        return "state" if "state" in self.report and "state" in present else student_among(present)
+
+    @property
+    def made_by(self) -> str:
+        """The method that made the student's state, also where that came from a file."""
+        return (self.report.get("state") or {}).get("method") or self.student
 
     @property
     def judged_view(self) -> str:
@@ -108,6 +119,26 @@ class Run:
 
         episode = self.report["episode"]
         return template_for(lm, episode["template"], episode.get("opening", ""), episode.get("stop", ""))
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """What its user calls it and wrote about it: `name`, `tags`, `text`, each maybe empty."""
+        path = self.folder / NOTES
+        kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return {part: str(kept.get(part, "")) for part in _NOTE_SIZES}
+
+    def note_down(self, **notes: str) -> None:
+        """Keep a name, tags and notes beside the run's files; empty ones are none.
+
+        Raises
+        ------
+        RunError
+            One is too long.
+        """
+        for part, most in _NOTE_SIZES.items():
+            if len(notes.get(part, "")) > most:
+                raise RunError(f"{len(notes[part])} characters of {part}: a run keeps {most}; write less")
+        write_whole(self.folder / NOTES, dump_json({part: text.strip() for part, text in notes.items()}))
 
     def prefix(self, method: str) -> "KVPrefix":
         """The state of one method, read once.

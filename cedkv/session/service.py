@@ -1,31 +1,39 @@
 """Everything a face asks of the engine, per session: runs, comparisons, slots. Plain data out, no widgets."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from cedkv.config import Config
 from cedkv.episodes import Reading, make_query, read_demos_text, task_names, tokenize_demos
 from cedkv.errors import CedKVError
+from cedkv.events import Event
 from cedkv.lm import read_lead
 from cedkv.methods import METHODS
+from cedkv.methods.base import never
+from cedkv.session.archive import pack_runs, unpack_runs
 from cedkv.session.compare import iter_compare, prefixes_of
-from cedkv.session.demonstrations import task_demos, task_of, with_demos
+from cedkv.session.demonstrations import task_demos, task_of, with_demos, with_episode
 from cedkv.session.going import Going
+from cedkv.session.keep import keep_mixed
 from cedkv.session.limits import Limits
 from cedkv.session.models import ModelShelf
 from cedkv.session.reproduce import reproduce
 from cedkv.session.running import Runner, phase_of
 from cedkv.session.runs import Run
-from cedkv.session.slots import SlotChange, SlotMap, similarity, slot_map
+from cedkv.session.slots import Mix, SlotChange, similarity, slot_map
 from cedkv.session.store import SessionStore
+from cedkv.session.turns import Turns
 from cedkv.session.upload import open_files
-from cedkv.session.views import Comparison
+from cedkv.session.views import Comparison, SlotMap, Why
+from cedkv.session.why import why_compared
 
 
 class Service:
-    """The engine behind one server. Calls that use the model must not overlap; the face's queue sees to that.
+    """The engine behind one server. Runs come one after the other by the face's queue; short calls come in between.
 
-    models : the model at hand. running : makes runs. going : the runs that go on, which can be cancelled.
+    models : the model at hand. running : makes runs. going : the runs that go on, which can be cancelled. turns : whose
+    turn it is; `in_turn` and the calls that use the model for seconds keep to it.
     """
 
     task_of = staticmethod(task_of)
@@ -38,6 +46,7 @@ class Service:
         self.models = ModelShelf()
         self.going = Going(limits)
         self.running = Runner(self.models, store)
+        self.turns = Turns()
 
     @property
     def methods(self) -> list[str]:
@@ -73,16 +82,62 @@ class Service:
         folder = self.store.folder(session)
         return self.store.add(session, open_files(paths, names, folder, self.models.get, self.limits))
 
+    def open_zip(self, session: str, path: Path) -> Run:
+        """The runs of a zip as runs of this session; the first of them, which is the newest of the session it was."""
+        self.limits.check_upload(path)
+        with TemporaryDirectory() as scratch:
+            folders = list(unpack_runs(path, Path(scratch), self.limits))
+            opened = [self.open_files(session, files, [file.name for file in files]) for files in reversed(folders)]
+        if not opened:
+            raise CedKVError(f"{path.name!r} holds no run; open a zip that this app has written")
+        return opened[-1]
+
+    def pack(self, session: str) -> Path:
+        """A zip of the session's own runs, in its folder."""
+        runs = [run for run in self.store.runs(session) if run not in self.store.shared]
+        if not runs:
+            raise CedKVError("there is no run of this session yet; press Run first")
+        return pack_runs(runs, self.store.folder(session) / "session.zip")
+
     def slot_change(
         self, slot: int, factor: float, from_run: str = "", from_slot: int = 1, method: str = ""
     ) -> SlotChange:
         """A change to a slot, both slots counted from 1 as a face shows them."""
         return SlotChange(slot - 1, factor, from_run, from_slot - 1, method)
 
+    def mix(self, factors: Sequence[float], method: str = "") -> Mix:
+        """A mix of all slots of a state, one factor each."""
+        return Mix(tuple(factors), method)
+
+    def keep(self, session: str, run_id: str, mix: Mix) -> Run:
+        """A run of its own whose state is another run's with its slots mixed; it can be saved and judged like any."""
+        run = self.store.get(session, run_id)
+        return self.store.add(session, keep_mixed(self.models.of(run), run, mix, self.store.folder(session)))
+
     def end(self, session: str) -> None:
         """Stop and forget what a session that has ended was doing."""
         self.going.end(session)
         self.store.drop(session)
+
+    def in_turn(self, events: Iterator[Event]) -> Iterator[Event]:
+        """The events of a run, which gives way to short calls between them and is closed when its time is used up."""
+        return self.going.in_time(self.turns.parted(events))
+
+    def judge(self, session: str, run_id: str, stop: Callable[[], bool] = never) -> Iterator[Event]:
+        """The gate on the state of a run, as it is; the last event is `Done(Run)`.
+
+        Raises
+        ------
+        CedKVError
+            The run has no state, or its settings ask for more than is allowed here.
+        """
+        run = self.store.get(session, run_id)
+        if not run.student:
+            raise CedKVError(f"run {run.id!r} has no state file to judge; press Run gate, which makes one")
+        config, folder = run.config, self.store.folder(session).resolve()
+        own = config.episode.demos_file and Path(config.episode.demos_file).resolve().parent == folder
+        self.limits.check_config(with_episode(config, demos_file=None) if own else config)
+        return self.running.iter_judge(session, run, stop)
 
     def prepare(self, session: str, config: Config, demos: Sequence[tuple[str, str]], own: bool) -> Config:
         """The config of a run, checked against the limits; edited or `own` demonstrations become a file of the session.
@@ -103,19 +158,25 @@ class Service:
         query: str,
         views: Sequence[str] = (),
         plain: bool = False,
-        change: SlotChange | None = None,
+        change: SlotChange | Mix | None = None,
     ) -> Iterator[Comparison]:
         """Base, teacher, the run's student and the other `views` on one query.
 
         Parameters
         ----------
         plain : the text stands as it is; else it becomes a query of the run's template.
-        change : adds the column `changed`: a state of the run with one slot changed, and that state beside it.
+        change : adds the column `changed`: a state of the run with slots changed, and that state beside it.
         """
         self.limits.check_query(query)
         if not query.strip():
             raise CedKVError("the query is empty; write something to compare")
         run = self.store.get(session, run_id)
+        with self.turns.short():
+            yield from self._compared(session, run, query, views, plain, change)
+
+    def _compared(
+        self, session: str, run: Run, query: str, views: Sequence[str], plain: bool, change: SlotChange | Mix | None
+    ) -> Iterator[Comparison]:
         other = self.store.get(session, change.from_run) if change and change.from_run else None
         lm = self.models.of(run)
         template = run.template(lm)
@@ -123,3 +184,14 @@ class Service:
         prefixes = prefixes_of(lm, run, views, lead, change, other)
         text = query if plain else make_query(lm, template, query).text
         yield from iter_compare(lm, text, prefixes, stop=None if plain else template.stop)
+
+    def explain(self, session: str, run_id: str, comparison: Comparison, plain: bool) -> Why | None:
+        """Which slots made the run's student say what it says in a finished comparison, or disturb a plain text.
+
+        The store keeps it for the session's page to look into.
+        """
+        run = self.store.get(session, run_id)
+        with self.turns.short():
+            why = why_compared(self.models.of(run), comparison, run.prefix(run.student), run.student, plain)
+        self.store.explain(session, why)
+        return why

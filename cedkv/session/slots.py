@@ -6,28 +6,8 @@ import torch
 
 from cedkv.errors import CedKVError
 from cedkv.metrics import attribution_overlap, slot_cosine
+from cedkv.session.views import SlotMap
 from cedkv.state import KVPrefix, Mixture
-
-
-@dataclass(frozen=True)
-class SlotMap:
-    """Weights of every slot on every demonstration token, of one layer and KV head or the mean of them.
-
-    layers, heads : how many of them have a mixture of their own; 1 means that all share it.
-    """
-
-    texts: tuple[str, ...]
-    roles: tuple[str, ...]
-    demo: tuple[int, ...]
-    weights: list[list[float]]
-    active: list[bool]
-    layers: int
-    heads: int
-
-    @property
-    def mass(self) -> list[float]:
-        """Weight per token, all slots together."""
-        return [sum(column) for column in zip(*self.weights, strict=True)]
 
 
 def slot_map(prefix: KVPrefix, layer: int | None = None, head: int | None = None) -> SlotMap:
@@ -58,6 +38,9 @@ def similarity(prefix: KVPrefix) -> dict[str, list[list[float]]]:
     return found
 
 
+_LOUDEST = 10.0
+
+
 @dataclass(frozen=True)
 class SlotChange:
     """What to do with one slot (from 0): multiply its values, 0 switching it off; or take it from another run.
@@ -71,23 +54,52 @@ class SlotChange:
     from_slot: int = 0
     method: str = ""
 
+    def apply(self, prefix: KVPrefix, other: KVPrefix | None) -> KVPrefix:
+        """The state with one slot changed.
 
-def changed(prefix: KVPrefix, change: SlotChange, other: KVPrefix | None) -> KVPrefix:
-    """The state with one slot changed.
+        Raises
+        ------
+        CedKVError
+            There is no such slot.
+        """
+        for state, slot in ((prefix, self.slot), (other, self.from_slot)):
+            if state is not None and not 0 <= slot < state.slots:
+                raise CedKVError(f"slot {slot + 1} does not exist; the state has slots 1 to {state.slots}")
+        if other is not None:
+            return with_slot_of(prefix, self.slot, other, self.from_slot)
+        return _scaled(prefix, self.slot, self.factor)
 
-    Raises
-    ------
-    CedKVError
-        There is no such slot.
+
+@dataclass(frozen=True)
+class Mix:
+    """What to multiply every slot's values by; 0 switches a slot off.
+
+    method : the state that is mixed; empty for the run's student.
     """
-    for state, slot in ((prefix, change.slot), (other, change.from_slot)):
-        if state is not None and not 0 <= slot < state.slots:
-            raise CedKVError(f"slot {slot + 1} does not exist; the state has slots 1 to {state.slots}")
-    if other is not None:
-        return with_slot_of(prefix, change.slot, other, change.from_slot)
-    if change.factor == 0:
-        return prefix.without([change.slot])
-    return prefix.scaled(change.slot, change.factor)
+
+    factors: tuple[float, ...]
+    method: str = ""
+    from_run: str = ""
+
+    def apply(self, prefix: KVPrefix, other: KVPrefix | None = None) -> KVPrefix:
+        """The state with its slots mixed.
+
+        Raises
+        ------
+        CedKVError
+            There is not one usable factor for each slot.
+        """
+        if len(self.factors) != prefix.slots or not all(0 <= factor <= _LOUDEST for factor in self.factors):
+            raise CedKVError(
+                f"{len(self.factors)} factors for {prefix.slots} slots; give each slot one from 0 to {_LOUDEST:g}"
+            )
+        for slot, factor in enumerate(self.factors):
+            prefix = prefix if factor == 1 else _scaled(prefix, slot, factor)
+        return prefix
+
+
+def _scaled(prefix: KVPrefix, slot: int, factor: float) -> KVPrefix:
+    return prefix.scaled(slot, factor) if factor else prefix.without([slot])
 
 
 def with_slot_of(prefix: KVPrefix, slot: int, other: KVPrefix, other_slot: int) -> KVPrefix:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cedkv.session.limits import Limits
 from cedkv.session.runs import Run, RunError
+from cedkv.session.views import Why
 
 
 class SessionStore:
@@ -18,6 +19,7 @@ class SessionStore:
         self._shared = {run.id: run for run in shared}
         self._sessions: OrderedDict[str, OrderedDict[str, Run]] = OrderedDict()
         self._shown: dict[str, str] = {}
+        self._why: dict[str, Why | None] = {}
         self._lock = threading.Lock()
 
     def folder(self, session: str) -> Path:
@@ -69,6 +71,16 @@ class SessionStore:
         """The name of the run that the session's page shows; empty before the first."""
         return self._shown.get(session, "")
 
+    def explain(self, session: str, why: Why | None) -> None:
+        """Keep the explanation that the session's page looks into."""
+        with self._lock:
+            self._touch(session)
+            self._why[session] = why
+
+    def explained(self, session: str) -> Why | None:
+        """The explanation of what the session compared last."""
+        return self._why.get(session)
+
     def drop(self, session: str) -> None:
         """Forget a session that has ended."""
         with self._lock:
@@ -88,6 +100,7 @@ class SessionStore:
     def _end(self, session: str) -> None:
         self._sessions.pop(session, None)
         self._shown.pop(session, None)
+        self._why.pop(session, None)
         if not self._limits.keep_runs:
             shutil.rmtree(self._path(session), ignore_errors=True)
 

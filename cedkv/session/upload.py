@@ -11,14 +11,14 @@ from cedkv.errors import CedKVError
 from cedkv.files import dump_json
 from cedkv.lm import LanguageModel
 from cedkv.report import RunFolder, new_run_id
-from cedkv.session.demonstrations import keep_demos
+from cedkv.session.demonstrations import keep_demos, with_episode
 from cedkv.session.limits import Limits
 from cedkv.session.reports import report_of_state
-from cedkv.session.runs import Run, RunError, iter_records, student_among
+from cedkv.session.runs import NOTES, Run, RunError, iter_records, student_among
 from cedkv.session.shape import REPORT_BLOCKS, check_record, check_report
 from cedkv.state import KVPrefix
 
-_ACCEPTED = (".safetensors", ".json", ".jsonl", ".yaml", ".yml")
+ACCEPTED = (".safetensors", ".json", ".jsonl", ".yaml", ".yml")
 
 
 def open_files(
@@ -41,14 +41,15 @@ def open_files(
     CedKVError
         A file is too large, of another kind, damaged, or made for another model; it is named.
     """
-    files: dict[str, dict[str, Path]] = {suffix: {} for suffix in _ACCEPTED}
+    files: dict[str, dict[str, Path]] = {suffix: {} for suffix in ACCEPTED}
     for path, name in zip(paths, names, strict=True):
         limits.check_upload(path)
-        if path.suffix not in _ACCEPTED:
+        if path.suffix not in ACCEPTED:
             raise RunError(f"{name!r} is not accepted; open .safetensors, .json, .jsonl or .yaml files")
         if name in files[path.suffix]:
             raise RunError(f"{name!r} is there twice; open the files of one run at a time")
         files[path.suffix][name] = path
+    notes = _read_notes(files[".json"].pop(NOTES, None))
     if not (files[".safetensors"] or files[".json"]):
         raise RunError("nothing to open: give a state file (.safetensors) or a report (.json)")
     states = _read_states(files[".safetensors"])
@@ -70,7 +71,18 @@ def open_files(
         state.save(folder.path / "artifacts" / f"{method}.safetensors")
     if metrics:
         folder.write("metrics.jsonl", metrics)
-    return Run(folder.path, note="opened")
+    run = Run(folder.path, note="opened")
+    if notes:
+        run.note_down(**notes)
+    return run
+
+
+def _read_notes(path: Path | None) -> dict[str, str]:
+    """What was noted of the run; what is no text is left out."""
+    kept = _read_json(path, NOTES) if path else {}
+    if not isinstance(kept, dict):
+        raise RunError(f"{NOTES!r} is not what a run notes; leave it out")
+    return {part: text for part in ("name", "tags", "text") if isinstance(text := kept.get(part), str)}
 
 
 def _read_states(files: dict[str, Path]) -> dict[str, tuple[str, KVPrefix]]:
@@ -135,13 +147,9 @@ def _read_config(files: dict[str, Path], states: dict[str, tuple[str, KVPrefix]]
         config = parse_config(_only_text(files), next(iter(files)), recorded=True)
     else:
         config = _settings_of(states[student_among(states)][1]) if states else Config()
-    return _with_episode(
+    return with_episode(
         config, demos_file=None, demos_format=None, task_file=None
     ), config.episode.demos_file is not None
-
-
-def _with_episode(config: Config, **changes: Any) -> Config:
-    return config.model_copy(update={"episode": config.episode.model_copy(update=changes)})
 
 
 def _with_demos_of(state: KVPrefix, config: Config, lm: LanguageModel, root: Path) -> Config:
@@ -149,7 +157,7 @@ def _with_demos_of(state: KVPrefix, config: Config, lm: LanguageModel, root: Pat
     demos = state.mixture and demos_in(lm, state.mixture.tokens, template_for(lm, config.episode.template))
     if not demos:
         return config
-    return _with_episode(config, demos_file=str(keep_demos(root, [(demo.input, demo.output) for demo in demos])))
+    return with_episode(config, demos_file=str(keep_demos(root, [(demo.input, demo.output) for demo in demos])))
 
 
 def _only_text(files: dict[str, Path]) -> str:

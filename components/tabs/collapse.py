@@ -10,6 +10,7 @@ from cedkv.session.runs import Run
 from components.desk import Desk
 from components.figures import role_bars, similarity_matrix
 from components.handlers import drawn
+from components.plots import take_away_plot
 from components.tabs.frame import Tab, Updates
 from components.verdicts import collapse_html
 
@@ -29,10 +30,10 @@ class CollapseParts:
 def build(opening: Run | None) -> CollapseParts:
     verdict = gr.HTML(collapse_html(None), elem_id="collapse-verdict")
     with gr.Row():
-        values = gr.Plot(show_label=False, visible=False, elem_id="cosine-values", min_width=280)
-        keys = gr.Plot(show_label=False, visible=False, elem_id="cosine-keys", min_width=280)
-        attribution = gr.Plot(show_label=False, visible=False, elem_id="overlap", min_width=280)
-    roles = gr.Plot(show_label=False, visible=False, elem_id="role-mass")
+        values = take_away_plot("cosine-values")
+        keys = take_away_plot("cosine-keys")
+        attribution = take_away_plot("overlap")
+    roles = take_away_plot("role-mass")
     return CollapseParts(verdict, values, keys, attribution, roles)
 
 

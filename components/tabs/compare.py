@@ -10,15 +10,42 @@ from gradio.components import Component
 from cedkv.session.runs import Run
 from cedkv.session.views import Comparison, View
 from components.desk import Desk
-from components.example import example_comparison
-from components.handlers import DRAWING, MODEL_QUEUE, run_of, told, told_stream
+from components.example import example_comparison, example_why
+from components.handlers import DRAWING, SHORT_QUEUE, run_of, told, told_stream
 from components.headline import empty_html
 from components.tabs.frame import Page, Tab, Updates
 from components.text import esc, number, token, visible
 from components.theme import view_choices, view_color, view_name
+from components.why_text import nothing_why_html, why_html
 
 # A row far down the page fills the columns at its top: they are brought into sight.
 TO_QUERY = "() => document.querySelector('#query')?.scrollIntoView({block: 'center'})"
+# Clicks and arrow keys choose a token or a slot. The panel is drawn anew, so what had the keyboard gets it back.
+_WHY_KEYS = """
+const at = (name) => Number(element.querySelector('.ck-why')?.dataset[name]);
+const choose = (kind, place) => {
+  if (place < 0 || !element.querySelector(`[data-why-${kind}="${place}"]`)) return;
+  element.dataset.focus = kind;
+  trigger('click', kind === 'token' ? {token: place, slot: -1} : {token: at('at'), slot: place});
+};
+element.addEventListener('click', (event) => {
+  const {whyToken, whySlot} = event.target.closest('button')?.dataset ?? {};
+  if (whyToken) choose('token', Number(whyToken));
+  if (whySlot) choose('slot', Number(whySlot));
+});
+element.addEventListener('keydown', (event) => {
+  const step = {ArrowLeft: -1, ArrowRight: 1, ArrowUp: -1, ArrowDown: 1}[event.key];
+  if (!step || !event.target.closest('.ck-why button')) return;
+  event.preventDefault();
+  const kind = ['ArrowLeft', 'ArrowRight'].includes(event.key) ? 'token' : 'slot';
+  choose(kind, at(kind === 'token' ? 'at' : 'slot') + step);
+});
+new MutationObserver(() => {
+  if (!element.dataset.focus) return;
+  element.querySelector(`[data-why-${element.dataset.focus}][aria-pressed=true]`)?.focus({preventScroll: true});
+  delete element.dataset.focus;
+}).observe(element, {childList: true, subtree: true});
+"""
 _TABLE_LABEL = "unseen queries of the gate; ✓ whole answer right, ~ first token only; a click opens one above"
 
 
@@ -31,6 +58,7 @@ class CompareParts:
     views: gr.CheckboxGroup
     ask: gr.Button
     columns: gr.HTML
+    why: gr.HTML
     table: gr.Dataframe
     linked: gr.State
 
@@ -48,11 +76,12 @@ def build(opening: Run | None) -> CompareParts:
         plain = gr.Checkbox(False, label="as plain text, without the template", container=False, elem_id="plain")
         views = gr.CheckboxGroup([], label="further columns", container=False, show_label=False, elem_id="views")
     columns = gr.HTML(_opening_columns(opening), elem_id="columns")
+    why = gr.HTML(_opening_why(opening), elem_id="why", js_on_load=_WHY_KEYS)
     table = gr.Dataframe(
         headers=["input", "gold"], interactive=False, wrap=True, type="array", elem_id="on-table", max_height=360,
         label=_TABLE_LABEL, show_search="filter",
     )  # fmt: skip
-    return CompareParts(query, plain, views, ask, columns, table, gr.State(""))
+    return CompareParts(query, plain, views, ask, columns, why, table, gr.State(""))
 
 
 def show(parts: CompareParts, run: Run) -> Updates:
@@ -60,7 +89,7 @@ def show(parts: CompareParts, run: Run) -> Updates:
     table = on_table(run)
     widths = even_widths(len(table["headers"]))
     return {
-        parts.views: gr.CheckboxGroup(view_choices(others), value=[]),
+        parts.views: gr.CheckboxGroup([(f"also {label}", view) for label, view in view_choices(others)], value=[]),
         parts.table: gr.Dataframe(table, label=table_label(run), column_widths=widths),
     }
 
@@ -76,6 +105,12 @@ def wire(page: Page, desk: Desk) -> None:
     opened = parts.table.select(open_row, page.run_id, [parts.query, parts.plain], **DRAWING)
     opened.then(None, js=TO_QUERY).then(**comparing(page, desk))
 
+    def look(request: gr.Request, chosen: gr.EventData) -> Any:
+        why = desk.store.explained(request.session_hash) or example_why()
+        return why_html(why, int(chosen.token), int(chosen.slot) if chosen.slot >= 0 else None)
+
+    parts.why.click(look, None, parts.why, trigger_mode="always_last", **DRAWING)
+
 
 def comparing(page: Page, desk: Desk, quiet: bool = False) -> dict[str, Any]:
     """What an event needs to fill the columns. `quiet` says nothing without a run, as after a cancelled one."""
@@ -84,14 +119,20 @@ def comparing(page: Page, desk: Desk, quiet: bool = False) -> dict[str, Any]:
     @told_stream
     def compare(run_id: str, query: str, plain: bool, views: list[str], request: gr.Request) -> Iterator[Any]:
         if quiet and not (run_id and run_of(desk, request, run_id).student):
-            yield gr.skip()
+            yield gr.skip(), gr.skip()
             return
-        run = run_of(desk, request, run_id)
+        run, soon = run_of(desk, request, run_id), nothing_why_html("Explained once the answer is there.")
         for comparison in desk.service.iter_compare(request.session_hash, run_id, query, views, plain):
-            yield comparison_html(comparison, run.student)
+            yield comparison_html(comparison, run.student), soon
+            soon = gr.skip()  # an explanation of what was asked before must not stand below this answer
+        why = desk.service.explain(request.session_hash, run_id, comparison, plain)
+        yield comparison_html(comparison, run.student), why_html(why)
 
-    asked = [page.run_id, parts.query, parts.plain, parts.views]
-    return {"fn": compare, "inputs": asked, "outputs": parts.columns, "show_progress": "minimal", **MODEL_QUEUE}
+    asked, filled = [page.run_id, parts.query, parts.plain, parts.views], [parts.columns, parts.why]
+    return {
+        "fn": compare, "inputs": asked, "outputs": filled, "show_progress": "minimal",
+        "show_progress_on": parts.columns, **SHORT_QUEUE,
+    }  # fmt: skip
 
 
 def on_table(run: Run) -> dict[str, Any]:
@@ -153,6 +194,11 @@ def _opening_columns(opening: Run | None) -> str:
     if comparison is None:
         return empty_html("Nothing compared yet", "Press Run, then ask a query.")
     return comparison_html(comparison, opening.student)
+
+
+def _opening_why(opening: Run | None) -> str:
+    why = example_why() if opening else None
+    return nothing_why_html() if why is None else why_html(why)
 
 
 def _column(view: View, student: str, change: str) -> str:

@@ -52,7 +52,8 @@ class Tab:
 
 @dataclass(frozen=True)
 class Page:
-    """Every part of the page. `run_id` names the run that is shown, `strip` holds the tabs."""
+    """Every part of the page. `run_id` names the run that is shown, `judge` runs the gate on its state, `strip` holds
+    the tabs."""
 
     blocks: gr.Blocks
     config: Config
@@ -60,6 +61,7 @@ class Page:
     top: gr.HTML
     setup: Setup
     headline: gr.HTML
+    judge: gr.Button
     strip: gr.Tabs
     tabs: Mapping[Tab, Parts]
 
@@ -70,7 +72,7 @@ class Page:
     def shown(self) -> list[Component]:
         """What changes when another run is shown."""
         of_tabs = [component for parts in self.tabs.values() for component in parts.shown()]
-        return [self.run_id, self.headline, *of_tabs]
+        return [self.run_id, self.headline, self.judge, *of_tabs]
 
 
 def show_run(page: Page, desk: Desk, session: str, run: Run) -> Updates:
@@ -81,7 +83,10 @@ def show_run(page: Page, desk: Desk, session: str, run: Run) -> Updates:
 def show_files(page: Page, desk: Desk, session: str, run: Run) -> Updates:
     """What the report and the records of a run tell, which is shown from now on; the engine need not be there yet."""
     desk.store.show(session, run)
-    updates: Updates = {page.run_id: run.id, page.headline: headline_html(run)}
+    judgeable = bool(run.student) and not run.judged
+    updates: Updates = {
+        page.run_id: run.id, page.headline: headline_html(run), page.judge: gr.Button(visible=judgeable),
+    }  # fmt: skip
     for tab, parts in page.tabs.items():
         updates |= tab.show(parts, run)
     return updates | show_runs(page, desk, session)

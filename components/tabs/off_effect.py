@@ -13,6 +13,7 @@ from components.figures import off_histograms
 from components.handlers import DRAWING, drawn, run_of, told
 from components.headline import empty_html
 from components.off_texts import WORST_HEADERS, delta_of, off_samples, off_threshold, worst_rows, worst_text
+from components.plots import take_away_plot
 from components.tabs import compare
 from components.tabs.frame import Page, Tab, Updates
 from components.tabs.training import trained_methods
@@ -39,7 +40,7 @@ def build(opening: Run | None) -> OffParts:
         empty_html("Not judged yet", "Press Run gate: it reads texts that have nothing to do with the relation."),
         elem_id="off-note",
     )
-    histograms = gr.Plot(show_label=False, visible=False, elem_id="off-histograms")
+    histograms = take_away_plot("off-histograms")
     worst = gr.Dataframe(
         headers=WORST_HEADERS, datatype=["number", "number", "str", "str"], interactive=False, wrap=True,
         label="worst texts; a click opens one in Compare", elem_id="worst", max_height=320, show_search="search",

@@ -10,25 +10,39 @@ from urllib.parse import urlencode
 import gradio as gr
 from gradio.components import Component
 
+from cedkv.errors import CedKVError
 from cedkv.session.runs import Run
 from components.desk import Desk
 from components.figures import slot_heatmap
-from components.handlers import DRAWING, MODEL_QUEUE, drawn, told
-from components.headline import empty_html
+from components.handlers import DRAWING, SHORT_QUEUE, drawn, run_of, told
+from components.headline import empty_html, headline_html
+from components.plots import take_away_plot
 from components.request import Request, demos_as_lines, read_request
 from components.settings import compact_yaml, setting_paths, shown, value_of
-from components.tabs.compare import CompareParts
+from components.tabs.compare import CompareParts, comparing
 from components.tabs.frame import Page, Tab, Updates, show_run
 from components.tabs.off_effect import off_figure
 from components.text import esc, number
 from components.theme import view_name
 
 # A refused file must not lay its error over everything that a run would have filled; a message tells it.
-_OPENING = {**MODEL_QUEUE, "show_progress": "hidden", "api_visibility": "public", "api_name": "open"}
+_OPENING = {**SHORT_QUEUE, "show_progress": "hidden", "api_visibility": "public", "api_name": "open"}
 # The link as it can be passed on, with the host that only the browser knows.
 _TO_ADDRESS_BAR = "(link) => { history.replaceState(null, '', link); return location.href; }"
 
-HEADERS = ["run", "task", "method", "slots", "first token", "whole answer", "KL to teacher", "OFF p99", "verdict"]
+HEADERS = [
+    "run",
+    "name",
+    "tags",
+    "task",
+    "method",
+    "slots",
+    "first token",
+    "whole answer",
+    "KL to teacher",
+    "OFF p99",
+    "verdict",
+]
 _HISTORY_LABEL = "runs of this session; a click shows one. A reload begins a new session: Gate has the files to keep"
 _METRICS = {
     "first token": ("on", "accuracy"),
@@ -44,7 +58,11 @@ _METRICS = {
 @dataclass(frozen=True)
 class RunsParts:
     history: gr.Dataframe
+    notes: dict[str, gr.Textbox]
+    save: gr.Button
     upload: gr.UploadButton
+    pack: gr.Button
+    packed: gr.DownloadButton
     left: gr.Dropdown
     right: gr.Dropdown
     pinned: gr.HTML
@@ -54,21 +72,31 @@ class RunsParts:
     share: gr.Button
 
     def shown(self) -> list[Component]:
-        return [self.history, self.left, self.right]
+        return [self.history, *self.notes.values(), self.left, self.right]
 
 
 def build(opening: Run | None) -> RunsParts:
     history = gr.Dataframe(
         headers=HEADERS, interactive=False, wrap=True, label=_HISTORY_LABEL,
         elem_id="history", max_height=420, type="array",
-        datatype=["str", "str", "str", *["number"] * 5, "str"],
-        column_widths=["24%", "13%", "11%", "7%", "9%", "9%", "9%", "8%", "10%"],
+        datatype=[*["str"] * 5, *["number"] * 5, "str"],
+        column_widths=["17%", "12%", "9%", "11%", "10%", "6%", "7%", "7%", "7%", "6%", "8%"],
     )  # fmt: skip
     with gr.Row(equal_height=True):
+        notes = {
+            part: gr.Textbox(label=label, elem_id=f"run-{part}", min_width=width, scale=scale, lines=1, max_lines=4)
+            for part, label, width, scale in (
+                ("name", "name of the run that is shown", 180, 2), ("tags", "tags", 120, 1), ("text", "notes", 240, 4),
+            )
+        }  # fmt: skip
+        save = gr.Button("Save", size="sm", elem_id="save-notes", min_width=80, scale=0)
+    with gr.Row(equal_height=True):
         upload = gr.UploadButton(
-            "Open files of a run", file_count="multiple", elem_id="upload", min_width=160, size="sm",
-            file_types=[".safetensors", ".json", ".jsonl", ".yaml", ".yml"],
+            "Open files of a run, or a session", file_count="multiple", elem_id="upload", min_width=160, size="sm",
+            file_types=[".safetensors", ".json", ".jsonl", ".yaml", ".yml", ".zip"],
         )  # fmt: skip
+        pack = gr.Button("All runs as zip", size="sm", elem_id="pack", min_width=120)
+        packed = gr.DownloadButton("session.zip", size="sm", elem_id="packed", visible=False, min_width=120)
         share = gr.Button("Link to these settings", size="sm", elem_id="share", min_width=160)
     link = gr.Textbox(label="link", buttons=["copy"], interactive=False, visible=False, elem_id="link")
     with gr.Row():
@@ -76,16 +104,14 @@ def build(opening: Run | None) -> RunsParts:
         right = gr.Dropdown([], label="beside", elem_id="pin-right", min_width=200)
     pinned = gr.HTML(empty_html("Nothing pinned", "Choose two runs to see where they differ."), elem_id="pinned")
     with gr.Row():
-        maps = [
-            gr.Plot(show_label=False, min_width=300, visible=False, elem_id=f"pin-map-{side}")
-            for side in ("left", "right")
-        ]
+        maps = [take_away_plot(f"pin-map-{side}", min_width=300) for side in ("left", "right")]
     with gr.Row():
-        offs = [
-            gr.Plot(show_label=False, min_width=300, visible=False, elem_id=f"pin-off-{side}")
-            for side in ("left", "right")
-        ]
-    return RunsParts(history, upload, left, right, pinned, maps, offs, link, share)
+        offs = [take_away_plot(f"pin-off-{side}", min_width=300) for side in ("left", "right")]
+    return RunsParts(history, notes, save, upload, pack, packed, left, right, pinned, maps, offs, link, share)
+
+
+def show(parts: RunsParts, run: Run) -> Updates:
+    return {box: run.notes[part] for part, box in parts.notes.items()}
 
 
 def show_runs(parts: RunsParts, runs: list[Run]) -> Updates:
@@ -108,7 +134,10 @@ def wire(page: Page, desk: Desk) -> None:
     @told
     def upload(paths: list[str], request: gr.Request) -> dict:
         files = [Path(path) for path in paths]
-        run = desk.service.open_files(request.session_hash, files, [file.name for file in files])
+        if len(files) == 1 and files[0].suffix == ".zip":
+            run = desk.service.open_zip(request.session_hash, files[0])
+        else:
+            run = desk.service.open_files(request.session_hash, files, [file.name for file in files])
         return show_run(page, desk, request.session_hash, run)
 
     @told
@@ -122,27 +151,46 @@ def wire(page: Page, desk: Desk) -> None:
             *(drawn(off_figure(run, "stress", [])) for run in runs),
         ]
 
-    parts.history.select(show, None, page.shown(), **DRAWING)
-    parts.upload.upload(upload, parts.upload, page.shown(), **_OPENING)
+    @told
+    def save(run_id: str, name: str, tags: str, text: str, request: gr.Request) -> dict:
+        run = run_of(desk, request, run_id)
+        if run.note == "example":
+            raise CedKVError("the example is everyone's; make a run of your own to name it")
+        run.note_down(name=name, tags=tags, text=text)
+        runs = desk.store.runs(request.session_hash)
+        return {page.headline: headline_html(run), **show_runs(parts, runs)}
+
+    @told
+    def pack(request: gr.Request) -> Any:
+        return gr.DownloadButton(value=str(desk.service.pack(request.session_hash)), visible=True)
+
+    parts.pack.click(pack, None, parts.packed, **DRAWING)
+    saved = [page.headline, parts.history, parts.left, parts.right]
+    parts.save.click(save, [page.run_id, *parts.notes.values()], saved, **DRAWING)
+    # The columns answer for the run that is shown: another one is asked Compare's query again.
+    again = comparing(page, desk, quiet=True)
+    parts.history.select(show, None, page.shown(), **DRAWING).success(**again)
+    parts.upload.upload(upload, parts.upload, page.shown(), **_OPENING).success(**again)
     pinned = [parts.pinned, *parts.maps, *parts.offs]
     gr.on([parts.left.input, parts.right.input], pin, [parts.left, parts.right], pinned, **DRAWING)
     _wire_link(page, desk)
 
 
 def _wire_link(page: Page, desk: Desk) -> None:
-    parts, setup, query = page.part(RunsParts), page.setup, page.part(CompareParts).query
+    parts, setup, asking = page.part(RunsParts), page.setup, page.part(CompareParts)
 
     @told
-    def link(asked: str, *rail: Any) -> Any:
-        return gr.Textbox(value=permalink(desk, read_request(setup.form, rail), asked), visible=True)
+    def link(query: str, plain: bool, *rail: Any) -> Any:
+        return gr.Textbox(value=permalink(desk, read_request(setup.form, rail), query, plain), visible=True)
 
-    linked = parts.share.click(link, [query, *setup.inputs()], parts.link, **DRAWING)
+    linked = parts.share.click(link, [asking.query, asking.plain, *setup.inputs()], parts.link, **DRAWING)
     linked.then(None, parts.link, parts.link, js=_TO_ADDRESS_BAR, **DRAWING)
 
 
-def permalink(desk: Desk, asked: Request, query: str) -> str:
+def permalink(desk: Desk, asked: Request, query: str, plain: bool) -> str:
     """The part of an address that restores these settings, also after a restart."""
     parameters = {"settings": compact_yaml(asked.config), "method": asked.method, "query": query}
+    parameters["plain"] = "1" if plain else ""
     if asked.own or asked.demos != desk.service.task_demos(asked.config):
         parameters["demos"] = demos_as_lines(asked.demos)
     return "?" + urlencode({name: value for name, value in parameters.items() if value})
@@ -165,10 +213,11 @@ def run_choices(runs: Iterable[Run]) -> list[tuple[str, str]]:
 
 
 def run_label(run: Run) -> str:
-    """When a run began, its task, its method and its slots."""
+    """What its user calls a run, when it began, its task, its method and its slots."""
     began = re.match(r"\d{8}-(\d\d)(\d\d)", run.id)
     when = f"{began[1]}:{began[2]} · " if began else ""
-    report = run.report
+    report, name = run.report, run.notes["name"]
+    when = f"{name} · {when}" if name else when
     return f"{when}{report['episode']['task']} · {view_name(run.student)} · S={report['slots_budget']}"
 
 
@@ -194,7 +243,8 @@ def _history_row(run: Run) -> list[Any]:
     else:
         verdict = "passed" if report["passed"] else "failed"
     return [
-        run.id, report["episode"]["task"], view_name(student), report["slots_budget"],
+        run.id, run.notes["name"], run.notes["tags"],
+        report["episode"]["task"], view_name(student), report["slots_budget"],
         *(_rounded(on.get(name)) for name in ("accuracy", "whole_answer", "kl_to_teacher")),
         _rounded(off.get("stress", {}).get("delta_p99")), verdict,
     ]  # fmt: skip
@@ -230,4 +280,4 @@ def _setting_rows(left: Run, right: Run) -> Iterator[tuple[str, str, str]]:
             yield path, a, b
 
 
-TAB = Tab("Runs", "runs", build, show_runs=show_runs, wire=wire)
+TAB = Tab("Runs", "runs", build, show, show_runs=show_runs, wire=wire)

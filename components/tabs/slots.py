@@ -1,32 +1,32 @@
 """Slots: what each one takes from the demonstrations, and what happens to the answers when it is changed."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 from gradio.components import Component
 
-from cedkv.errors import CedKVError
 from cedkv.session.runs import Run
 from components.desk import Desk
 from components.figures import slot_heatmap
-from components.handlers import DRAWING, MODEL_QUEUE, drawn, run_of, told, told_stream
+from components.handlers import DRAWING, drawn, run_of, told
 from components.headline import empty_html
-from components.slot_text import change_name, demo_text_html, slot_card_html, slot_of_token
-from components.tabs.compare import CompareParts, comparison_html
+from components.plots import take_away_plot
+from components.slot_text import demo_text_html, slot_card_html, slot_of_token
 from components.tabs.frame import Page, Tab, Updates
 from components.tabs.runs import run_choices
+from components.tabs.steering import Steering, build_steering, show_steering, wire_steering
 from components.theme import view_choices
 
-# Plotly replaces its element with every new figure, so each one is hooked as it appears.
+# Plotly replaces its element with every new figure, so each one is hooked when it is first pointed at.
 _HEATMAP_CLICKS = """
-const hook = () => document.querySelectorAll('#slot-heatmap .js-plotly-plot').forEach((plot) => {
-  if (plot.dataset.hooked || !plot.on) return;
+document.addEventListener('pointerover', (event) => {
+  const plot = event.target.closest?.('#slot-heatmap .js-plotly-plot');
+  if (!plot || plot.dataset.hooked || !plot.on) return;
   plot.dataset.hooked = '1';
-  plot.on('plotly_click', (event) => trigger('click', {slot: event.points[0].y}));
+  plot.on('plotly_click', (clicked) => trigger('click', {slot: clicked.points[0].y}));
 });
-new MutationObserver(hook).observe(document.body, {childList: true, subtree: true});
 """
 _TOKEN_CLICKS = """
 element.addEventListener('click', (event) => {
@@ -34,7 +34,6 @@ element.addEventListener('click', (event) => {
   if (token) trigger('click', {token: Number(token.dataset.token)});
 });
 """
-_NOTHING_CHANGED = empty_html("Nothing changed yet", "Choose a slot above, then switch it off.")
 
 
 @dataclass(frozen=True)
@@ -47,13 +46,7 @@ class SlotsParts:
     heatmap: gr.Plot
     clicks: gr.HTML
     card: gr.HTML
-    factor: gr.Slider
-    ablate: gr.Button
-    scale: gr.Button
-    swap_run: gr.Dropdown
-    swap_slot: gr.Number
-    swap: gr.Button
-    effect: gr.HTML
+    steering: Steering
 
     def chosen(self) -> list[Component]:
         """What the drawings depend on."""
@@ -63,7 +56,7 @@ class SlotsParts:
         return [self.demos, self.heatmap, self.card]
 
     def shown(self) -> list[Component]:
-        return [*self.chosen(), *self.drawn(), self.swap_run, self.effect]
+        return [*self.chosen(), *self.drawn(), *self.steering.shown()]
 
 
 def build(opening: Run | None) -> SlotsParts:
@@ -87,21 +80,9 @@ def build(opening: Run | None) -> SlotsParts:
             )  # fmt: skip
         with gr.Column(scale=3, min_width=280):
             card = gr.HTML("", elem_id="slot-card")
-    heatmap = gr.Plot(show_label=False, visible=False, elem_id="slot-heatmap")
+    heatmap = take_away_plot("slot-heatmap")
     clicks = gr.HTML("", js_on_load=_HEATMAP_CLICKS, elem_id="heatmap-clicks")
-    with gr.Accordion("change the slot and ask Compare’s query again", open=True):
-        with gr.Row():
-            ablate = gr.Button("Switch off", elem_id="ablate", min_width=100)
-            factor = gr.Slider(0, 3, value=2, step=0.1, label="scale its values by", elem_id="factor", min_width=180)
-            scale = gr.Button("Scale", elem_id="scale", min_width=80)
-            swap_run = gr.Dropdown([], label="take it from run", elem_id="swap-run", min_width=300)
-            swap_slot = gr.Number(1, label="its slot", precision=0, minimum=1, min_width=80)
-            swap = gr.Button("Swap", elem_id="swap", min_width=80)
-        effect = gr.HTML(_NOTHING_CHANGED, elem_id="effect")
-    return SlotsParts(
-        method, layer, head, slot, demos, heatmap, clicks, card, factor, ablate, scale, swap_run, swap_slot, swap,
-        effect,
-    )  # fmt: skip
+    return SlotsParts(method, layer, head, slot, demos, heatmap, clicks, card, build_steering())
 
 
 def show_states(parts: SlotsParts, desk: Desk, run: Run) -> Updates:
@@ -111,7 +92,7 @@ def show_states(parts: SlotsParts, desk: Desk, run: Run) -> Updates:
         parts.heatmap: drawn(heatmap),
         parts.card: card,
         parts.method: gr.Radio(view_choices(run.methods), value=run.student or None),
-        parts.effect: _NOTHING_CHANGED,
+        **show_steering(parts.steering, run, run.student),
     }
     if not run.student:
         return {**drawings, **{slider: gr.Slider(value=0) for slider in (parts.slot, parts.layer, parts.head)}}
@@ -125,7 +106,7 @@ def show_states(parts: SlotsParts, desk: Desk, run: Run) -> Updates:
 
 
 def show_runs(parts: SlotsParts, runs: Iterable[Run]) -> Updates:
-    return {parts.swap_run: gr.Dropdown(run_choices(run for run in runs if run.methods))}
+    return {parts.steering.swap_run: gr.Dropdown(run_choices(run for run in runs if run.methods))}
 
 
 def wire(page: Page, desk: Desk) -> None:
@@ -163,52 +144,12 @@ def wire(page: Page, desk: Desk) -> None:
     parts.method.input(scope, [page.run_id, parts.method], [parts.layer, parts.head], **DRAWING)
     parts.demos.click(choose_token, [page.run_id, parts.method, parts.layer, parts.head], parts.slot, **DRAWING)
     parts.clicks.click(choose_cell, None, parts.slot, **DRAWING)
-    _wire_changes(page, desk)
 
+    def another_state(run_id: str, method: str, request: gr.Request) -> Updates:
+        return show_steering(parts.steering, run_of(desk, request, run_id), method)
 
-def _wire_changes(page: Page, desk: Desk) -> None:
-    """Switch off, scale and swap: the state that is shown with one slot changed, on Compare's query."""
-    parts, asking = page.part(SlotsParts), page.part(CompareParts)
-
-    def changing(factor_of: Callable[[float], float], swapping: bool) -> Callable:
-        @told_stream
-        def change(
-            run_id: str,
-            method: str,
-            slot: float,
-            factor: float,
-            other: str,
-            other_slot: float,
-            query: str,
-            plain: bool,
-            request: gr.Request,
-        ) -> Iterator[str]:
-            run = run_of(desk, request, run_id)
-            if slot < 1:
-                raise CedKVError("choose a slot first: slide it, or click a token or a cell")
-            if swapping and not other:
-                raise CedKVError("choose the run to take the slot from")
-            taken = (other, int(other_slot or 1)) if swapping else ("", 1)
-            asked = desk.service.slot_change(int(slot), factor_of(factor), *taken, method)
-            name = change_name(method, int(slot), factor_of(factor), *taken)
-            for comparison in desk.service.iter_compare(request.session_hash, run_id, query, (), plain, asked):
-                # The page may have moved on to another run, on which this answer has no place.
-                if desk.store.shown(request.session_hash) != run_id:
-                    return
-                yield comparison_html(comparison, run.student, name)
-
-        return change
-
-    inputs = [
-        page.run_id, parts.method, parts.slot, parts.factor, parts.swap_run, parts.swap_slot, asking.query,
-        asking.plain,
-    ]  # fmt: skip
-    for button, factor_of, swapping in (
-        (parts.ablate, lambda factor: 0.0, False),
-        (parts.scale, lambda factor: factor, False),
-        (parts.swap, lambda factor: 1.0, True),
-    ):
-        button.click(changing(factor_of, swapping), inputs, parts.effect, show_progress="minimal", **MODEL_QUEUE)
+    parts.method.input(another_state, [page.run_id, parts.method], parts.steering.reset(), **DRAWING)
+    wire_steering(page, desk, parts.steering, parts.method, parts.slot)
 
 
 def _drawings(desk: Desk, run: Run, method: str, slot: int, layer: int, head: int) -> tuple[str, Any, str]:

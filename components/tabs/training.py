@@ -13,6 +13,7 @@ from components.desk import Desk
 from components.figures import training_curves
 from components.handlers import DRAWING, drawn, run_of, told
 from components.headline import empty_html, stat
+from components.plots import take_away_plot
 from components.tabs.frame import Page, Tab, Updates
 from components.text import esc
 from components.theme import view_choices, view_name
@@ -51,7 +52,7 @@ class LiveCurves:
 def build(opening: Run | None) -> TrainingParts:
     note = gr.HTML(training_html(None), elem_id="training-note")
     method = gr.Radio([], label="method", container=False, visible=False, elem_id="trained")
-    curves = gr.Plot(show_label=False, visible=False, elem_id="training-curves")
+    curves = take_away_plot("training-curves")
     return TrainingParts(note, method, curves)
 
 

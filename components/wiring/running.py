@@ -1,7 +1,7 @@
 """Run, Run gate and Cancel: following a run's events onto the page."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import gradio as gr
@@ -11,10 +11,11 @@ from cedkv.events import Done, Event, GateCriterion, Opened, Progress, StepTrace
 from cedkv.session.runs import Run
 from components.desk import Desk
 from components.figures import training_curves
-from components.handlers import DRAWING, MODEL_QUEUE, drawn
+from components.handlers import DRAWING, RUN_QUEUE, drawn
 from components.headline import top_html
 from components.request import Request, read_request
 from components.setup import status_html
+from components.stages import Stages
 from components.tabs.compare import comparing
 from components.tabs.frame import Page, show_run, show_runs
 from components.tabs.gate import GateParts
@@ -39,16 +40,28 @@ def wire_running(page: Page, desk: Desk) -> None:
         config = desk.service.prepare(session, asked.config, asked.demos, asked.own)
         return desk.service.running.iter_gate(session, config, desk.service.phase_of(asked.method), stop)
 
-    outputs = [page.top, setup.status, *page.shown()]
-    started = [
-        button.click(
-            _following(page, desk, start), setup.inputs(), outputs, show_progress="minimal",
-            show_progress_on=setup.status, **MODEL_QUEUE,
-        )
-        for button, start in ((setup.run, start_run), (setup.gate, start_gate))
-    ]  # fmt: skip
-    for event in started:
+    def asked(start: Callable[[str, Request, Stop], Iterator[Event]]) -> Callable:
+        return lambda session, rail, stop: start(session, read_request(setup.form, rail), stop)
+
+    def judge(session: str, shown: list[str], stop: Stop) -> Iterator[Event]:
+        return desk.service.judge(session, shown[0], stop)
+
+    def waiting(request: gr.Request) -> Any:
+        said = desk.service.going.others(request.session_hash)
+        return status_html("busy", said) if said else gr.skip()
+
+    outputs, rail = [page.top, setup.status, *page.shown()], setup.inputs()
+    started = []
+    for button, start, inputs in (
+        (setup.run, asked(start_run), rail), (setup.gate, asked(start_gate), rail), (page.judge, judge, [page.run_id]),
+    ):  # fmt: skip
+        button.click(waiting, None, setup.status, **DRAWING)
+        event = button.click(
+            _following(page, desk, start), inputs, outputs, show_progress="minimal",
+            show_progress_on=setup.status, **RUN_QUEUE,
+        )  # fmt: skip
         event.then(**comparing(page, desk, quiet=True))
+        started.append(event)
 
     _wire_cancel(page, desk, started)
 
@@ -69,17 +82,17 @@ def _wire_cancel(page: Page, desk: Desk, started: list[Any]) -> None:
     setup.leaving.change(None, cancels=started)
 
 
-def _following(page: Page, desk: Desk, start: Callable[[str, Request, Stop], Iterator[Event]]) -> Callable:
-    """A handler that follows a run's events and shows the run when it is done."""
+def _following(page: Page, desk: Desk, start: Callable[[str, Sequence[Any], Stop], Iterator[Event]]) -> Callable:
+    """A handler that follows the events of what its inputs start, and shows the run when it is done."""
     setup = page.setup
 
-    def follow(request: gr.Request, *rail: Any) -> Iterator[dict]:
+    def follow(request: gr.Request, *given: Any) -> Iterator[dict]:
         session = request.session_hash
         yield {setup.status: status_html("busy", "starting")}
         try:
             with desk.service.going.of(session) as stop:
-                events = start(session, read_request(setup.form, rail), stop)
-                yield from follow_events(page, desk, session, desk.service.going.in_time(events))
+                events = desk.service.in_turn(start(session, given, stop))
+                yield from follow_events(page, desk, session, events)
         except CedKVError as error:
             yield {setup.status: status_html("error", str(error))}
 
@@ -90,7 +103,9 @@ def follow_events(page: Page, desk: Desk, session: str, events: Iterator[Event])
     """The page's updates for a run's events, drawn no more often than is of use."""
     gate, training = page.part(GateParts), page.part(TrainingParts)
     live, last_drawn, criteria, started, run, kept = LiveCurves(), 0.0, [], time.monotonic(), None, False
+    stages, warned = Stages(), set()
     for event in events:
+        stage = stages.of(event)
         if isinstance(event, Done):
             run = event.result
             yield {
@@ -104,20 +119,23 @@ def follow_events(page: Page, desk: Desk, session: str, events: Iterator[Event])
             criteria.append(event)
             yield {gate.table: _growing(criteria)}
         elif isinstance(event, Warned):
-            gr.Warning(esc(event.message))
+            if event.message not in warned:  # said once, however often a run comes upon it
+                warned.add(event.message)
+                gr.Warning(esc(event.message))
         elif isinstance(event, StepTrace | Tick):
             live.add(event)
             if isinstance(event, StepTrace) and time.monotonic() - last_drawn > _DRAW_SECONDS:
                 last_drawn = time.monotonic()
                 curves = training_curves(live.steps, live.ticks, None)
                 yield {
-                    page.setup.status: step_html(event, live),
+                    page.setup.status: step_html(event, live, stage),
                     training.note: live_html(live),
                     training.curves: drawn(curves),
                 }
         elif isinstance(event, Progress):
             share = event.done / max(event.total, 1)
-            yield {page.setup.status: status_html("busy", f"{event.stage} · {event.done} of {event.total}", share)}
+            said = f"{stage}{event.stage} · {event.done} of {event.total}"
+            yield {page.setup.status: status_html("busy", said, share)}
     if run is None:
         said = f"cancelled; {'Runs lists what was kept' if kept else 'there was nothing yet to keep'}"
         yield {page.setup.status: status_html("cancelled", said), **show_runs(page, desk, session)}
@@ -127,15 +145,20 @@ def _ended(run: Run, seconds: float) -> str:
     if run.cancelled:
         step = run.report["stopped"].partition(":")[0]
         return status_html("cancelled", f"cancelled at {step}; the best state so far is kept and shown")
-    return status_html("done", f"done in {seconds:.0f} s")
+    return status_html("done", f"done in {_duration(seconds)}")
 
 
-def step_html(event: StepTrace, live: LiveCurves) -> str:
+def step_html(event: StepTrace, live: LiveCurves, stage: str = "") -> str:
     """Where a training is: step, loss, seconds a step, time left."""
     pace = sum(step["seconds"] for step in live.steps) / len(live.steps)
     done = event.step + 1
-    text = f"{view_name(event.method)} · step {done}/{event.steps} · L_on {event.loss_on:.3f} · {pace:.1f} s a step · "
-    return status_html("busy", text + f"about {pace * (event.steps - done):.0f} s left", done / event.steps)
+    name, left = view_name(event.method), _duration(pace * (event.steps - done))
+    text = f"{name} · step {done}/{event.steps} · L_on {event.loss_on:.3f} · {pace:.1f} s a step · about {left} left"
+    return status_html("busy", stage + text, done / event.steps)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 def _growing(criteria: list[GateCriterion]) -> str:

@@ -12,13 +12,16 @@ from cedkv.errors import CedKVError
 from components.desk import Desk
 from components.handlers import DRAWING, told
 from components.headline import top_html
-from components.request import read_request, read_table, shown_values, with_mixture
+from components.request import demo_warnings, read_request, read_table, shown_values, with_mixture
 from components.setup import OWN, apply_button, mixture_files, preset_files, reading_html, status_html
 from components.tabs.compare import CompareParts, comparing
 from components.tabs.frame import Page, show_files, show_states
 from components.theme import view_choices
 
 _POLL_SECONDS = 0.2
+# What a link to settings may say, and what gradio itself puts into addresses.
+_IN_LINKS = {"settings", "method", "query", "plain", "demos"}
+_OF_GRADIO = {"__theme", "__sign", "view", "deep_link"}
 
 
 def wire_start(page: Page, desk: Desk) -> None:
@@ -52,7 +55,7 @@ def wire_start(page: Page, desk: Desk) -> None:
     # events of their own: parts of tabs that were never opened keep only what an event ends with.
     filled = page.blocks.load(show_example, None, page.shown(), **DRAWING)
     known = filled.then(show_example_states, None, page.shown(), **DRAWING)
-    restored = [setup.status, asking.query, asking.linked, *setup.inputs()]
+    restored = [setup.status, asking.query, asking.plain, asking.linked, *setup.inputs()]
     known.then(start, None, [page.top, *restored], **DRAWING)
     # The columns that the page opens on answer another query than a link's.
     asking.linked.change(**comparing(page, desk, quiet=True))
@@ -65,7 +68,8 @@ def wire_start(page: Page, desk: Desk) -> None:
 
 def from_address(page: Page, desk: Desk, parameters: dict[str, str]) -> Iterator[dict]:
     """What a link to settings restores. Everything in it is checked like typed settings; a mistake is told."""
-    if not parameters.keys() & {"settings", "method", "query", "demos"}:
+    unknown = ", ".join(sorted(repr(name) for name in parameters.keys() - {*_IN_LINKS, *_OF_GRADIO}))
+    if not unknown and not parameters.keys() & _IN_LINKS:
         return
     setup, service = page.setup, desk.service
     try:
@@ -81,10 +85,12 @@ def from_address(page: Page, desk: Desk, parameters: dict[str, str]) -> Iterator
         yield {setup.status: status_html("error", str(error))}
         return
     query = parameters.get("query", "")[: desk.limits.query_chars]
+    asking = page.part(CompareParts)
+    dropped = f"; what it does not understand was left out: {unknown}" if unknown else ""
     yield {
         **dict(zip(setup.inputs(), values, strict=True)),
-        **({page.part(CompareParts).query: query} if query else {}),
-        setup.status: status_html("idle", "settings restored from the link"),
+        **({asking.query: query, asking.plain: parameters.get("plain") == "1"} if query else {}),
+        setup.status: status_html("idle", f"settings restored from the link{dropped}"),
     }
 
 
@@ -130,6 +136,10 @@ def wire_setup(page: Page, desk: Desk) -> None:
         pairs = [[demo.input, demo.output] for demo in reading.pairs]
         return pairs, OWN, reading_html(str(reading), reading.warnings)
 
+    def check(demos: list) -> str:
+        warnings = demo_warnings(read_table(demos))
+        return reading_html("worth a look", warnings) if warnings else ""
+
     def unread(task: str) -> Any:
         return gr.skip() if task == OWN else ""
 
@@ -154,6 +164,7 @@ def wire_setup(page: Page, desk: Desk) -> None:
     )
     pasted = [setup.demos, setup.task, setup.reading]
     setup.use_pasted.click(paste, [setup.paste, setup.paste_format], pasted, **DRAWING)
+    setup.demos.input(check, setup.demos, setup.reading, **DRAWING)
     setup.task.change(unread, setup.task, setup.reading, **DRAWING)
     set_anew = [*setup.inputs(), setup.apply]
     setup.apply.click(apply, [setup.task, setup.demos, setup.method, setup.yaml], set_anew, **DRAWING)

@@ -26,7 +26,7 @@ def judged(client) -> dict:
 
 def test_every_action_is_an_endpoint(client):
     named = client.view_api(return_format="dict")["named_endpoints"]
-    actions = "run gate compare ablate swap slots collapse off report reproduce runs cancel open"
+    actions = "run gate judge compare why ablate swap slots collapse off report reproduce runs cancel open"
     assert {f"/{name}" for name in actions.split()} == named.keys()
 
 
@@ -46,6 +46,24 @@ def test_compare_and_ablate_answer_with_numbers(client, judged):
     assert views[1]["kl_to_teacher"] == 0 and views[2]["kl_to_teacher"] > 0
     changed = client.predict(judged["run_id"], "jump", 1, 0, api_name="/ablate")["views"]
     assert changed[3]["name"] == "changed" and changed[3]["delta"] != changed[2]["delta"]
+
+
+def test_why_tells_each_slots_part_in_each_token_of_the_answer(client, judged):
+    said = client.predict(judged["run_id"], "jump", [], False, api_name="/compare")["views"][2]["said"]
+    why = client.predict(judged["run_id"], "jump", False, api_name="/why")
+    assert why["kind"] == "answer" and len(why["tokens"]) == len(why["measured"]) == len(said)
+    assert len(why["without"]) == judged["report"]["slots_budget"]
+    assert client.predict(judged["run_id"], "the sea is calm", True, api_name="/why")["kind"] == "text"
+
+
+def test_the_state_of_a_run_is_judged_as_it_is(client):
+    made = client.predict("present-past", "", "select", SETTINGS, api_name="/run")
+    judged = client.predict(made["run_id"], api_name="/judge")["report"]
+    assert judged["on"].keys() >= {"base", "teacher", "state", "few_shot"} and "select" not in judged["on"]
+    command = client.predict(judged["run_id"], api_name="/reproduce")["command"]
+    assert (
+        "extract --config run.yaml --method select" in command and "gate --config run.yaml --phase 2 --state" in command
+    )
 
 
 def test_swap_takes_a_slot_from_a_run(client, judged):

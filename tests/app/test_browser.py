@@ -100,11 +100,43 @@ def test_switching_a_slot_off_shows_the_answers_without_it(page):
     expect(page.locator("#effect [data-view=changed] .kl")).to_contain_text("KL to teacher")
 
 
-def test_an_off_text_opens_in_compare_as_it_is(page):
+def test_a_fader_changes_the_answers_and_the_mix_is_kept_as_a_run(page):
+    open_tab(page, "Slots")
+    expect(page.locator("#faders [data-fader]")).to_have_count(8)
+    page.locator("#faders [data-solo]").first.click()
+    expect(page.locator("#effect [data-view=changed] .name")).to_contain_text("slot 8 off")
+    expect(page.locator("#faders [data-changed=true]")).to_have_count(7)
+    page.locator("#keep").click()
+    expect(page.locator("#headline")).to_contain_text("slots mixed")
+    expect(page.locator("#judge")).to_be_visible()
+    expect(page.locator("#faders [data-changed=true]")).to_have_count(0)
+
+
+def test_the_answer_is_explained_token_by_token_by_mouse_and_keyboard(page):
+    panel = page.locator("#why")
+    expect(panel).to_contain_text("without slot")  # the example comes explained
+    page.locator("#query textarea").fill("unlock")
+    page.locator("#ask").click()
+    expect(page.locator("#columns .ck-asked")).to_contain_text("unlock")
+    expect(panel.locator("[data-why-token]").first).to_contain_text("un")
+    panel.locator("[data-why-token]").nth(1).click()
+    expect(panel.locator(".ck-why")).to_have_attribute("data-at", "1")
+    expect(panel.locator("[data-why-token='1']")).to_be_focused()
+    page.keyboard.press("ArrowLeft")
+    expect(panel.locator(".ck-why")).to_have_attribute("data-at", "0")
+    panel.locator("[data-why-slot='2']").click()
+    expect(panel.locator(".ck-why-detail")).to_contain_text("slot 3: attention by layer and head")
+    expect(panel.locator(".ck-heads rect").nth(1)).to_be_visible()
+    expect(panel.locator("tr.chosen")).to_have_count(1)
+
+
+def test_an_off_text_opens_in_compare_as_it_is_and_is_explained_by_position(page):
     open_tab(page, "OFF effect")
     page.locator("#worst").get_by_text("near_format", exact=True).locator("visible=true").first.click()
     expect(page.locator("#plain input")).to_be_checked()
     expect(page.locator("#columns")).not_to_contain_text("Q: jump")
+    expect(page.locator("#why")).to_contain_text("which slot disturbs this text")
+    expect(page.locator("#why [data-why-token][style*=rgb]").first).to_be_visible()
 
 
 def test_pasted_demonstrations_run_and_show_hostile_text_literally(page):
@@ -186,7 +218,7 @@ def test_a_hostile_upload_is_refused_by_name(page, tmp_path):
     fake = tmp_path / "evil.safetensors"
     fake.write_bytes(b"\x80\x04cos\nsystem\n(S'true'\ntR." * 20)
     with page.expect_file_chooser() as chooser:
-        page.get_by_role("button", name="Open files of a run").click()
+        page.get_by_role("button", name="Open files of a run, or a session").click()
     chooser.value.set_files(fake)
     expect(page.get_by_text(re.compile("'evil.safetensors'.*damaged"))).to_be_visible()
     # Nothing lies over the page: what a run would have filled can still be used.
@@ -225,6 +257,11 @@ def two_sessions(browser, server):
 def test_two_sessions_take_turns_and_see_only_their_own_runs(browser, server):
     with two_sessions(browser, server) as (first, second):
         expect(second.locator("#status")).to_contain_text(re.compile("queue: 1/1"))
+        expect(second.locator("#status")).to_contain_text("waiting for another visitor's run")
+        second.locator("#query textarea").fill("walk")  # a question comes in between two steps of the training
+        second.locator("#ask").click()
+        expect(second.locator("#columns .ck-asked")).to_contain_text("walk")
+        expect(first.locator("#status")).to_contain_text("CED mixture · step")
         first.locator("#cancel").click()
         expect(second.locator("#status .done")).to_contain_text("done in", timeout=LONG)
         expect(second.locator("#headline")).to_contain_text("Select-KV")

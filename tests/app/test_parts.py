@@ -2,29 +2,38 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
 from cedkv.config import PRESETS, Config, load_config, parse_config, setting
 from cedkv.errors import ConfigError
+from cedkv.events import Opened, Progress, StepTrace
 from cedkv.session.limits import PUBLIC, LimitError, Limits
 from cedkv.session.runs import Run, RunError
-from cedkv.session.slots import SlotMap
 from cedkv.session.store import SessionStore
-from cedkv.session.views import Comparison, View
-from components.example import example_runs
-from components.headline import headline_html
+from cedkv.session.views import Comparison, SlotMap, View, Why
+from components.example import example_comparison, example_runs, example_why
+from components.headline import headline_html, verdict_sentence
 from components.settings import advanced_groups, compact_yaml, group_label, overrides, setting_paths, value_of
-from components.slot_text import demo_text_html, slot_card_html, slot_of_token
+from components.slot_text import demo_text_html, mix_name, slot_card_html, slot_of_token
+from components.stages import Stages
 from components.tabs.compare import comparison_html, even_widths, on_table
 from components.tabs.off_effect import beside
 from components.tabs.runs import history_rows, run_choices
+from components.tabs.steering import faders_html
 from components.verdicts import criteria_html, margin
+from components.why_text import made_of, why_html
 
 HOSTILE = '<img src=x onerror="alert(1)">'
 SLOTS = SlotMap(
     ("Q", HOSTILE, "b"), ("delimiter", "input", "output"), (0, 0, 1), [[0.2, 0.8, 0], [0, 0, 1]], [True, True], 1, 1
 )
+# Two tokens; the second slot carries the first of them, though nearly all attention goes to the first slot.
+WHY = Why(
+    "answer", (HOSTILE, "ed"), [-0.1, -0.2], [[-0.1, -0.3], [-3.1, -0.2]],
+    [[[[0.9, 0.7]], [[0.1, 0.0]]], [[[0.5, 0.5]], [[0.2, 0.2]]]], SLOTS,
+)  # fmt: skip
 ROW = {"name": "on_gain", "value": 0.5, "op": ">=", "threshold": 0.3, "passed": True, "about": HOSTILE}
 
 
@@ -47,11 +56,42 @@ def test_a_criterion_shows_value_threshold_and_verdict():
         criteria_html([ROW], []),
         demo_text_html(SLOTS, 0),
         slot_card_html(SLOTS, 1, [[1, 0.5], [0.5, 1]]),
+        why_html(WHY),
         comparison_html(Comparison(HOSTILE, (View(HOSTILE, (HOSTILE,), (0.5,), (0.5,), 0.1, 0.2, HOSTILE),)), "ced"),
     ],
 )
 def test_hostile_text_never_becomes_a_tag(shown):
     assert "<img" not in shown and "&lt;img" in shown
+
+
+def test_attention_and_effect_stand_side_by_side_and_the_slot_that_carries_the_token_is_chosen():
+    shown = why_html(WHY)
+    rows = re.findall(r"<tr class.*?</tr>", shown)
+    assert len(rows) == 2 and "0.80" in rows[0] and "+0.00" in rows[0]
+    assert "0.05" in rows[1] and "-3.00" in rows[1] and 'class="chosen"' in rows[1]
+    assert "90%</b>; without slot 2 it would be <b>5%</b>" in shown and "the proof" in shown
+    assert shown.count("<title>layer 1, head") == 1  # one head leaves the slot alone
+    other = why_html(WHY, 1, 0)
+    assert "82%</b>; without slot 1 it would be <b>74%</b>" in other and 'data-at="1" data-slot="0"' in other
+
+
+def test_a_disturbed_text_opens_at_its_worst_position_and_names_the_slot():
+    text = Why(
+        "text", ("a", "b", "c"), [0.1, 2.0, 0.5], [[0.1, 1.9, 0.5], [0.1, 0.4, 0.5]], [WHY.attention[0]] * 3, None, 9
+    )
+    shown = why_html(text)
+    assert 'data-at="1" data-slot="1"' in shown and "<b>2.00</b> nats; without slot 2 it would be <b>0.40</b>" in shown
+    assert "its first 3 of 9 tokens" in shown and "a free vector" in shown
+    shades = [float(shade) for shade in re.findall(r"rgb\(224 112 44 / ([\d.]+)\)", shown)]
+    assert shades == pytest.approx([0.03, 0.6, 0.15])
+
+
+def test_the_example_comes_with_its_explanation():
+    why, comparison = example_why(), example_comparison()
+    said = comparison.view("ced")
+    assert "".join(why.tokens).startswith(said.text) and len(why.tokens) == len(said.said)
+    assert "sink" in made_of(why.slots, 0)
+    assert "would be" in why_html(why)
 
 
 def test_a_token_leads_to_the_slot_that_takes_most_of_it():
@@ -62,7 +102,7 @@ def test_every_setting_of_the_schema_can_be_reached():
     shown = {path for paths in advanced_groups().values() for path in paths}
     hidden = set(setting_paths()) - shown
     assert {"phase2.select.mode", "phase3.mixture.mix_mode"} <= shown
-    assert "episode.task" in hidden and len(hidden) == 12
+    assert "episode.task" in hidden and len(hidden) == 13
 
 
 def test_no_two_groups_of_settings_have_one_heading():
@@ -180,3 +220,53 @@ def test_the_least_recent_session_makes_room_and_leaves_nothing(tmp_path):
     first = store.folder("first")
     store.folder("second")
     assert not first.exists()
+
+
+def test_the_verdict_is_a_sentence_with_its_yardsticks(tmp_path):
+    (run,) = example_runs(tmp_path)
+    said = verdict_sentence(run.report, "ced")
+    assert "<b>Works</b>: 16 of 16 first tokens right on unseen queries (95 %: 81% to 100%), the teacher 16." in said
+    assert said.endswith("<b>Harmless</b>: 1.77 of 3.00 allowed; the demonstrations cost 4.24.")
+    report = json.loads(json.dumps(run.report))
+    report["off"]["neutral_paragraph"] = {"stress": {"delta_p99": 2.6}}
+    report["on"]["ced"]["whole_answer"] = report["on"]["teacher"]["whole_answer"] = 0.5
+    for row in report["gate_b"]:
+        row["passed"] = not row["name"].startswith("off_")
+    report["episode"]["on_eval_gold"] = "teacher"
+    said = verdict_sentence(report, "ced")
+    assert "8 of 16 whole answers right on the teacher’s own answers" in said and "Disturbs other text" in said
+    assert "an ordinary paragraph costs 2.60" in said and "To try against the harm" in said
+
+
+def test_a_gates_stages_are_counted_as_they_come():
+    stages = Stages()
+    assert stages.of(Progress("loading the model", 0, 1)) == ""
+    stages.of(Opened(Path("run"), ("base", "teacher", "ced", "random")))
+    step = StepTrace("ced", 0, 9, 0.1, 0.1, 0.1, 1.0, 8, 1.0)
+    told = [Progress("judging base", 0, 3), Progress("judging teacher", 0, 3), step, Progress("judging ced", 0, 3)]
+    told += [Progress("scoring spans", 0, 1), Progress("judging random", 0, 2), Progress("repeating ced", 3, 9)]
+    assert [stages.of(event)[6] for event in told] == list("1233344")
+    assert stages.of(told[-1]) == "stage 4 of 4 · "
+
+
+def test_a_run_that_was_not_judged_offers_it_where_it_has_a_state(tmp_path):
+    (run,) = example_runs(tmp_path)
+    report = {**run.report, "gate_a": [], "gate_b": [], "timing": {"total": 2.0}}
+    (run.folder / "report_phase3.json").write_text(json.dumps(report))
+    assert "press Judge this state" in headline_html(Run(run.folder))
+
+
+def test_a_desk_has_a_fader_for_each_slot_and_a_mix_is_told_in_words():
+    assert faders_html(3).count('type="range"') == 3 and 'aria-label="values of slot 3 times"' in faders_html(3)
+    assert mix_name("CED mixture", [1, 0, 2.5]) == "CED mixture, slot 2 off, slot 3 × 2.5"
+    assert mix_name("CED mixture", [1, 1]) == "CED mixture, as it is"
+
+
+def test_a_run_keeps_its_name_tags_and_notes_as_text(tmp_path):
+    (run,) = example_runs(tmp_path)
+    run.note_down(name=HOSTILE, tags="first, try", text="  the sink alone \n")
+    assert Run(run.folder).notes == {"name": HOSTILE, "tags": "first, try", "text": "the sink alone"}
+    assert history_rows([run])[0][1:3] == [HOSTILE, "first, try"] and run_choices([run])[0][0].startswith(HOSTILE)
+    assert "<img" not in headline_html(run) and "&lt;img" in headline_html(run)
+    with pytest.raises(RunError, match="81 characters of name: a run keeps 80"):
+        run.note_down(name="x" * 81)

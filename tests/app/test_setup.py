@@ -14,10 +14,10 @@ from cedkv.session.store import SessionStore
 from components.desk import Desk
 from components.headline import headline_html
 from components.page import build_page
-from components.request import read_request, with_mixture
+from components.request import demo_warnings, read_request, with_mixture
 from components.setup import OWN, preset_files
 from components.tabs import TABS
-from components.tabs.compare import on_input, on_table
+from components.tabs.compare import CompareParts, on_input, on_table
 from components.tabs.frame import Page
 from components.tabs.runs import permalink
 from components.text import visible
@@ -121,7 +121,7 @@ def test_a_mixture_takes_the_place_of_another(first):
 def test_a_link_with_demonstrations_brings_back_the_task_they_were_edited_in(page, desk, task, own):
     rail = from_yaml(page, desk, task, MINE, "ced", "phase3: {slots: 4}")
     before = asked(page, rail)
-    after = asked(page, opened(page, desk, permalink(desk, before, "jump")))
+    after = asked(page, opened(page, desk, permalink(desk, before, "jump", False)))
     assert (before.own, after) == (own, before)
     assert after.config.episode.task == (None if own else "antonym")
 
@@ -138,7 +138,7 @@ def test_where_the_right_answers_come_from_is_said(tmp_path, source, header):
     views = {"base": {}, "teacher": {}, "select": {}}
     numbers = {"accuracy": 0.5, "whole_answer": 0.25, "kl_to_teacher": 1.0, "answer_logprob_gain": 2.0}
     report = {
-        "run_id": "r", "slots_budget": 4, "gate_a": [], "gate_b": [{"passed": True}], "passed": True,
+        "run_id": "r", "slots_budget": 4, "gate_a": [], "gate_b": [{"name": "on_gain", "passed": True}], "passed": True,
         "episode": {"task": "mine", "on_eval": 8, "on_eval_gold": source, "off": {"stress": {"count": 54}}},
         "on": dict.fromkeys(views, numbers), "off": {view: {"stress": {"delta_p99": 1.5}} for view in views},
     }  # fmt: skip
@@ -148,7 +148,22 @@ def test_where_the_right_answers_come_from_is_said(tmp_path, source, header):
     headline = headline_html(run)
     assert ("agreement with teacher" in headline) == (source == "teacher")
     assert "first token" in headline and "whole answer" in headline and "0.25" in headline
+    assert ("the teacher’s own answers" in headline) == (source == "teacher") and "2 of 8 whole answers" in headline
     assert "8 queries" in headline and "54 texts" in headline
+
+
+def test_a_link_that_is_partly_understood_says_what_was_left_out(page, desk):
+    (shown,) = from_address(page, desk, {"query": "jump", "plain": "1", "qery": "x", "__theme": "dark"})
+    asking = page.part(CompareParts)
+    assert shown[asking.query] == "jump" and shown[asking.plain] is True
+    assert "left out: &#x27;qery&#x27;" in shown[page.setup.status]
+    assert list(from_address(page, desk, {"__theme": "dark"})) == []
+
+
+def test_slips_in_edited_demonstrations_are_told_by_row():
+    pairs = [("lift", "lifted"), ("walk", "walked"), ("lift", "lifted"), ("walk", "walks"), ("run", "")]
+    said = ["row 3 repeats row 1", "rows 2 and 4 give one input two outputs", "row 5 has only one side"]
+    assert demo_warnings(pairs) == said and demo_warnings(PAIRS) == []
 
 
 def test_a_row_of_the_gates_queries_is_asked_as_it_was(tmp_path):

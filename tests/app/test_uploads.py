@@ -1,6 +1,8 @@
 """Files from elsewhere: what a run keeps of them, and what is refused before it is kept."""
 
 import json
+import shutil
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -140,7 +142,7 @@ def test_demonstrations_from_a_file_are_told_by_the_state_itself(tmp_path):
     demos.unlink()
     run = opened(tmp_path, tmp_path / "select.safetensors", load=lambda config: bench.lm)
     assert str(demos) != run.config.episode.demos_file
-    for copied in (command_line(run, 2), python_code(run, 2)):
+    for copied in (command_line(run), python_code(run)):
         assert '"hot"' in copied and '"small"' in copied and "mine.jsonl" not in copied
 
 
@@ -159,7 +161,7 @@ def test_paths_of_another_machine_are_dropped(tmp_path, name):
     config = written(tmp_path, "config.yaml", f"episode: {{{name}: {secret}}}")
     run = opened(tmp_path, report_file(tmp_path), config)
     assert run.config == Config()
-    assert "hidden" not in command_line(run, 3) + python_code(run, 3)
+    assert "hidden" not in command_line(run) + python_code(run)
 
 
 @pytest.mark.parametrize(
@@ -253,22 +255,49 @@ def test_every_run_reproduces_its_own_demonstrations(service):
     first = run_made_with(service.prepare("me", Config(), DEMOS, own=True), session / "first")
     second = run_made_with(service.prepare("me", Config(), DEMOS[:1], own=True), session / "second")
     for copied in (command_line, python_code):
-        assert "walked" in copied(first, 3) and "lifted" in copied(first, 3)
-        assert "walked" in copied(second, 3) and "lifted" not in copied(second, 3)
+        assert "walked" in copied(first) and "lifted" in copied(first)
+        assert "walked" in copied(second) and "lifted" not in copied(second)
 
 
-def test_a_state_of_a_method_that_no_phase_runs_reproduces_with_the_first(service, tmp_path):
+def made_by(folder: Path, report: dict, *states: str) -> Run:
+    (folder / "artifacts").mkdir(parents=True)
+    for state in states:
+        (folder / "artifacts" / f"{state}.safetensors").touch()
+    written(folder, "config.yaml", dump_config(Config()))
+    written(folder, "report_extract.json", json.dumps({"slots_budget": 8, "episode": {}, **report}))
+    return Run(folder)
+
+
+def test_what_is_copied_makes_the_run_that_was_made(tmp_path):
+    """A Run extracts, a gate judges what it extracts itself, and a judged state is extracted and then judged."""
+    extracted = made_by(tmp_path / "a", {"phase": 0, "method": "ced"}, "ced")
+    gated = made_by(tmp_path / "b", {"phase": 3}, "ced", "select")
+    judged = made_by(tmp_path / "c", {"phase": 3, "state": {"method": "ced"}}, "select", "state")
+    assert judged.student == "state" and judged.made_by == "ced"
+    extract, gate = "extract --config run.yaml --method ced --slots 8 --out state.safetensors", "gate --config run.yaml"
+    for run, has_extract, its_gate in (
+        (extracted, True, ""), (gated, False, f"{gate} --phase 3\n"),
+        (judged, True, f"{gate} --phase 3 --state state.safetensors\n"),
+    ):  # fmt: skip
+        shell, python = command_line(run), python_code(run)
+        compile(python, "copied", "exec")
+        assert (extract in shell) == has_extract == ("method='ced', slots=8" in python)
+        assert shell.endswith(its_gate) and ("cedkv gate" in shell) == bool(its_gate) == ("run_gate(" in python)
+        assert ("state=" in python) == (run is judged) and shell.startswith("# once") and "pip install" in python
+
+
+def test_a_state_of_a_method_that_nobody_here_makes_is_judged_from_its_file(service, tmp_path):
     state = KVPrefix.load(EXAMPLE / "artifacts" / "ced.safetensors")
     replace(state, meta={"method": "peft"}).save(tmp_path / "mine.safetensors")
     run = service.open_files("me", [tmp_path / "mine.safetensors"], ["mine.safetensors"])
-    assert run.student == "peft" and "--phase 2" in service.reproduce(run)[0]
+    assert run.student == "peft" and "--phase 2 --state state.safetensors" in service.reproduce(run)[0]
 
 
 def test_a_demonstrations_file_outside_the_session_is_named_and_not_read(service, tmp_path):
     secret = written(tmp_path, "mine.jsonl", "hidden -> text")
     config = parse_config(f"episode: {{demos_file: {secret}}}", "test")
     run = run_made_with(config, service.store.folder("me") / "mine")
-    copied = command_line(run, 3)
+    copied = command_line(run)
     assert str(secret) in copied and "hidden" not in copied
 
 
@@ -276,3 +305,39 @@ def test_a_demonstrations_file_outside_the_session_is_named_and_not_read(service
 def test_other_kinds_of_files_are_refused_by_name(tmp_path, name):
     with pytest.raises(CedKVError, match=f"'{name}' is not accepted"):
         opened(tmp_path, written(tmp_path, name, ""))
+
+
+def zipped(folder: Path, **files: bytes) -> Path:
+    with zipfile.ZipFile(folder / "session.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return folder / "session.zip"
+
+
+def test_a_session_is_packed_and_opened_again_with_its_names(service, tmp_path):
+    shutil.copytree(EXAMPLE, tmp_path / "first")
+    shutil.copytree(EXAMPLE, tmp_path / "second")
+    for name in ("first", "second"):
+        service.store.add("me", Run(tmp_path / name)).note_down(name=f"the {name}", tags="kept")
+    opened_last = service.open_zip("you", service.pack("me"))
+    runs = service.store.runs("you")
+    assert [run.notes["name"] for run in runs] == ["the second", "the first"] and opened_last is runs[0]
+    assert runs[0].report == REPORT and runs[0].methods == ["ced", "select"] and runs[0].samples
+    assert runs[0].prefix("ced").values.equal(Run(EXAMPLE).prefix("ced").values)
+
+
+@pytest.mark.parametrize(
+    ("files", "named"),
+    [
+        ({"../../evil/report_phase3.json": b"{}"}, "field required"),
+        ({"run/a/report.json": b"{}", "run/b/report.json": b"{}"}, "is in the zip twice"),
+        ({"run/metrics.jsonl": b" " * 150_000_000}, "unpacks to more than"),
+        ({"run/readme.txt": b"x"}, "holds no run"),
+    ],
+)
+def test_a_zip_that_is_no_session_is_refused(service, tmp_path, files, named):
+    with pytest.raises(CedKVError, match=named):
+        service.open_zip("me", zipped(tmp_path, **files))
+    assert service.store.runs("me") == [] and not list(tmp_path.parent.glob("evil*"))
+    with pytest.raises(RunError, match="no zip of runs"):
+        service.open_zip("me", written(tmp_path, "text.zip", "no zip"))

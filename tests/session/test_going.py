@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cedkv.events import Progress
+from cedkv.events import Progress, StepTrace
 from cedkv.session.going import Going
 from cedkv.session.limits import LimitError, Limits
 
@@ -62,3 +62,16 @@ def test_a_session_that_ends_waits_for_its_run():
     going.end("me")
     assert ended == [True]
     thread.join()
+
+
+def test_whoever_waits_hears_for_whom_and_how_long():
+    going = Going(Limits())
+    assert going.others("me") == ""
+    step = StepTrace("ced", 4, 20, 0.1, 0.1, 0.1, 1.0, 8, seconds=2.0)
+    with going.of("you"):
+        assert going.others("you") == "" and "another visitor's run; " in going.others("me")
+        events = going.in_time(event for event in (step, Progress("judging ced", 0, 1)))
+        next(events)
+        assert "about 30 s of its training are left" in going.others("me")
+        next(events)
+        assert "about" not in going.others("me")

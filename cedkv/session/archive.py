@@ -1,0 +1,55 @@
+"""A session's runs as one zip file, and a zip of runs taken apart again."""
+
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from cedkv.session.limits import Limits
+from cedkv.session.runs import Run, RunError
+from cedkv.session.upload import ACCEPTED
+
+# A zip may unpack to this many times what may be uploaded; states hardly shrink, so a bomb alone needs more.
+_SWELL = 8
+
+
+def pack_runs(runs: Sequence[Run], path: Path) -> Path:
+    """Write the folders of runs into a zip, each under the run's name. A page made of a run can be made again."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for run in runs:
+            for file in sorted(run.folder.rglob("*")):
+                if file.is_file() and file.suffix != ".html":
+                    archive.write(file, PurePosixPath(run.id) / file.relative_to(run.folder).as_posix())
+    return path
+
+
+def unpack_runs(path: Path, scratch: Path, limits: Limits) -> Iterator[list[Path]]:
+    """The files of each run in a zip, below `scratch`. No name in the zip decides where anything is written.
+
+    Raises
+    ------
+    RunError
+        It is no zip, is damaged, or unpacks to more than is allowed.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = [entry for entry in archive.infolist() if PurePosixPath(entry.filename).suffix in ACCEPTED]
+            most = limits.upload_mb * 1_000_000 * _SWELL
+            if sum(entry.file_size for entry in entries) > most:
+                raise RunError(f"{path.name!r} unpacks to more than {most / 1e6:.0f} MB; open fewer runs at a time")
+            runs: dict[str, list[zipfile.ZipInfo]] = {}
+            for entry in entries:
+                runs.setdefault(PurePosixPath(entry.filename).parts[0], []).append(entry)
+            for number, files in enumerate(runs.values()):
+                folder = scratch / str(number)
+                folder.mkdir(parents=True)
+                yield [_unpacked(archive, entry, folder) for entry in files]
+    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError) as error:
+        raise RunError(f"{path.name!r} is no zip of runs, or damaged: {error}") from error
+
+
+def _unpacked(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path) -> Path:
+    target = folder / PurePosixPath(entry.filename.replace("\\", "/")).name
+    if target.exists():
+        raise RunError(f"{entry.filename!r} is in the zip twice; open a zip that this app has written")
+    target.write_bytes(archive.read(entry))
+    return target

@@ -1,0 +1,152 @@
+"""A part of Slots: a mixing desk for the slots, one of them switched off or swapped, and the answers that follow."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from cedkv.errors import CedKVError
+from cedkv.session.runs import Run
+from components.desk import Desk
+from components.handlers import DRAWING, SHORT_QUEUE, run_of, told, told_stream
+from components.headline import empty_html
+from components.slot_text import change_name, mix_name
+from components.tabs.compare import CompareParts, comparison_html
+from components.tabs.frame import Page, Updates, show_run
+from components.tabs.runs import run_label
+from components.theme import view_name
+
+_NOTHING_CHANGED = empty_html("Nothing changed yet", "Move a fader, or choose a slot above and switch it off.")
+# The faders are the page's own; every change of one tells all of them. A solo slot mutes the others until it is let go.
+_DESK = """
+const rows = () => [...element.querySelectorAll('[data-fader]')];
+const on = (row, name) => row.querySelector(`[data-${name}]`).getAttribute('aria-pressed') === 'true';
+const tell = () => {
+  const solo = rows().some((row) => on(row, 'solo'));
+  const silent = (row) => on(row, 'mute') || (solo && !on(row, 'solo'));
+  const factors = rows().map((row) => silent(row) ? 0 : Number(row.querySelector('input').value));
+  rows().forEach((row, slot) => {
+    row.dataset.changed = factors[slot] !== 1;
+    row.querySelector('output').value = '× ' + factors[slot].toFixed(1);
+  });
+  trigger('input', {factors});
+};
+element.addEventListener('change', tell);
+element.addEventListener('click', (event) => {
+  const button = event.target.closest('[data-mute], [data-solo]');
+  if (!button) return;
+  button.setAttribute('aria-pressed', button.getAttribute('aria-pressed') !== 'true');
+  tell();
+});
+"""
+
+
+@dataclass(frozen=True)
+class Steering:
+    """`factors` is what the desk's faders say last."""
+
+    faders: gr.HTML
+    factors: gr.State
+    keep: gr.Button
+    ablate: gr.Button
+    swap_run: gr.Dropdown
+    swap_slot: gr.Number
+    swap: gr.Button
+    effect: gr.HTML
+
+    def reset(self) -> list[Component]:
+        """What starts anew with every state."""
+        return [self.faders, self.factors, self.keep, self.effect]
+
+    def shown(self) -> list[Component]:
+        return [*self.reset(), self.swap_run]
+
+
+def build_steering() -> Steering:
+    with gr.Accordion("change slots and ask Compare’s query again", open=True):
+        faders = gr.HTML("", elem_id="faders", js_on_load=_DESK)
+        keep = gr.Button("Keep as run", size="sm", elem_id="keep", visible=False)
+        with gr.Row():
+            ablate = gr.Button("Switch off the chosen slot", elem_id="ablate", min_width=160)
+            swap_run = gr.Dropdown([], label="or take it from run", elem_id="swap-run", min_width=260)
+            swap_slot = gr.Number(1, label="its slot", precision=0, minimum=1, min_width=80)
+            swap = gr.Button("Swap", elem_id="swap", min_width=80)
+        effect = gr.HTML(_NOTHING_CHANGED, elem_id="effect")
+    return Steering(faders, gr.State([]), keep, ablate, swap_run, swap_slot, swap, effect)
+
+
+def show_steering(parts: Steering, run: Run, method: str) -> Updates:
+    """A state with all its faders at 1."""
+    slots = run.prefix(method).slots if method else 0
+    return {
+        parts.faders: faders_html(slots), parts.factors: [], parts.keep: gr.Button(visible=False),
+        parts.effect: _NOTHING_CHANGED,
+    }  # fmt: skip
+
+
+def faders_html(slots: int) -> str:
+    rows = "".join(
+        f'<div class="ck-fader" data-fader="{slot}"><span class="num">{slot}</span>'
+        f'<input type="range" min="0" max="3" step="0.1" value="1" aria-label="values of slot {slot} times">'
+        f'<output class="num">× 1.0</output><button data-mute aria-pressed="false">mute</button>'
+        f'<button data-solo aria-pressed="false">solo</button></div>'
+        for slot in range(1, slots + 1)
+    )
+    title = "mixing desk: what each slot’s values are multiplied by"
+    return f'<div class="ck"><h3>{title}</h3><div class="ck-faders">{rows}</div></div>'
+
+
+def wire_steering(page: Page, desk: Desk, parts: Steering, method: Component, slot: Component) -> None:
+    """`method` and `slot` hold the state that is shown and the slot that is chosen, 0 for none."""
+    asking = page.part(CompareParts)
+    query = [page.run_id, method, asking.query, asking.plain]
+
+    def answers(request: gr.Request, run_id: str, asked: str, plain: bool, change: Any, name: str) -> Iterator[str]:
+        run = run_of(desk, request, run_id)
+        for comparison in desk.service.iter_compare(request.session_hash, run_id, asked, (), plain, change):
+            # The page may have moved on to another run, on which this answer has no place.
+            if desk.store.shown(request.session_hash) != run_id:
+                return
+            yield comparison_html(comparison, run.student, name)
+
+    @told_stream
+    def mix(
+        run_id: str, method: str, asked: str, plain: bool, request: gr.Request, event: gr.EventData
+    ) -> Iterator[tuple]:
+        factors = [float(factor) for factor in event.factors]
+        change, keep = desk.service.mix(factors, method), gr.Button(visible=True)
+        for shown in answers(request, run_id, asked, plain, change, mix_name(view_name(method), factors)):
+            yield shown, factors, keep
+
+    def changing(swapping: bool) -> Callable:
+        @told_stream
+        def change(
+            run_id: str, method: str, asked: str, plain: bool, slot: float, other: str, other_slot: float,
+            request: gr.Request,
+        ) -> Iterator[str]:  # fmt: skip
+            if slot < 1:
+                raise CedKVError("choose a slot first: slide it, or click a token or a cell")
+            if swapping and not other:
+                raise CedKVError("choose the run to take the slot from")
+            taken = (other, int(other_slot or 1)) if swapping else ("", 1)
+            factor = 1.0 if swapping else 0.0
+            source = run_label(desk.store.get(request.session_hash, other)) if swapping else ""
+            name = change_name(method, int(slot), factor, source, taken[1])
+            asked_for = desk.service.slot_change(int(slot), factor, *taken, method)
+            yield from answers(request, run_id, asked, plain, asked_for, name)
+
+        return change
+
+    @told
+    def keep(run_id: str, method: str, factors: list[float], request: gr.Request) -> dict:
+        run = desk.service.keep(request.session_hash, run_id, desk.service.mix(factors, method))
+        return show_run(page, desk, request.session_hash, run)
+
+    mixed = [parts.effect, parts.factors, parts.keep]
+    parts.faders.input(mix, query, mixed, show_progress="minimal", trigger_mode="always_last", **SHORT_QUEUE)
+    chosen = [*query, slot, parts.swap_run, parts.swap_slot]
+    parts.ablate.click(changing(swapping=False), chosen, parts.effect, show_progress="minimal", **SHORT_QUEUE)
+    parts.swap.click(changing(swapping=True), chosen, parts.effect, show_progress="minimal", **SHORT_QUEUE)
+    parts.keep.click(keep, [page.run_id, method, parts.factors], page.shown(), **DRAWING)
