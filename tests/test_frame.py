@@ -18,12 +18,13 @@ ROOT = Path(__file__).resolve().parents[1]
 # The floors from the ground up. A module may import from its own floor and from those below it.
 FLOORS = [
     {"cedkv.version", "cedkv.openmp", "cedkv.errors", "cedkv.files", "cedkv.labels", "cedkv.provenance"},
+    {"cedkv.extras"},
     {"cedkv.state", "cedkv.metrics", "cedkv.config", "cedkv.report", "cedkv.events", "cedkv.ledger"},
     {"cedkv.optim"},
     {"cedkv.lm"},
     {"cedkv.episodes"},
     {"cedkv.evaluation", "cedkv.probe"},
-    {"cedkv.slots"},
+    {"cedkv.slots", "cedkv.wmtp"},
     {"cedkv.methods"},
     {"cedkv.gate"},
     {"cedkv.bench"},
