@@ -6,8 +6,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from cedkv.errors import NonFiniteError
-
-IGNORED = -100
+from cedkv.optim.weights.base import IGNORED
 
 
 def mtp_weighted_ce(
@@ -41,8 +40,12 @@ def mtp_weighted_ce(
     ----------
     Gloeckle et al. 2024, Better and faster large language models via multi-token prediction.
     """
-    losses, counted = horizon_losses(logits, targets, weights, horizon, ignore_index, documents)
-    return losses.sum() / _over_ranks(counted.sum())
+    return weighted_mean(*horizon_losses(logits, targets, weights, horizon, ignore_index, documents))
+
+
+def weighted_mean(losses: Float[Tensor, " horizon"], weights: Float[Tensor, " horizon"]) -> Float[Tensor, ""]:
+    """The loss, from what `horizon_losses` gives: all heads' losses over all weights, over ranks too."""
+    return losses.sum() / _over_ranks(weights.sum())
 
 
 def horizon_losses(
