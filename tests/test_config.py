@@ -7,7 +7,7 @@ import pytest
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from cedkv.config import Config, choices, dump_config, leaves, load_config, parse_config, setting
+from cedkv.config import Config, TrainingConfig, choices, dump_config, leaves, load_config, parse_config, setting
 from cedkv.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -209,4 +209,13 @@ def test_settings_cannot_be_changed():
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda path: path.name)
 def test_shipped_configs_load(path):
-    assert isinstance(load_config(path), Config)
+    schema = TrainingConfig if path.parent.name == "wmtp" else Config
+    assert isinstance(load_config(path, schema=schema), schema)
+
+
+def test_settings_of_trainings_are_no_settings_of_gates():
+    path = ROOT / "configs" / "wmtp" / "rho1.yaml"
+    with pytest.raises(ConfigError, match="'train' is not a setting"):
+        load_config(path)
+    with pytest.raises(ConfigError, match="'train.alg' is not a setting; did you mean 'algo'"):
+        load_config(path, ["train.alg=ntp"], schema=TrainingConfig)

@@ -132,8 +132,9 @@ def test_a_space_is_not_asked_to_install_the_embedded_model():
     assert model not in requirements("requirements.txt")
 
 
-def test_the_engine_runs_without_gradio():
-    check = "import sys, cedkv, cedkv.__main__; sys.exit('gradio' in sys.modules)"
+def test_the_engine_starts_without_gradio_and_without_extras():
+    heavy = {"gradio", "peft", "mlflow", "cedkv.lm.finetune"}
+    check = f"import sys, cedkv, cedkv.__main__; sys.exit(bool({heavy} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", check], cwd=ROOT).returncode == 0
 
 

@@ -1,5 +1,6 @@
 """The settings, in one validated schema."""
 
+from cedkv.config.base import Settings
 from cedkv.config.read import (
     PRESETS,
     choices,
@@ -34,8 +35,8 @@ from cedkv.config.schema import (
     ReportingSettings,
     RuntimeSettings,
     SelectSettings,
-    Settings,
 )
+from cedkv.config.train import LoraSettings, TrainingConfig, TrainSettings, TrainTexts, WeightSettings
 
 __all__ = [
     "PRESETS",
@@ -47,6 +48,7 @@ __all__ = [
     "InjectionSettings",
     "KAnchorSettings",
     "LayerScopeSettings",
+    "LoraSettings",
     "LossSettings",
     "MixtureScopeSettings",
     "MixtureSettings",
@@ -62,6 +64,10 @@ __all__ = [
     "RuntimeSettings",
     "SelectSettings",
     "Settings",
+    "TrainSettings",
+    "TrainTexts",
+    "TrainingConfig",
+    "WeightSettings",
     "choices",
     "dump_config",
     "leaves",

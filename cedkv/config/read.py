@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -13,6 +13,8 @@ from cedkv.config.schema import Config
 from cedkv.errors import ConfigError
 from cedkv.files import check_writable_again
 
+Schema = TypeVar("Schema", bound=Config)
+
 # Besides its own errors, PyYAML lets those of impossible dates and of deep nesting through.
 _YAML_ERRORS = (yaml.YAMLError, ValueError, RecursionError)
 # The repository's `configs`; a wheel carries a copy here.
@@ -21,14 +23,18 @@ MIXTURES = PRESETS / "mixtures"
 
 
 def load_config(
-    path: str | Path | None = None, overrides: Sequence[str] = (), mixture: str | Path | None = None
-) -> Config:
+    path: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    mixture: str | Path | None = None,
+    schema: type[Schema] = Config,
+) -> Schema:
     """Read a YAML file, lay a mixture over it and apply `a.b=c` overrides; what is not given keeps its default.
 
     Parameters
     ----------
     path : a name from `preset_names()` or the path of a YAML file.
     mixture : a name from `mixture_names()` or the path of a YAML file with only the settings it changes.
+    schema : `Config`, or one that has more blocks.
 
     Raises
     ------
@@ -44,7 +50,7 @@ def load_config(
         file = MIXTURES / f"{mixture}.yaml" if mixture in mixture_names() else mixture
         overlay, lines = _parse(_read(file), str(file))
         tree, source = _overlaid(tree, overlay), str(file)
-    return _validated(tree, lines, source, overrides)
+    return _validated(tree, lines, source, overrides, schema)
 
 
 def parse_config(text: str, source: str, overrides: Sequence[str] = ()) -> Config:
@@ -92,14 +98,16 @@ def _parse(text: str, source: str) -> tuple[dict, dict[tuple, int]]:
     return tree, lines
 
 
-def _validated(tree: dict, lines: dict[tuple, int], source: str, overrides: Sequence[str]) -> Config:
+def _validated(
+    tree: dict, lines: dict[tuple, int], source: str, overrides: Sequence[str], schema: type[Schema] = Config
+) -> Schema:
     for override in overrides:
         _apply(tree, override)
     _check_leaves(tree, lines, source)
     try:
-        return Config.model_validate(tree)
+        return schema.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(_explain(error, source, lines)) from error
+        raise ConfigError(_explain(error, source, lines, schema)) from error
 
 
 def _check_leaves(tree: dict, lines: dict[tuple, int], source: str) -> None:
@@ -164,7 +172,7 @@ def _key_lines(node: yaml.Node | None, path: tuple = ()) -> Iterator[tuple[tuple
             yield from _key_lines(value, (*path, key.value))
 
 
-def _explain(error: ValidationError, source: str, lines: dict[tuple, int]) -> str:
+def _explain(error: ValidationError, source: str, lines: dict[tuple, int], schema: type[BaseModel]) -> str:
     """One line for the first mistake: where it is, what it is, what would be right."""
     first = error.errors()[0]
     path = tuple(part for part in first["loc"] if isinstance(part, str) and _is_key(part, lines, first))
@@ -172,7 +180,7 @@ def _explain(error: ValidationError, source: str, lines: dict[tuple, int]) -> st
     name = ".".join(path)
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
-        return f"{where}: {name!r} is not a setting; {_nearest(path)}{more}"
+        return f"{where}: {name!r} is not a setting; {_nearest(path, schema)}{more}"
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "model_type":
         message = "a block of settings belongs here, indented below its name"
@@ -184,8 +192,7 @@ def _is_key(part: str, lines: dict[tuple, int], error: Any) -> bool:
     return not any(character in part for character in "[]()") and part not in ("str", "int")
 
 
-def _nearest(path: tuple) -> str:
-    block: type[BaseModel] = Config
+def _nearest(path: tuple, block: type[BaseModel]) -> str:
     for parent in path[:-1]:
         block = block.model_fields[parent].annotation
     known = list(block.model_fields)

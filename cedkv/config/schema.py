@@ -2,18 +2,13 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, model_validator
+from pydantic import Field, StrictInt, model_validator
 
-Seed = Annotated[StrictInt, Field(ge=0, le=2**31 - 1)]
+from cedkv.config.base import Seed, Settings
+
 LayerScope = Literal["all", "top25"] | str | list[StrictInt]
 SelectMode = Literal["attention_diversity_span", "delimiter_span", "random_span", "causal_drop_span"]
 OffSource = Literal["fixed_stress", "hard_pool"]
-
-
-class Settings(BaseModel):
-    """Base of every block: unknown keys are errors, values are not silently converted."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 class EpisodeSettings(Settings):
@@ -195,6 +190,11 @@ class LossSettings(Settings):
         "auto",
         description="Match the teacher on the first answer token, or on its whole greedy answer and its end. auto is "
         "all where a demonstration's answer has more than one token.",
+    )
+    token_weights: Literal["uniform", "rho1", "critic"] = Field(
+        "uniform",
+        description="Which tokens of whole answers count more in L_on: none, those on which the slots are furthest "
+        "behind the teacher (rho1), or those that change a critic's mind.",
     )
 
 
