@@ -12,7 +12,13 @@ apt_install = if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	fi
 browser_runs = command -v chromium >/dev/null && $(BIN)/python -m playwright --version >/dev/null 2>&1
 
-.PHONY: help app test gate lint bench clean browser
+# One worker for each of two cores, one thread each. Tests that share what is costly stay together (tests/conftest.py).
+WORKERS ?= 2
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
+# The quick tests are of the rooms that make no run; what needs the embedded model waits for `make test`.
+QUICK = tests/test_frame.py tests/test_shapes.py tests/test_config.py tests/metrics tests/slots tests/state tests/lm
+
+.PHONY: help app test check gate lint types bench lock clean browser
 
 help: ## Show this list (the default)
 	@echo "make TARGET, where TARGET is one of:"
@@ -25,7 +31,11 @@ app: .venv/.app ## Set up what is missing and start the app
 
 test: browser ## Set up what is missing and run every test
 	@echo "Running the tests."
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(PYTEST)
+
+check: lint types ## Style, types and the quick tests, for every commit
+	@echo "Running the quick tests."
+	@$(PYTEST) -q -m "not model and not browser" $(QUICK)
 
 gate: .venv/.app ## Run the smoke gate and write its report under runs/
 	@echo "Running the smoke gate."
@@ -33,15 +43,23 @@ gate: .venv/.app ## Run the smoke gate and write its report under runs/
 
 lint: .venv/.dev ## Check the code's style
 	@$(BIN)/python -m ruff check .
+	@$(BIN)/python -m ruff format --check .
+
+types: .venv/.dev ## Check the code's types
+	@$(BIN)/python -m mypy
 
 bench: .venv/.app ## Measure the speed and write runs/bench.json
 	@echo "Measuring the speed."
 	@mkdir -p runs
 	@$(BIN)/python -m cedkv bench --out runs/bench.json
 
+lock: .venv/.created ## Lock the newest versions that pyproject.toml allows in requirements*.txt
+	@echo "Resolving the requirements; this fetches packages and takes minutes."
+	@$(BIN)/python .ci/lock.py
+
 clean: ## Remove the virtual environment and the tools' caches (runs/ is kept)
 	@echo "Removing .venv and caches."
-	@rm -rf .venv .pytest_cache .ruff_cache build *.egg-info
+	@rm -rf .venv .pytest_cache .ruff_cache .mypy_cache build *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.created:

@@ -52,6 +52,7 @@ STUDENTS: dict[str, View] = {
     "free": View("free", slots=(2, 8)),
     "few_shot": View("few_shot"),
     "select": View("select"),
+    "chunked": View("chunked", slots=(2, 4, 8, 12, 16)),
     "random": View("random"),
 }
 REFERENCES = {"base": View("base"), "teacher": View("teacher")}
@@ -218,7 +219,7 @@ def parse_arguments() -> argparse.Namespace:
     files = [str(file) for file in sorted(FUNCTION_VECTORS.glob("*.json"))]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tasks", nargs="+", default=[*task_names(), *files], metavar="NAME", help="or a .json file")
-    sizes = View.slots
+    sizes = sorted({slots for view in STUDENTS.values() for slots in view.slots})
     parser.add_argument("--slots", nargs="+", type=int, choices=sizes, default=list(sizes), metavar="S")
     parser.add_argument("--views", nargs="+", choices=STUDENTS, default=list(STUDENTS), metavar="VIEW")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="N")

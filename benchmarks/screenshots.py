@@ -13,9 +13,9 @@ from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -23,14 +23,16 @@ from benchmarks.running_app import running_app
 
 ROOT = Path(__file__).resolve().parents[1]
 WIDTH, HEIGHT = 1280, 900
-PHONE = {"width": 390, "height": 844}
+PHONE = ViewportSize(width=390, height=844)
 CHROMIUM_ARGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage"]
 # Plots grow to the width they find and fonts settle within this time, seconds.
 _SETTLE = 1.5
 
 
 @contextmanager
-def opened(browser: Browser, address: str, scheme: str = "light", **options: Any) -> Iterator[Page]:
+def opened(
+    browser: Browser, address: str, scheme: Literal["light", "dark"] = "light", **options: Any
+) -> Iterator[Page]:
     """The page with the example shown and the model loaded."""
     context = browser.new_context(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme=scheme, **options)
     page = context.new_page()

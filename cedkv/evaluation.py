@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cedkv.episodes import Episode
 from cedkv.episodes.off import OffSet
-from cedkv.lm import LanguageModel, generate, iter_log_probs
+from cedkv.lm import LanguageModel, generate, iter_log_probs, read_lead
 from cedkv.metrics import exact_match, first_token_correct, kl, off_summary, rel_kl
 from cedkv.probe import OffProbe
 from cedkv.state import KVPrefix
@@ -53,6 +53,11 @@ class Judge:
         return max(len(query.answer_ids) for query in self.episode.on_eval) + end
 
     @cached_property
+    def lead(self) -> KVPrefix | None:
+        """What stands in front of a query alone, where the episode's template puts something there."""
+        return read_lead(self.lm, self.episode.tokens)
+
+    @cached_property
     def base_on(self) -> OnView:
         return self.on_view(None)
 
@@ -69,7 +74,7 @@ class Judge:
 
     def on_view(self, prefix: KVPrefix | None) -> OnView:
         """The view of one prefix, or of the base: first-token distributions and the gold answers' log-probability."""
-        queries = self.episode.on_eval
+        prefix, queries = prefix or self.lead, self.episode.on_eval
         texts = [[*query.ids, *query.answer_ids[:-1]] for query in queries]
         reads = [len(query.answer_ids) for query in queries]
         firsts, answers, correct = [], [], []
@@ -122,7 +127,7 @@ class Judge:
         """Generated answers, each up to its end; as long as the longest gold answer where that is longer."""
         ids = [query.ids for query in self.episode.on_eval]
         room = max(max_new_tokens, self.answer_room)
-        return generate(self.lm, ids, prefix, room, temperature, seed, stop=self.episode.stop)
+        return generate(self.lm, ids, prefix or self.lead, room, temperature, seed, stop=self.episode.stop)
 
     def exact(self, answers: Sequence[str]) -> list[bool]:
         """Which answers are the gold ones, as a whole."""

@@ -3,6 +3,7 @@
 LABELS = {
     "select": "Select-KV",
     "few_shot": "few-shot",
+    "chunked": "chunked",
     "ced": "CED mixture",
     "free": "Free-KV",
 }

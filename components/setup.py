@@ -8,7 +8,7 @@ from typing import Any, Literal
 import gradio as gr
 
 from cedkv.config import PRESETS, Config, choices, setting
-from cedkv.episodes import FORMATS
+from cedkv.episodes import CHATS, FORMATS, TEMPLATES
 from cedkv.session.limits import Limits
 from components.settings import SettingsForm, advanced_groups, bound, group_label, setting_widget
 from components.text import esc
@@ -162,7 +162,7 @@ def _episode_widgets(limits: Limits, config: Config) -> tuple[gr.Slider, gr.Drop
         label="demonstrations drawn", info=setting("episode.demos").description,
     )  # fmt: skip
     template = gr.Dropdown(
-        ["qa", "arrow", "input_output", "colon"], value=config.episode.template, allow_custom_value=True,
+        [*TEMPLATES, *CHATS], value=config.episode.template, allow_custom_value=True,
         label="template", info=setting("episode.template").description,
     )  # fmt: skip
     on_source = gr.Radio(

@@ -1,4 +1,4 @@
-"""The frame of the house: pinned requirements, the direction of imports, no test left out in CI."""
+"""The frame of the house: locked requirements, the direction of imports, no test left out in CI."""
 
 import ast
 import os
@@ -6,14 +6,19 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from importlib.metadata import packages_distributions
+import tomllib
+from collections.abc import Iterable, Iterator
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+
+from cedkv.version import __version__
 
 ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 # The floors from the ground up. A module may import from its own floor and from those below it.
 FLOORS = [
@@ -37,11 +42,33 @@ FLOORS = [
 FLOOR_OF = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
 
 
-def requirements(filename: str) -> dict[str, str]:
-    """The version specifier of every package in a requirements file."""
-    lines = (ROOT / filename).read_text(encoding="utf-8").splitlines()
+def requirements(*filenames: str) -> dict[str, str]:
+    """The version specifier of every package in requirements files."""
+    lines = "".join((ROOT / filename).read_text(encoding="utf-8") for filename in filenames).splitlines()
     named = (re.match(r"[\w.-]+", line) for line in lines if not line.startswith(("#", "-r ")))
     return {normalised(name[0]): name.string[name.end() :] for name in named if name}
+
+
+def ranges(*extras: str) -> list[Requirement]:
+    """What pyproject.toml asks for itself, without and with extras."""
+    lists = [PROJECT["dependencies"], *(PROJECT["optional-dependencies"][extra] for extra in extras)]
+    return [requirement for lines in lists for requirement in map(Requirement, lines) if requirement.name != "cedkv"]
+
+
+def needed(wanted: Iterable[Requirement]) -> dict[str, list[Requirement]]:
+    """All that packages and their own requirements ask for, by name, as the installed ones say."""
+    found: dict[str, list[Requirement]] = {}
+    done, ahead = set(), list(wanted)
+    while ahead:
+        requirement = ahead.pop()
+        name = normalised(requirement.name)
+        found.setdefault(name, []).append(requirement)
+        for extra in {"", *requirement.extras}:
+            if (name, extra) not in done:
+                done.add((name, extra))
+                own = map(Requirement, requires(name) or [])
+                ahead += [each for each in own if each.marker is None or each.marker.evaluate({"extra": extra})]
+    return found
 
 
 def normalised(name: str) -> str:
@@ -104,18 +131,41 @@ def import_violations(root: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("filename", ["requirements.txt", "requirements-model.txt", "requirements-dev.txt"])
-def test_every_requirement_is_pinned_to_one_version(filename):
+def test_every_requirement_is_locked_to_one_version(filename):
     pins = requirements(filename)
     assert pins
     for name, specifier in pins.items():
-        assert re.fullmatch(r"==[0-9]+(\.[0-9]+)+", specifier), name
+        assert re.fullmatch(r"==[0-9]+(\.[0-9]+)+(\.post[0-9]+)?", specifier), name
+
+
+def test_the_package_asks_for_ranges():
+    for requirement in ranges("app", "export", "dev"):
+        assert {each.operator for each in requirement.specifier} == {">=", "<"}, requirement
+
+
+@pytest.mark.parametrize(
+    ("extras", "locks"),
+    [(["app"], ["requirements.txt"]), (["app", "export", "dev"], ["requirements.txt", "requirements-dev.txt"])],
+)
+def test_the_lock_holds_all_that_the_ranges_need_and_nothing_else(extras, locks):
+    pins, wanted = requirements(*locks), needed(ranges(*extras))
+    assert pins.keys() == wanted.keys()
+    for name, asked in wanted.items():
+        for requirement in asked:
+            assert requirement.specifier.contains(pins[name].removeprefix("==")), (name, requirement)
+
+
+def test_the_package_says_which_version_it_is():
+    assert PROJECT["version"] == __version__
+    assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
 def test_every_package_the_code_imports_is_a_requirement_of_its_own():
-    declared = requirements("requirements.txt").keys()
+    engine, app = ({normalised(each.name) for each in ranges(*extras)} for extras in ([], ["app"]))
     known = sys.stdlib_module_names | {"cedkv", "components", "app"}
     distributions = packages_distributions()
     for file in source_files(ROOT):
+        declared = engine if file.is_relative_to(ROOT / "cedkv") else app
         for line, module in imported_modules(file, ROOT):
             top = module.partition(".")[0]
             owners = {normalised(name) for name in distributions.get(top, [])}
@@ -200,6 +250,7 @@ HUB_TEST = "tests/phase2/test_phase2_hf_smoke_optin.py"
     [
         ({}, "tests/test_it.py", SKIPPING_TEST, True),
         ({"CI": "true"}, "tests/test_it.py", SKIPPING_TEST, False),
+        ({"CI": "true", "PYTEST_ADDOPTS": "-n 2"}, "tests/test_it.py", SKIPPING_TEST, False),
         ({"CEDKV_NO_SKIPS": "1"}, "tests/test_it.py", SKIPPING_TEST, False),
         ({"CI": "true"}, "tests/test_it.py", "import pytest\npytest.importorskip('no_such_package')", False),
         ({"CI": "true"}, "tests/test_it.py", "import pytest\ndef test_it():\n    pytest.xfail('no')", False),
@@ -211,7 +262,8 @@ def test_a_skipped_test_fails_the_run_in_ci(tmp_path, environment, file, source,
     (tmp_path / file).parent.mkdir(parents=True)
     (tmp_path / file).write_text(source)
     (tmp_path / "tests/test_more.py").write_text("def test_more():\n    assert True\n")
-    shutil.copy(ROOT / "tests/conftest.py", tmp_path / "tests")
+    for helper in ("conftest.py", "shapes.py"):
+        shutil.copy(ROOT / "tests" / helper, tmp_path / "tests")
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     decisive = {"CI", "CEDKV_NO_SKIPS", "RUN_HF_TESTS"}
     outside = {name: value for name, value in os.environ.items() if name not in decisive}
@@ -228,7 +280,7 @@ def test_a_skipped_test_fails_the_run_in_ci(tmp_path, environment, file, source,
 def test_make_names_every_target():
     shown = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     targets = re.findall(r"^  ([a-z]+) ", shown, re.MULTILINE)
-    assert targets == ["help", "app", "test", "gate", "lint", "bench", "clean"]
+    assert targets == ["help", "app", "test", "check", "gate", "lint", "types", "bench", "lock", "clean"]
 
 
 def test_make_refuses_an_old_python(tmp_path):

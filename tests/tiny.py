@@ -4,9 +4,11 @@ Their weights are drawn wide, so that next-token distributions are far from unif
 shows. Their windows are shorter than the tests' texts, so sliding layers really slide.
 """
 
+import copy
 import functools
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -46,6 +48,13 @@ PAIRS = [
     ("rain", "rained"),
     ("play", "played"),
 ]
+# A chat template with a system turn of its own, as ChatML writes one.
+CHATML = (
+    "{% for message in messages %}"
+    "{% if loop.first and message['role'] != 'system' %}{{ '<bos>system\\nYou help.<eos>\\n' }}{% endif %}"
+    "{{ '<bos>' + message['role'] + '\\n' + message['content'] + '<eos>\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<bos>assistant\\n' }}{% endif %}"
+)
 DEMO_TEXT = "".join(f"Q: {source}\nA: {target}\n\n" for source, target in PAIRS[:5])
 QUERY_TEXTS = ["Q: rain\nA:", "Q: play\nA:", "once upon a time there was a tall king who lived by the sea", "7"]
 
@@ -100,7 +109,8 @@ _CONFIGS = {
     ),
     "glm4": (Glm4Config, {"partial_rotary_factor": 0.5}),
     "phi3": (Phi3Config, {"sliding_window": 24, "partial_rotary_factor": 0.5}),
-    "qwen3_moe": (Qwen3MoeConfig, {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 48}),
+    # Every token goes to both experts: where a router changes its mind, a finite difference is no derivative.
+    "qwen3_moe": (Qwen3MoeConfig, {"num_experts": 2, "num_experts_per_tok": 2, "moe_intermediate_size": 48}),
 }
 ARCHITECTURES = tuple(_CONFIGS)
 
@@ -163,6 +173,14 @@ def tiny_path(architecture: str) -> Path:
 def tiny_lm(architecture: str = "llama") -> LanguageModel:
     """The session's tiny model of an architecture, in fp32 on the CPU."""
     return load_model(str(tiny_path(architecture)), device="cpu")
+
+
+def chat_lm(architecture: str = "llama", chat_template: str = CHATML) -> LanguageModel:
+    """The session's tiny model with a tokenizer that has a chat template."""
+    lm = tiny_lm(architecture)
+    tokenizer = copy.deepcopy(lm.tokenizer)
+    tokenizer.chat_template = chat_template
+    return replace(lm, tokenizer=tokenizer)
 
 
 @functools.cache

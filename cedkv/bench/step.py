@@ -14,7 +14,7 @@ from cedkv.episodes import Episode
 from cedkv.events import Event, Measured, Progress
 from cedkv.lm import LanguageModel
 from cedkv.methods import Workbench
-from cedkv.methods.ced import mixture_slots
+from cedkv.methods.ced import ced_slots
 from cedkv.methods.objective import SlotObjective
 from cedkv.methods.pool import PooledText
 from cedkv.methods.training import open_objective
@@ -37,7 +37,7 @@ class StepTimer:
 
     @staticmethod
     def _open(bench: Workbench, slots: int) -> SlotObjective:
-        objective, optim = open_objective(bench, "ced", mixture_slots(bench, slots)), bench.config.phase3.optim
+        objective, optim = open_objective(bench, "ced", ced_slots(bench, slots)), bench.config.phase3.optim
         objective.refresh(0)
         # Pool and queries are cut down to one batch, so that every step reads the same texts.
         objective.pool.texts = objective.pool.sample(optim.off_batch)
@@ -54,7 +54,7 @@ class StepTimer:
 
     @property
     def reads(self) -> list[int]:
-        return [*self.objective.batches.targets.reads, *([1] * len(self.texts))]
+        return [*self.objective.batches.targets.reads, *(len(text.base) for text in self.texts)]
 
     @property
     def active(self) -> list[int]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cedkv.cli.options import positive
-from cedkv.cli.show import kib, quoted, table
+from cedkv.cli.show import kib, printable, quoted, table
 from cedkv.config import Config
 from cedkv.gate.slots import describe_roles, describe_slots
 from cedkv.state import KVPrefix
@@ -58,11 +58,11 @@ def slots_table(prefix: KVPrefix, top: int = 4) -> str:
     active = prefix.active.sum(0).tolist()
     if not prefix.slots:
         return "There are no slots: the state is the base."
-    rows = [["slot", "position", "layers", "weight, token, role, demonstration"]]
+    rows = [["slot", "position", "layers", "what it is; weight, token, role, demonstration"]]
     for slot in describe_slots(prefix, top):
-        tokens = [_token(token) for token in slot["tokens"]]
+        made_of = [printable(slot["words"]), *(_token(token) for token in slot["tokens"])] if slot["tokens"] else []
         rows.append(
-            [str(slot["slot"]), str(slot["position"]), str(active[slot["slot"]]), "; ".join(tokens) or "null slot"]
+            [str(slot["slot"]), str(slot["position"]), str(active[slot["slot"]]), "; ".join(made_of) or "null slot"]
         )
     return table(rows, right=(0, 1, 2))
 

@@ -7,10 +7,10 @@ import torch
 from cedkv.cli.options import noted_settings, positive
 from cedkv.cli.show import ProgressLine, quoted, table
 from cedkv.config import Config, setting
-from cedkv.episodes import Demonstration, Template, get_template, read_demos, tokenize_demos
+from cedkv.episodes import Demonstration, Template, read_demos, template_for, tokenize_demos
 from cedkv.errors import DemoError
 from cedkv.events import Progress
-from cedkv.lm import EMBEDDED, LanguageModel, generate, load_model, log_probs, read_demo_kv
+from cedkv.lm import EMBEDDED, LanguageModel, generate, load_model, log_probs, read_demo_kv, read_lead
 from cedkv.state import KVPrefix
 
 _TOP = 5
@@ -28,13 +28,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     prefix = KVPrefix.load(args.state)
-    template = _template_of(prefix)
     demos = _read_demos(args) if args.demos else None
-    texts = [text if args.raw or template is None else template.query(text) for text in args.texts]
     lm = _load(args, prefix)
-    views: dict[str, KVPrefix | None] = {"base": None}
+    template = _template_of(prefix, lm)
+    asked = None if args.raw else template
+    texts = [asked.query(text) if asked else text for text in args.texts]
+    views = {"base": read_lead(lm, tokenize_demos(lm, [], asked)) if asked else None}
     if demos:
-        tokens = tokenize_demos(lm, demos, template or get_template(Config().episode.template))
+        tokens = tokenize_demos(lm, demos, template or template_for(lm, Config().episode.template))
         check_room(lm, len(tokens), "the demonstrations", args.tokens)
         views["teacher"] = read_demo_kv(lm, tokens).as_prefix()
     views["student"] = KVPrefix.load(args.state, lm.fingerprint)
@@ -49,10 +50,10 @@ def _read_demos(args: argparse.Namespace) -> list[Demonstration]:
     return list(reading.pairs)
 
 
-def _template_of(prefix: KVPrefix) -> Template | None:
+def _template_of(prefix: KVPrefix, lm: LanguageModel) -> Template | None:
     """The template as the state's own queries were cut from it."""
     noted = [prefix.meta.get(name, "") for name in ("template", "opening", "stop")]
-    return get_template(*noted) if noted[0] else None
+    return template_for(lm, *noted) if noted[0] else None
 
 
 def _load(args: argparse.Namespace, prefix: KVPrefix) -> LanguageModel:

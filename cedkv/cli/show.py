@@ -73,8 +73,12 @@ def table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
 
 
 def quoted(value: Any) -> str:
-    """A value as JSON on one line with nothing a terminal would obey: demonstrations may hold anything."""
-    text = json.dumps(value, ensure_ascii=False)
+    """A value as JSON on one line."""
+    return printable(json.dumps(value, ensure_ascii=False))
+
+
+def printable(text: str) -> str:
+    """A text with nothing a terminal would obey: demonstrations may hold anything."""
     return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text)
 
 

@@ -13,6 +13,7 @@ from cedkv.config.read import (
     setting,
 )
 from cedkv.config.schema import (
+    ChunkedSettings,
     Config,
     DelimiterSettings,
     DualSettings,
@@ -21,6 +22,7 @@ from cedkv.config.schema import (
     InjectionSettings,
     KAnchorSettings,
     LayerScopeSettings,
+    LeastSettings,
     LossSettings,
     MixtureScopeSettings,
     MixtureSettings,
@@ -40,6 +42,7 @@ from cedkv.config.train import LoraSettings, TrainingConfig, TrainSettings, Trai
 
 __all__ = [
     "PRESETS",
+    "ChunkedSettings",
     "Config",
     "DelimiterSettings",
     "DualSettings",
@@ -48,6 +51,7 @@ __all__ = [
     "InjectionSettings",
     "KAnchorSettings",
     "LayerScopeSettings",
+    "LeastSettings",
     "LoraSettings",
     "LossSettings",
     "MixtureScopeSettings",

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from cedkv.config.schema import Config
@@ -138,7 +138,7 @@ def leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]
 
 def setting(path: str) -> FieldInfo:
     """The schema's field for a dotted path such as `phase2.select.mode`: description, default, bounds."""
-    block: type[BaseModel] = Config
+    block: Any = Config
     *parents, name = path.split(".")
     for parent in parents:
         block = block.model_fields[parent].annotation
@@ -172,7 +172,7 @@ def _key_lines(node: yaml.Node | None, path: tuple = ()) -> Iterator[tuple[tuple
             yield from _key_lines(value, (*path, key.value))
 
 
-def _explain(error: ValidationError, source: str, lines: dict[tuple, int], schema: type[BaseModel]) -> str:
+def _explain(error: ValidationError, source: str, lines: dict[tuple, int], schema: Any) -> str:
     """One line for the first mistake: where it is, what it is, what would be right."""
     first = error.errors()[0]
     path = tuple(part for part in first["loc"] if isinstance(part, str) and _is_key(part, lines, first))
@@ -192,7 +192,7 @@ def _is_key(part: str, lines: dict[tuple, int], error: Any) -> bool:
     return not any(character in part for character in "[]()") and part not in ("str", "int")
 
 
-def _nearest(path: tuple, block: type[BaseModel]) -> str:
+def _nearest(path: tuple, block: Any) -> str:
     for parent in path[:-1]:
         block = block.model_fields[parent].annotation
     known = list(block.model_fields)

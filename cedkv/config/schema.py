@@ -23,7 +23,10 @@ class EpisodeSettings(Settings):
         None, description="Format of the demonstrations file, such as csv or arrow; found out where it is left out."
     )
     demos: StrictInt = Field(10, ge=1, le=200, description="Demonstrations drawn from the task.")
-    template: str = Field("qa", description="Name of a template, or a text with {input} and {output}.")
+    template: str = Field(
+        "qa",
+        description="Name of a template, or a text with {input} and {output}; chat, chat-one-turn: the model's own.",
+    )
     on_source: Literal["held_out", "pasted", "generated"] = Field(
         "held_out",
         description="Training queries: held-out pairs, inputs pasted without labels, or inputs the model makes up.",
@@ -170,6 +173,33 @@ class MixtureSettings(Settings):
     delimiter: DelimiterSettings = DelimiterSettings()
 
 
+class ChunkedSettings(Settings):
+    weight: float = Field(
+        0.8,
+        ge=0,
+        le=2,
+        description="A slot that is the mean of n tokens counts as n to this power: 1 as all of them, 0 as one.",
+    )
+
+
+class LeastSettings(Settings):
+    """What training may change of slots that are chunks."""
+
+    weight: bool = Field(True, description="Learn as how many tokens each slot counts, per layer and key/value head.")
+    weight_lr: float = Field(0.15, gt=0, le=10, description="Learning rate of Adam on these log-biases.")
+    start_weight: float = Field(
+        0.6, ge=0, le=2, description="As chunked.weight, for the slots that training starts from: quieter is faster."
+    )
+    gain: bool = Field(True, description="Learn a factor on each slot's value, per layer and key/value head.")
+    gain_lr: float = Field(0.05, gt=0, le=10, description="Learning rate of Adam on these factors.")
+    within_chunks: Literal["merged", "all", "none"] = Field(
+        "merged",
+        description="Where a slot learns a mixture of its chunk's tokens instead of their mean: where several places "
+        "of the template had to share it, everywhere, or nowhere.",
+    )
+    within_lr: float = Field(0.3, gt=0, le=10, description="Learning rate of Adam on the logits of these mixtures.")
+
+
 class MixtureScopeSettings(Settings):
     mixture: LayerScope = Field(
         "all", description="Layers whose slots are trained; elsewhere they stay copies of the tokens they started from."
@@ -181,7 +211,7 @@ class MixtureScopeSettings(Settings):
 
 class LossSettings(Settings):
     lambda_on: float = Field(1.0, ge=0, description="Weight of L_on, the KL to the teacher on ON queries.")
-    lambda_off: float = Field(1.0, ge=0, description="Weight of L_off at the start; dual ascent raises it.")
+    lambda_off: float = Field(3.0, ge=0, description="Weight of L_off at the start; dual ascent raises it.")
     lambda_str: float = Field(0.02, ge=0, description="Weight of L_str: entropy and overlap of the mixtures.")
     tail_fraction: float = Field(
         0.7, gt=0, le=1, description="Share of the OFF batch whose mean Delta is L_off (CVaR)."
@@ -220,6 +250,9 @@ class OptimSettings(Settings):
     matching_off_weight: float = Field(0.5, ge=0, description="Weight of OFF texts in the warm start.")
     on_batch: StrictInt = Field(8, ge=1, le=256, description="ON queries per step.")
     off_batch: StrictInt = Field(6, ge=1, le=256, description="OFF texts per step.")
+    off_reads: StrictInt = Field(
+        4, ge=1, le=64, description="Positions read at the end of each of them: more tell more at hardly any cost."
+    )
     topk_schedule: tuple[Annotated[StrictInt, Field(ge=1)], ...] = Field(
         (16, 8, 4), min_length=1, description="Tokens a slot may mix, in equal parts of the training."
     )
@@ -241,13 +274,13 @@ class OptimSettings(Settings):
 class DualSettings(Settings):
     enabled: bool = Field(True, description="Raise lambda_off while the OFF constraint is violated.")
     target: float = Field(
-        0.5, gt=0, description="The constraint: stress p99 of Delta, as a share of the teacher's own."
+        0.3, gt=0, description="The constraint: stress p99 of Delta, as a share of the teacher's own."
     )
     eta: float = Field(1.0, gt=0, description="Step size of the ascent.")
     ema_beta: float = Field(0.5, ge=0, lt=1, description="Smoothing of the measured p99.")
     update_every: StrictInt = Field(1, ge=1, description="Ticks between updates.")
     delta_clip: float = Field(1.0, gt=0, description="Largest violation that counts in one update.")
-    lambda_max: float = Field(2.0, gt=0, description="Upper bound of lambda_off.")
+    lambda_max: float = Field(6.0, gt=0, description="Upper bound of lambda_off.")
 
 
 class OffDataSettings(Settings):
@@ -255,8 +288,8 @@ class OffDataSettings(Settings):
     off_constraint_source: OffSource = Field("fixed_stress", description="What the OFF constraint is measured on.")
     dual_metric_source: OffSource = Field("fixed_stress", description="What dual ascent reads.")
     stress_samples: StrictInt = Field(256, ge=8, le=16384, description="Size of the fixed stress eval.")
-    pool_size: StrictInt = Field(16, ge=8, description="Texts kept in the hard pool.")
-    candidates: StrictInt = Field(32, ge=8, description="Fresh candidates per refill, mined for large Delta.")
+    pool_size: StrictInt = Field(24, ge=8, description="Texts kept in the hard pool.")
+    candidates: StrictInt = Field(48, ge=8, description="Fresh candidates per refill, mined for large Delta.")
     refill_every: StrictInt = Field(8, ge=1, description="Steps between refills.")
 
 
@@ -280,6 +313,13 @@ class Phase3Settings(Settings):
     policy_mode: Literal["prod", "debug"] = Field(
         "prod", description="prod refuses OFF constraint and dual sources that are not frozen; CI=true forces prod."
     )
+    start: Literal["chunks", "tokens"] = Field(
+        "chunks",
+        description="What ced trains: chunks of tokens, of which it learns how much each counts (phase3.least), or "
+        "mixtures of single tokens (phase3.mixture).",
+    )
+    chunked: ChunkedSettings = ChunkedSettings()
+    least: LeastSettings = LeastSettings()
     mixture: MixtureSettings = MixtureSettings()
     layer_scope: MixtureScopeSettings = MixtureScopeSettings()
     loss: LossSettings = LossSettings()

@@ -2,6 +2,7 @@
 
 from cedkv.episodes.episode import Episode, Query
 from cedkv.episodes.relation import (
+    CHATS,
     DEFAULT_TASK,
     FORMATS,
     TEMPLATES,
@@ -22,10 +23,12 @@ from cedkv.episodes.relation import (
     read_demos,
     read_demos_text,
     task_names,
+    template_for,
     tokenize_demos,
 )
 
 __all__ = [
+    "CHATS",
     "DEFAULT_TASK",
     "FORMATS",
     "TEMPLATES",
@@ -48,5 +51,6 @@ __all__ = [
     "read_demos",
     "read_demos_text",
     "task_names",
+    "template_for",
     "tokenize_demos",
 ]

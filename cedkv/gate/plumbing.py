@@ -36,8 +36,8 @@ def check_plumbing(judge: Judge, student: KVPrefix) -> Iterator[GateCriterion]:
         "The cached demonstrations answer like the demonstrations in the prompt (largest KL, nats).",
     )
     null = pad_with_null_slots(student.without(list(range(student.slots))), student.slots + 1)
-    # A beginning-of-text token belongs to the prefix; behind one that is switched off the query brings its own.
-    alone = [[*lm.bos, *query] for query in queries]
+    # What leads the demonstrations belongs to the prefix; behind one that is switched off the query brings its own.
+    alone = [[*episode.tokens.lead().ids, *query] for query in queries]
     yield _criterion(
         "null_effect",
         kl(log_probs(lm, alone, null), base).max().item(),

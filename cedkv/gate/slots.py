@@ -4,10 +4,11 @@ from typing import Any
 
 from cedkv.metrics import collapse_summary, role_mass, top_tokens
 from cedkv.state import ROLES, KVPrefix
+from cedkv.state.words import slot_words
 
 
 def describe_slots(prefix: KVPrefix, top_k: int) -> list[dict[str, Any]]:
-    """Per slot the demonstration tokens of most weight, mean over layers and heads; empty for unconstrained slots."""
+    """Per slot what it is in words and its tokens of most weight, mean over layers and heads; empty for free slots."""
     if prefix.mixture is None:
         return []
     tokens = prefix.mixture.tokens
@@ -17,6 +18,7 @@ def describe_slots(prefix: KVPrefix, top_k: int) -> list[dict[str, Any]]:
             "slot": slot,
             "position": int(prefix.positions[slot]),
             "active": bool(prefix.active[:, slot].any()),
+            "words": slot_words(prefix, slot),
             "tokens": [
                 {
                     "index": index,

@@ -2,7 +2,15 @@
 
 from cedkv.lm.convert import cache_root
 from cedkv.lm.find import EMBEDDED
-from cedkv.lm.forward import View, demo_kv_bytes, iter_log_probs, log_probs, packed_logits, read_demo_kv
+from cedkv.lm.forward import (
+    View,
+    demo_kv_bytes,
+    iter_log_probs,
+    log_probs,
+    packed_logits,
+    read_demo_kv,
+    read_lead,
+)
 from cedkv.lm.generate import generate, read_behind_each, read_queries, stream_tokens
 from cedkv.lm.load import LanguageModel, load_model
 from cedkv.lm.observe import AttentionReading, read_attention
@@ -22,6 +30,7 @@ __all__ = [
     "read_attention",
     "read_behind_each",
     "read_demo_kv",
+    "read_lead",
     "read_queries",
     "stream_tokens",
 ]

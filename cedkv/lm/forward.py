@@ -208,6 +208,15 @@ def read_demo_kv(lm: LanguageModel, tokens: DemoTokens) -> DemoKV:
     return DemoKV(keys, values, tokens, lm.fingerprint)
 
 
+def read_lead(lm: LanguageModel, tokens: DemoTokens) -> KVPrefix | None:
+    """What the base sees in front of a query: the lead of the demonstrations' tokens.
+
+    None where that is what the tokenizer puts in front of every text by itself.
+    """
+    lead = tokens.lead()
+    return read_demo_kv(lm, lead).as_prefix() if len(lead) > len(lm.bos) else None
+
+
 def demo_kv_bytes(lm: LanguageModel, tokens: DemoTokens) -> int:
     """Bytes of the keys and values that `read_demo_kv` would give, without the forward."""
     return 2 * lm.layers * lm.kv_heads * len(tokens) * lm.head_dim * lm.dtype.itemsize

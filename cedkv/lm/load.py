@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -26,6 +27,9 @@ from cedkv.lm.fingerprint import first_line, model_fingerprint
 
 # A bar per load would end up in everybody's logs.
 disable_progress_bar()
+
+# Some chat templates write today's date, and a state must mean the same tomorrow: the day that Llama 3.1's writes.
+_CHAT_DAY = "{% macro strftime_now(format) %}26 Jul 2024{% endmacro %}"
 
 DTYPES = {
     "float32": torch.float32,
@@ -149,6 +153,36 @@ class LanguageModel:
         except UnicodeEncodeError as error:
             raise DemoError(f"the text {text!a:.60} holds half of a character; write the whole one") from error
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def converse(self, said: Sequence[str], ask: bool) -> str:
+        """A conversation as the tokenizer's chat template writes it, without the text of `bos`.
+
+        Parameters
+        ----------
+        said : what user and assistant say in turn, the user first.
+        ask : the assistant's next turn is opened.
+
+        Raises
+        ------
+        DemoError
+            The tokenizer has no chat template, or its template refuses the conversation.
+        """
+        if not self.tokenizer.chat_template:
+            raise DemoError(
+                f"the tokenizer of {self.id} has no chat template; use an instruct model or a template of plain text"
+            )
+        turns = [{"role": ("user", "assistant")[number % 2], "content": text} for number, text in enumerate(said)]
+        try:
+            text = self.tokenizer.apply_chat_template(
+                turns,
+                chat_template=_CHAT_DAY + self.tokenizer.get_chat_template(),
+                tokenize=False,
+                add_generation_prompt=ask,
+                enable_thinking=False,
+            )
+        except Exception as error:  # a template is a program: it may raise anything
+            raise DemoError(f"the chat template of {self.id} cannot be used: {first_line(error)}") from error
+        return text.removeprefix(self.decode(list(self.bos)))
 
     def decode(self, ids: list[int]) -> str:
         return self.tokenizer.decode(ids, clean_up_tokenization_spaces=False)

@@ -13,6 +13,7 @@ from cedkv.labels import LABELS
 from cedkv.lm import LanguageModel, demo_kv_bytes, log_probs
 from cedkv.methods.base import Extraction, Method, Workbench, never
 from cedkv.methods.ced import ced_kv
+from cedkv.methods.chunked import chunked
 from cedkv.methods.few_shot import few_shot
 from cedkv.methods.free import free_kv
 from cedkv.methods.registry import Methods, MethodWarning
@@ -24,6 +25,9 @@ METHODS = Methods(
     {
         "select": Method(select_kv, LABELS["select"], ("phase2.prefix", "phase2.injection", "phase2.select"), "floor"),
         "few_shot": Method(few_shot, LABELS["few_shot"], (), "rival"),
+        "chunked": Method(
+            chunked, LABELS["chunked"], ("phase2.injection", "phase3.chunked", "phase3.layer_scope"), "free lunch"
+        ),
         "ced": Method(ced_kv, LABELS["ced"], ("phase3",), "student"),
         "free": Method(free_kv, LABELS["free"], ("phase3.loss", "phase3.optim", "phase3.dual"), "ceiling"),
     }
@@ -77,7 +81,7 @@ def describe_source(method: str, bench: Workbench) -> dict[str, Any]:
     return {
         "method": method,
         "task": episode.task,
-        "template": episode.template.text,
+        "template": episode.template.name,
         "opening": episode.opening,
         "stop": episode.stop,
         "model": lm.id,

@@ -10,9 +10,11 @@ from torch import Tensor
 
 from cedkv.config import Config
 from cedkv.episodes import Episode
+from cedkv.episodes.off import calibration_texts
 from cedkv.events import Event
 from cedkv.lm import AttentionReading, LanguageModel, log_probs, read_attention, read_demo_kv
 from cedkv.lm.layers import layers_in_scope
+from cedkv.lm.weighing import WeightDirections, weight_directions
 from cedkv.state import DemoKV, KVPrefix
 
 # Training queries that say which tokens the teacher attends to.
@@ -55,6 +57,11 @@ class Workbench:
     @cached_property
     def teacher(self) -> KVPrefix:
         return self.demo_kv.as_prefix()
+
+    @cached_property
+    def directions(self) -> WeightDirections:
+        """Along which a slot's key carries its weight."""
+        return weight_directions(self.lm, calibration_texts())
 
     @cached_property
     def train_ids(self) -> list[tuple[int, ...]]:

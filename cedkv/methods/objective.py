@@ -102,9 +102,9 @@ def on_loss(
 
 
 def off_loss(
-    student: Float[Tensor, "texts vocab"], base: Float[Tensor, "texts vocab"], tail_fraction: float
+    student: Float[Tensor, "reads vocab"], base: Float[Tensor, "reads vocab"], tail_fraction: float
 ) -> Float[Tensor, ""]:
-    """CVaR of `Delta = KL(student || base)`: the mean over the worst `tail_fraction` of the texts, nats."""
+    """CVaR of `Delta = KL(student || base)`: the mean over the worst `tail_fraction` of the rows read, nats."""
     return cvar(kl(student, base), tail_fraction)
 
 
@@ -119,13 +119,13 @@ def batch_terms(
 ) -> dict[str, Float[Tensor, ""]]:
     """The loss terms of ON queries and OFF texts from one packed forward, the LM head only on the rows read."""
     queries = [*on.ids, *(text.ids for text in off)]
-    reads = [*on.reads, *([1] * len(off))]
+    reads = [*on.reads, *(len(text.base) for text in off)]
     student = packed_logits(lm, queries, slots.prefix(top_k), reads).float().log_softmax(dim=-1)
     answers = sum(on.reads)
     weights = weigh(student[:answers].split(on.reads), on.teacher, on.values) if weigh else None
     return {
         "L_on": on_loss(student[:answers], torch.cat(on.teacher), weights),
-        "L_off": off_loss(student[answers:], torch.stack([text.base for text in off]), tail_fraction),
+        "L_off": off_loss(student[answers:], torch.cat([text.base for text in off]), tail_fraction),
         "L_str": torch.as_tensor(slots.structure_loss(top_k)),
     }
 

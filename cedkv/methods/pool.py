@@ -12,25 +12,26 @@ from torch import Tensor
 
 from cedkv.episodes import Episode
 from cedkv.episodes.off import OffText, off_stream
-from cedkv.lm import LanguageModel
+from cedkv.lm import LanguageModel, log_probs
 from cedkv.optim.checkpoint import Memory
-from cedkv.probe import OffProbe, delta_of
+from cedkv.probe import delta_of
 from cedkv.state import KVPrefix
 
 
 @dataclass(frozen=True)
 class PooledText:
-    """An OFF text with the base's next-token log-probabilities, read once."""
+    """An OFF text with the base's next-token log-probabilities at its last positions, read once."""
 
     off: OffText
     ids: list[int]
-    base: Float[Tensor, " vocab"]
+    base: Float[Tensor, "reads vocab"]
 
 
 @dataclass
 class HardPool:
     """The `size` texts of largest Delta among all that were seen, renewed from an endless bucketed stream.
 
+    reads : positions at the end of each text that training looks at. Mining looks at the last one.
     seen : how many texts the stream has given.
     """
 
@@ -38,20 +39,24 @@ class HardPool:
     size: int
     stream: Iterator[OffText]
     draw: random.Random
+    reads: int = 1
     texts: list[PooledText] = field(default_factory=list)
     seen: int = 0
 
     @classmethod
-    def open(cls, lm: LanguageModel, episode: Episode, size: int) -> "HardPool":
+    def open(cls, lm: LanguageModel, episode: Episode, size: int, reads: int = 1) -> "HardPool":
         stream = off_stream("pool", episode.seed, episode.near)
-        return cls(lm, size, stream, random.Random(episode.seed))
+        return cls(lm, size, stream, random.Random(episode.seed), reads)
 
     def refill(self, student: KVPrefix, candidates: int) -> list[float]:
         """Look at fresh candidates and keep the hardest of old and new; returns the kept Deltas, largest first."""
         fresh = list(islice(self.stream, candidates))
         self.seen += candidates
-        read = OffProbe(self.lm, [off.text for off in fresh])
-        self.texts += [PooledText(*row) for row in zip(fresh, read.ids, read.base, strict=True)]
+        ids = [self.lm.encode(off.text) for off in fresh]
+        # What follows a text's first token nobody needs: alone, a model hardly knows what it says there.
+        reads = [max(1, min(self.reads, len(text) - 1)) for text in ids]
+        base = log_probs(self.lm, ids, None, reads).split(reads)
+        self.texts += [PooledText(*row) for row in zip(fresh, ids, base, strict=True)]
         delta = self.delta(student)
         hardest = delta.argsort(descending=True)[: self.size].tolist()
         self.texts = [self.texts[index] for index in hardest]
@@ -59,7 +64,7 @@ class HardPool:
 
     def delta(self, student: KVPrefix) -> Float[Tensor, " texts"]:
         """`Delta` of every pooled text under a student, nats."""
-        base = torch.stack([text.base for text in self.texts])
+        base = torch.stack([text.base[-1] for text in self.texts])
         return delta_of(self.lm, [text.ids for text in self.texts], base, student)
 
     def sample(self, count: int) -> list[PooledText]:

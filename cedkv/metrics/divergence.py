@@ -90,7 +90,7 @@ def tail_stats(delta: Float[Tensor, " n"]) -> TailStats:
     delta = delta.detach().float()
     broken = (~delta.isfinite()).nonzero().flatten()
     if broken.numel():
-        index = broken[0].item()
+        index = int(broken[0])
         raise ValueError(f"delta[{index}] is {delta[index].item()}, every value must be finite")
     return TailStats(
         count=delta.numel(),

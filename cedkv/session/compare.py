@@ -29,7 +29,7 @@ def iter_compare(
     Parameters
     ----------
     query : the text as the model sees it, template applied.
-    prefixes : per view its prefix; must hold `base` (None) and `teacher`.
+    prefixes : per view its prefix; must hold `teacher`, and `base` (None, or what leads a query of the template).
     stop : what ends a generated answer; None lets all views run on.
 
     Raises
@@ -60,17 +60,23 @@ def iter_compare(
 
 
 def prefixes_of(
-    lm: LanguageModel, run: Run, views: Sequence[str], change: SlotChange | None, other: Run | None
+    lm: LanguageModel,
+    run: Run,
+    views: Sequence[str],
+    lead: KVPrefix | None,
+    change: SlotChange | None,
+    other: Run | None,
 ) -> dict[str, KVPrefix | None]:
     """By view the prefixes of a run that a comparison shows: base, teacher, the student and the other `views`.
 
     Parameters
     ----------
+    lead : what the base sees in front of the query.
     change : adds `changed`, a state of the run with one slot changed, and that state beside it.
     other : the run that the change takes a slot from.
     """
     touched = (change.method or run.student,) if change else ()
-    prefixes: dict[str, KVPrefix | None] = {"base": None, "teacher": teacher_of(lm, run)}
+    prefixes: dict[str, KVPrefix | None] = {"base": lead, "teacher": teacher_of(lm, run)}
     prefixes |= {name: run.prefix(name) for name in dict.fromkeys([run.student, *views, *touched])}
     if change is not None:
         prefixes["changed"] = changed(run.prefix(*touched), change, other.prefix(other.student) if other else None)

@@ -12,6 +12,7 @@ from cedkv.errors import CedKVError
 
 if TYPE_CHECKING:
     from cedkv.episodes import Template
+    from cedkv.lm import LanguageModel
     from cedkv.state import KVPrefix
 
 _REPORTS = ("report_phase3.json", "report_phase2.json", "report_extract.json")
@@ -101,13 +102,12 @@ class Run:
         views = self.report.get("on", {})
         return next((name for name in ("state", self.student, *JUDGED) if name in views), "")
 
-    @property
-    def template(self) -> "Template":
+    def template(self, lm: "LanguageModel") -> "Template":
         """As the run's queries were cut from it; reports of before that was noted had no opening."""
-        from cedkv.episodes import get_template
+        from cedkv.episodes import template_for
 
         episode = self.report["episode"]
-        return get_template(episode["template"], episode.get("opening", ""), episode.get("stop", ""))
+        return template_for(lm, episode["template"], episode.get("opening", ""), episode.get("stop", ""))
 
     def prefix(self, method: str) -> "KVPrefix":
         """The state of one method, read once.

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cedkv.config import Config
-from cedkv.episodes import Reading, make_query, read_demos_text, task_names
+from cedkv.episodes import Reading, make_query, read_demos_text, task_names, tokenize_demos
 from cedkv.errors import CedKVError
+from cedkv.lm import read_lead
 from cedkv.methods import METHODS
 from cedkv.session.compare import iter_compare, prefixes_of
 from cedkv.session.demonstrations import task_demos, task_of, with_demos
@@ -116,7 +117,9 @@ class Service:
             raise CedKVError("the query is empty; write something to compare")
         run = self.store.get(session, run_id)
         other = self.store.get(session, change.from_run) if change and change.from_run else None
-        lm, template = self.models.of(run), run.template
-        prefixes = prefixes_of(lm, run, views, change, other)
+        lm = self.models.of(run)
+        template = run.template(lm)
+        lead = None if plain else read_lead(lm, tokenize_demos(lm, [], template))
+        prefixes = prefixes_of(lm, run, views, lead, change, other)
         text = query if plain else make_query(lm, template, query).text
         yield from iter_compare(lm, text, prefixes, stop=None if plain else template.stop)

@@ -155,7 +155,7 @@ class _OffSample(_Read):
 
     @model_validator(mode="after")
     def _has_delta(self) -> "_OffSample":
-        if not any("_delta_off_" in name for name in self.model_extra):
+        if not any("_delta_off_" in name for name in self.model_extra or ()):
             raise ValueError("no Delta stands beside the text")
         return self
 

@@ -112,9 +112,11 @@ def _without_row(mixture: Mixture | None, slot: int) -> Mixture | None:
     if mixture is None:
         return None
     others = torch.arange(mixture.weights.shape[2]) != slot
-    keys = mixture.key_weights
+    keys, bias, gain = mixture.key_weights, mixture.log_bias, mixture.value_gain
     return replace(
         mixture,
         weights=mixture.weights * others[:, None],
         key_weights=None if keys is None else keys * others[:, None],
+        log_bias=None if bias is None else bias * others,
+        value_gain=None if gain is None else torch.where(others, gain, 1.0),
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cedkv.config import Config, dump_config, parse_config
-from cedkv.episodes import demos_in, get_template
+from cedkv.episodes import demos_in, template_for
 from cedkv.errors import CedKVError
 from cedkv.files import dump_json
 from cedkv.lm import LanguageModel
@@ -146,7 +146,7 @@ def _with_episode(config: Config, **changes: Any) -> Config:
 
 def _with_demos_of(state: KVPrefix, config: Config, lm: LanguageModel, root: Path) -> Config:
     """The settings with the demonstrations that the state's own tokens tell, as a file here."""
-    demos = state.mixture and demos_in(lm, state.mixture.tokens, get_template(config.episode.template))
+    demos = state.mixture and demos_in(lm, state.mixture.tokens, template_for(lm, config.episode.template))
     if not demos:
         return config
     return _with_episode(config, demos_file=str(keep_demos(root, [(demo.input, demo.output) for demo in demos])))

@@ -1,7 +1,7 @@
 """What training needs of slots, whatever they are made of."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -10,6 +10,7 @@ from cedkv.optim.loop import ParameterGroup
 from cedkv.state import KVPrefix
 
 
+@runtime_checkable  # so that the tests can check what is passed for it
 class TrainableSlots(Protocol):
     """What training needs of slots. `template` is the prefix they start from."""
 

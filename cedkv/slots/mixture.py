@@ -77,6 +77,7 @@ class MixtureSlots:
 
         attention : mean attention of ON queries to each token, per layer and key/value head.
         """
+        assert warm.mixture is not None, "copied tokens are a mixture"
         anchors = warm.mixture.weights[0, 0].argmax(-1)
         share = attention.clamp_min(1e-6).log()
         if settings.scope == "shared":

@@ -12,8 +12,8 @@ import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 import torch
 from torch import Tensor
@@ -53,7 +53,7 @@ class Container:
     """
 
     path: Path
-    file: BinaryIO
+    file: BufferedReader
     header: bytes
     metadata: dict[str, str]
     entries: dict[str, Entry]
@@ -84,7 +84,7 @@ def damaged(path: Path, what: str) -> StateError:
     return StateError(f"state file {str(path)!r}: {what}; the file is damaged or was altered")
 
 
-def open_container(path: Path, file: BinaryIO) -> Container:
+def open_container(path: Path, file: BufferedReader) -> Container:
     """Read the header of an open file and check that tensors and file length fit it.
 
     Raises
@@ -132,7 +132,7 @@ def _entries(header: dict, start: int) -> tuple[dict[str, Entry], int]:
 
 def as_bytes(tensor: Tensor) -> memoryview:
     """The memory of a contiguous tensor on the CPU."""
-    return memoryview(tensor.reshape(-1).view(torch.uint8).numpy())
+    return tensor.reshape(-1).view(torch.uint8).numpy().data
 
 
 def write_container(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:

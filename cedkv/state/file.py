@@ -36,6 +36,7 @@ from cedkv.state.sparse import to_dense, to_sparse
 FORMAT = "cedkv-state"
 FORMAT_VERSION = 4
 _MIXTURE = ("weights", "key_weights")
+_PER_SLOT = ("log_bias", "value_gain")
 _INDEX_SUFFIX = "_index"
 # What the rounding of fp32 may make a row of mixture weights miss of one.
 _SIMPLEX_TOLERANCE = 1e-4
@@ -114,6 +115,9 @@ def save_prefix(prefix: KVPrefix, path: str | Path, precision: str | None = None
                     f"{_MAX_MIXTURE}; use fewer or shorter demonstrations, fewer slots, or mixture.scope per_layer"
                 )
             tensors[name + _INDEX_SUFFIX], tensors[name] = to_sparse(weights)
+    for name in _PER_SLOT:
+        if prefix.mixture and (numbers := getattr(prefix.mixture, name)) is not None:
+            tensors[name] = numbers.float()
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     layers, kv_heads, slots, head_dim = prefix.keys.shape
     header = {
@@ -210,6 +214,9 @@ def _check_layout(container: Container, header: Header) -> None:
         if header.tokens and (name == "weights" or found.keys() & {name, index}):
             shape = _mixture_shape(container, header, name)
             expected |= {name: (torch.float32, shape), index: (torch.int32, shape)}
+    for name in _PER_SLOT:
+        if header.tokens and name in found:
+            expected[name] = (torch.float32, (header.layers, header.kv_heads, header.slots))
     if wrong := expected.keys() ^ found.keys():
         raise damaged(container.path, f"tensors {', '.join(sorted(wrong))} are missing or unexpected")
     if missing := found.keys() - header.checksums.keys():
@@ -227,7 +234,7 @@ def _mixture_shape(container: Container, header: Header, name: str) -> tuple[int
     """The shape of a mixture as it is stored, taken from the file where the file may choose it."""
     if name not in container.entries:
         return ()
-    shape, tokens = container.entries[name].shape, len(header.tokens)
+    shape, tokens = container.entries[name].shape, len(header.tokens or ())
     chosen = len(shape) == 4 and shape[0] in (1, header.layers) and shape[1] in (1, header.kv_heads)
     if not chosen or shape[2] != header.slots or shape[3] > tokens:
         wanted = f"({header.layers} or 1, {header.kv_heads} or 1, {header.slots}, {tokens} or fewer)"
@@ -245,7 +252,7 @@ def _check_contents(path: Path, header: Header, tensors: dict[str, Tensor]) -> N
         if name.endswith((*_MIXTURE, SCALE_SUFFIX)) and (tensors[name] < 0).any():
             raise damaged(path, f"{name!r} has numbers below zero")
         if name in _MIXTURE:
-            _check_mixture(path, name, tensors[name], tensors[name + _INDEX_SUFFIX], len(header.tokens))
+            _check_mixture(path, name, tensors[name], tensors[name + _INDEX_SUFFIX], len(header.tokens or ()))
     if header.dtype in INTEGERS:
         _check_integers(path, header, tensors)
     positions = tensors["positions"]
@@ -275,11 +282,12 @@ def _build(header: Header, tensors: dict[str, Tensor]) -> KVPrefix:
     mixture = None
     if header.tokens:
         dense = {
-            name: to_dense(tensors[name + _INDEX_SUFFIX], tensors[name], len(header.tokens))
+            name: to_dense(tensors[name + _INDEX_SUFFIX], tensors[name], len(header.tokens or ()))
             for name in _MIXTURE
             if name in tensors
         }
-        mixture = Mixture(tokens=header.tokens, **dense)
+        numbers = {name: tensors[name] for name in _PER_SLOT if name in tensors}
+        mixture = Mixture(tokens=header.tokens, **dense, **numbers)
     return KVPrefix(
         keys=decode("keys", tensors, header.shape, header.dtype),
         values=decode("values", tensors, header.shape, header.dtype),

@@ -36,7 +36,8 @@ def with_precision(prefix: KVPrefix, precision: str) -> KVPrefix:
         The precision is unknown, or the state's numbers do not fit into it.
     """
     check_precision(precision)
-    shape = tuple(prefix.keys.shape)
+    layers, kv_heads, slots, head_dim = prefix.keys.shape
+    shape = (layers, kv_heads, slots, head_dim)
     keys, values = (
         decode(name, encode(name, tensor, precision), shape, precision)
         for name, tensor in (("keys", prefix.keys), ("values", prefix.values))

@@ -25,7 +25,8 @@ class DemoTokens:
     ids : token ids in prompt order; a leading beginning-of-text token, where the model wants one, included.
     texts : the literal text of each token.
     roles : per token one of `input`, `output`, `delimiter` (the seeds' *atom type*).
-    demo : per token the index of its demonstration, -1 for a beginning-of-text token.
+    demo : per token the index of its demonstration, -1 in front of the first: a beginning-of-text token, a chat's
+        system turn.
     """
 
     ids: tuple[int, ...]
@@ -39,12 +40,20 @@ class DemoTokens:
     def take(self, indices: Iterable[int]) -> "DemoTokens":
         """The tokens at `indices`, in that order."""
         chosen = list(indices)
-        columns = (self.ids, self.texts, self.roles, self.demo)
-        return DemoTokens(*(tuple(column[i] for i in chosen) for column in columns))
+        return DemoTokens(
+            ids=tuple(self.ids[i] for i in chosen),
+            texts=tuple(self.texts[i] for i in chosen),
+            roles=tuple(self.roles[i] for i in chosen),
+            demo=tuple(self.demo[i] for i in chosen),
+        )
+
+    def lead(self) -> "DemoTokens":
+        """The tokens in front of the first demonstration, which stand in front of a query alone too."""
+        return self.take(index for index, demo in enumerate(self.demo) if demo < 0)
 
     def demo_spans(self) -> list[tuple[int, int]]:
         """Start and end (exclusive) of every demonstration, in order."""
-        spans = {}
+        spans: dict[int, tuple[int, int]] = {}
         for index, demo in enumerate(self.demo):
             if demo >= 0:
                 start, _ = spans.get(demo, (index, index))
@@ -63,20 +72,25 @@ class Mixture:
     `weights` rows lie on the simplex: non-negative, summing to one over tokens (all zero for a null slot). They are
     those of the values, and of the keys too unless `key_weights` are given, as for keys that stay at anchors. One
     layer means that every layer shares the rows, one head that every key/value head of a layer does.
+
+    A slot may count as more or less than one token: its keys then hold its `log_bias` times the model's weight
+    direction (`cedkv.lm.weighing`) beside the mixture, so that every query feels it `exp(log_bias)` times. Its values
+    may be a multiple, `value_gain`, of the mixture.
     """
 
     weights: Float[Tensor, "scope_layers scope_heads slots tokens"]
     tokens: DemoTokens
     key_weights: Float[Tensor, "scope_layers scope_heads slots tokens"] | None = None
+    log_bias: Float[Tensor, "layers kv_heads slots"] | None = None
+    value_gain: Float[Tensor, "layers kv_heads slots"] | None = None
 
     def padded(self, missing: int) -> "Mixture":
         """The mixture with `missing` null slots appended: rows of zeros."""
-        pad = torch.nn.functional.pad
-        keys = self.key_weights
+        rows, numbers = (0, 0, 0, missing), (0, missing)
+        paddings = {"weights": rows, "key_weights": rows, "log_bias": numbers, "value_gain": numbers}
+        present = {name: tensor for name in paddings if (tensor := getattr(self, name)) is not None}
         return replace(
-            self,
-            weights=pad(self.weights, (0, 0, 0, missing)),
-            key_weights=None if keys is None else pad(keys, (0, 0, 0, missing)),
+            self, **{name: torch.nn.functional.pad(tensor, paddings[name]) for name, tensor in present.items()}
         )
 
 

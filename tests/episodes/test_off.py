@@ -237,6 +237,6 @@ def test_size_below_one_is_refused():
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_sampling_is_fast(split: str):
-    start = time.perf_counter()
+    start = time.process_time()
     sample_off(split, 2048, 0, QA)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2

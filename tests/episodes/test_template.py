@@ -44,7 +44,7 @@ def test_text_that_is_no_template_is_refused(name):
     with pytest.raises(DemoError, match="is neither a name") as caught:
         get_template(name)
     assert repr(name) in str(caught.value)
-    assert "(qa, arrow, input_output, colon)" in str(caught.value)
+    assert "(qa, arrow, input_output, colon, chat, chat-one-turn)" in str(caught.value)
 
 
 def test_input_and_output_need_a_delimiter_between():

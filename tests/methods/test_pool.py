@@ -68,7 +68,16 @@ def test_the_base_is_read_once_and_rightly(bench):
     pool = HardPool.open(bench.lm, bench.episode, 10)
     pool.refill(bench.teacher, 10)
     base = log_probs(bench.lm, [text.ids for text in pool.texts])
-    torch.testing.assert_close(torch.stack([text.base for text in pool.texts]), base, **FORWARD)
+    torch.testing.assert_close(torch.cat([text.base for text in pool.texts]), base, **FORWARD)
+
+
+def test_several_positions_of_a_text_are_read_but_not_that_after_its_first_token(bench):
+    pool = HardPool.open(bench.lm, bench.episode, 10, reads=6)
+    pool.refill(bench.teacher, 10)
+    for text in pool.texts:
+        assert len(text.base) == max(1, min(6, len(text.ids) - 1))
+        ends = [text.ids[: len(text.ids) - back] for back in reversed(range(len(text.base)))]
+        torch.testing.assert_close(text.base, log_probs(bench.lm, ends), **FORWARD)
 
 
 def texts_touched(monkeypatch, seed: int) -> set[str]:

@@ -47,7 +47,7 @@ def test_a_packed_step_equals_separate_passes():
 
     prefix = detached(training.objective.slots.prefix(8))
     on = torch.cat([log_probs(training.objective.lm, [query], prefix) for query in training.objective.targets.ids])
-    effect = torch.stack([kl(log_probs(training.objective.lm, [text.ids], prefix)[0], text.base) for text in off])
+    effect = torch.stack([kl(log_probs(training.objective.lm, [text.ids], prefix)[0], text.base[-1]) for text in off])
     assert_close(
         losses["L_on"], kl(torch.cat(training.objective.targets.teacher), on).mean(), atol=forward(), rtol=1e-4
     )

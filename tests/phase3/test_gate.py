@@ -96,7 +96,7 @@ def test_a_cancelled_run_leaves_an_incomplete_report(config, tmp_path):
                 break
     left = json.loads((folder / "report_phase3.json").read_text(encoding="utf-8"))
     assert left["complete"] is False
-    assert list(left["on"]) == ["base", "teacher", "select", "few_shot"]
+    assert list(left["on"]) == ["base", "teacher", "select", "few_shot", "chunked"]
 
 
 def test_a_run_that_is_told_to_stop_keeps_the_best_state_of_the_training_it_was_in(config, tmp_path):

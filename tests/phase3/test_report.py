@@ -12,7 +12,7 @@ from cedkv.state import KVPrefix
 from tests.gate.reports import records
 from tests.optim.trainings import SLOTS, events_of
 
-VIEWS = ["base", "teacher", "select", "few_shot", "ced", "free", "random"]
+VIEWS = ["base", "teacher", "select", "few_shot", "chunked", "ced", "free", "random"]
 TRAINED = ("ced", "free")
 
 

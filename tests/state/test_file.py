@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from cedkv.errors import CedKVError, OutputError, StateError
 from cedkv.slots.mixture import sparse_softmax
-from cedkv.state import DemoTokens, KVPrefix, Mixture
+from cedkv.state import DemoTokens, KVPrefix, Mixture, pad_with_null_slots
 from cedkv.state.container import as_bytes, write_container
 
 LAYERS, HEADS, SLOTS, DIM, KEPT = 3, 2, 4, 8, 3
@@ -333,3 +333,39 @@ def test_a_header_that_is_no_object_is_refused(saved):
     for text in ("[]", "3", "null", "{}", "", "{", "[" * 100_000):
         save_file(contents, saved, {"format": "cedkv-state", "header": text, "sha256": ""})
         assert "'header' cannot be read" in refusal(saved)
+
+
+def weighted() -> KVPrefix:
+    draw = torch.Generator().manual_seed(1)
+    bias, gain = torch.randn(2, LAYERS, HEADS, SLOTS, generator=draw)
+    prefix = make()
+    return replace(prefix, mixture=replace(prefix.mixture, log_bias=bias, value_gain=gain))
+
+
+def test_weights_and_gains_come_back(path):
+    prefix = weighted()
+    prefix.save(path)
+    again = KVPrefix.load(path).mixture
+    assert torch.equal(again.log_bias, prefix.mixture.log_bias)
+    assert torch.equal(again.value_gain, prefix.mixture.value_gain)
+
+
+def test_a_file_without_them_is_one_of_slots_that_count_as_one(saved):
+    again = KVPrefix.load(saved)
+    assert again.mixture.log_bias is None and again.mixture.value_gain is None
+
+
+@pytest.mark.parametrize("name", ["log_bias", "value_gain"])
+def test_weights_that_cannot_be_are_refused(path, name):
+    weighted().save(path)
+    forge(path, **{name: torch.zeros(LAYERS, HEADS, SLOTS + 1)})
+    assert name in refusal(path)
+    weighted().save(path)
+    forge(path, **{name: torch.full((LAYERS, HEADS, SLOTS), torch.nan)})
+    assert name in refusal(path)
+
+
+def test_padding_leaves_null_slots_without_a_weight():
+    padded = pad_with_null_slots(weighted(), SLOTS + 2).mixture
+    assert padded.log_bias.shape == padded.value_gain.shape == (LAYERS, HEADS, SLOTS + 2)
+    assert padded.log_bias[..., SLOTS:].count_nonzero() == 0

@@ -6,6 +6,7 @@ line in `BUCKETS`.
 """
 
 from cedkv.episodes.off.buckets import BUCKETS, Maker
+from cedkv.episodes.off.calibration import calibration_texts
 from cedkv.episodes.off.near import NearFormat
 from cedkv.episodes.off.sampler import (
     DEFINITION_VERSION,
@@ -25,6 +26,7 @@ __all__ = [
     "NearFormat",
     "OffSet",
     "OffText",
+    "calibration_texts",
     "off_stream",
     "sample_off",
     "split_of",

@@ -9,11 +9,13 @@ from cedkv.episodes.relation.build import (
     make_query,
     read_demos,
 )
+from cedkv.episodes.relation.chat import template_for
 from cedkv.episodes.relation.parse import FORMATS, Demonstration, Reading, parse_demos, read_demos_text
 from cedkv.episodes.relation.tasks import Task, load_task, load_task_file, task_names
-from cedkv.episodes.relation.template import TEMPLATES, Template, demos_in, get_template, tokenize_demos
+from cedkv.episodes.relation.template import CHATS, TEMPLATES, Template, demos_in, get_template, tokenize_demos
 
 __all__ = [
+    "CHATS",
     "DEFAULT_TASK",
     "FORMATS",
     "TEMPLATES",
@@ -34,5 +36,6 @@ __all__ = [
     "read_demos",
     "read_demos_text",
     "task_names",
+    "template_for",
     "tokenize_demos",
 ]

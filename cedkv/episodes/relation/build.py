@@ -9,10 +9,11 @@ from typing import Any, TypeVar
 from cedkv.config import Config
 from cedkv.episodes.episode import Episode, Query
 from cedkv.episodes.off import NearFormat
+from cedkv.episodes.relation.chat import check_conversation, template_for
 from cedkv.episodes.relation.made_up import generated_inputs
 from cedkv.episodes.relation.parse import Demonstration, Reading, read_demos_text
 from cedkv.episodes.relation.tasks import MAX_FILE_BYTES, load_task, load_task_file
-from cedkv.episodes.relation.template import Template, answer_tokens, get_template, leading_blanks, tokenize_demos
+from cedkv.episodes.relation.template import Template, answer_tokens, leading_blanks, tokenize_demos
 from cedkv.errors import DemoError
 from cedkv.lm import LanguageModel, generate, read_demo_kv
 from cedkv.state import DemoTokens
@@ -57,7 +58,7 @@ class RelationEpisode(Episode):
         return [self.template.text, [[demo.input, demo.output] for demo in self.demos], *super().content()]
 
     def describe(self) -> dict[str, Any]:
-        shape = {"template": self.template.text, "opening": self.opening, "stop": self.stop}
+        shape = {"template": self.template.name, "opening": self.opening, "stop": self.stop}
         return {**super().describe(), "demos": len(self.demos), **shape}
 
 
@@ -92,6 +93,7 @@ def build_episode(
     DemoError
         The demonstrations do not fit into the model's context, or there are too few queries.
     """
+    check_conversation(lm, template, demos)
     template = template.fitted(lm, demos)
     tokens = tokenize_demos(lm, list(demos), template)
     if len(tokens) + QUERY_ROOM > lm.context:
@@ -189,7 +191,7 @@ def episode_from_config(lm: LanguageModel, config: Config) -> RelationEpisode:
         A task, file or demonstration cannot be used.
     """
     settings, seed = config.episode, config.phase2.seed
-    template = get_template(settings.template)
+    template = template_for(lm, settings.template)
     if settings.task_file:
         task = load_task_file(settings.task_file)
     elif settings.demos_file and settings.task is None:

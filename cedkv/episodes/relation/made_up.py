@@ -17,10 +17,7 @@ def generated_inputs(
     Inputs are distinct, never one of `exclude` (the demonstrations and the evaluation inputs), and may be fewer
     than `count` when the model keeps repeating itself. Tried in the project's first prototype (FACTS).
     """
-    before, between, _ = template.parts
-    # The delimiter between input and output, as far as it ends the input: its first line or word.
-    end = between.strip(" ")[0] if between.strip(" ") else between[0]
-    opening = lm.encode(before.rstrip(" "))
+    opening = lm.encode(template.parts[0].rstrip(" "))
     if opening:
         prefix = read_demo_kv(lm, tokens).as_prefix()
     else:  # the template starts with the input itself: go on from the block's last token
@@ -35,7 +32,7 @@ def generated_inputs(
             max_new_tokens=_MAX_INPUT_TOKENS,
             temperature=1.0,
             seed=seed * _ROUNDS + round_,
-            stop=end,
+            stop=template.input_end,
         )
         for text in (text.strip() for text in texts):
             if text and text not in exclude and _looks_like_an_input(text, tokens, lm):

@@ -17,15 +17,31 @@ TEMPLATES = {
 }
 
 
+# Templates that `chat.py` reads from the model's tokenizer.
+CHATS = ("chat", "chat-one-turn")
+
+
 @dataclass(frozen=True)
 class Template:
     """A demonstration's text, with `{input}` before `{output}`, and how queries and answers are cut from it.
 
+    name : what reports and states note, and what gives the template again.
+    lead : text in front of the first demonstration, and of a query alone: the system turn of a chat.
+    prompt : what follows a query's input, up to where the answer starts. Spaces there belong to the answer's token.
+    gap : those spaces.
+    input_end : what ends an input that the model makes up.
+    endings : what may end an answer, the shortest first.
     opening : white space that ends every query because the tokenizer splits it off the answer.
-    stop : what ends an answer; given, or the first character after the output, a newline in most templates.
+    stop : what ends an answer; given, or the first of the endings, a newline in most templates.
     """
 
     text: str
+    name: str
+    lead: str
+    prompt: str
+    gap: str
+    input_end: str
+    endings: tuple[str, ...]
     opening: str = ""
     stop: str = ""
 
@@ -51,27 +67,17 @@ class Template:
             ("delimiter", after),
         ]
 
-    @property
-    def endings(self) -> tuple[str, ...]:
-        """What may end an answer: the first character after the output, all of them, those up to the next input."""
-        before, _, after = self.parts
-        if not after.strip(" "):
-            return ("\n",)
-        return after.strip(" ")[0], after.strip(" "), (after + before).strip(" ")
-
     def query(self, text: str) -> str:
-        """The demonstration's text up to where the answer starts. Spaces there belong to the answer's token.
+        """What asks for an answer, behind the demonstrations or behind the lead alone.
 
-        Those that the tokenizer makes a token of their own, the `opening`, end the query: what is judged first is the
-        answer.
+        Spaces in front of the answer that the tokenizer makes a token of their own, the `opening`, end the query: what
+        is judged first is the answer.
         """
-        before, between, _ = self.parts
-        return before + text + between.rstrip(" ") + self.opening
+        return self.parts[0] + text + self.prompt + self.opening
 
     def answer(self, output: str) -> str:
         """The text that should follow `query`, up to where an answer ends."""
-        between = self.parts[1]
-        return (between[len(between.rstrip(" ")) :]).removeprefix(self.opening) + (self.cut(output) or output)
+        return self.gap.removeprefix(self.opening) + (self.cut(output) or output)
 
     def cut(self, text: str) -> str:
         """A given or generated answer up to what ends it."""
@@ -93,6 +99,8 @@ class Template:
 def get_template(name: str, opening: str = "", stop: str = "") -> Template:
     """A template by name, or a custom one given as its text; `opening` and `stop` as a state or report noted them.
 
+    Those that a tokenizer brings, `CHATS`, come from `template_for`.
+
     Raises
     ------
     DemoError
@@ -101,21 +109,46 @@ def get_template(name: str, opening: str = "", stop: str = "") -> Template:
     text = TEMPLATES.get(name, name)
     if text.count("{input}") != 1 or text.count("{output}") != 1 or text.index("{input}") > text.index("{output}"):
         raise DemoError(
-            f"template {name!r} is neither a name ({', '.join(TEMPLATES)}) nor a text with {{input}} before {{output}}"
+            f"template {name!r} is neither a name ({', '.join((*TEMPLATES, *CHATS))}) nor a text with {{input}} before "
+            "{output}"
         )
-    if not text.split("{input}")[1].split("{output}")[0]:
+    before, rest = text.split("{input}")
+    between, after = rest.split("{output}")
+    if not between:
         raise DemoError(f"template {name!r} has nothing between {{input}} and {{output}}; put a delimiter there")
-    return Template(text, opening, stop)
+    return Template(
+        text=text,
+        name=text,
+        lead="",
+        prompt=between.rstrip(" "),
+        gap=trailing_spaces(between),
+        # The delimiter between input and output, as far as it ends the input: its first line or word.
+        input_end=(between.strip(" ") or between)[0],
+        endings=_endings(before, after.strip(" ")),
+        opening=opening,
+        stop=stop,
+    )
+
+
+def _endings(before: str, after: str) -> tuple[str, ...]:
+    """What may end an answer: the first character after the output, all of them, those up to the next input."""
+    return (after[0], after, (after + before).strip(" ")) if after else ("\n",)
+
+
+def trailing_spaces(text: str) -> str:
+    """The spaces at the end of a text."""
+    return text[len(text.rstrip(" ")) :]
 
 
 def tokenize_demos(lm: LanguageModel, demos: list[Demonstration], template: Template) -> DemoTokens:
-    """Tokenise the demonstration block once, each demonstration by itself, and give every token its role.
+    """Tokenise the demonstration block once, the lead and each demonstration by itself, and give every token its role.
 
     A token that the tokenizer merged across a boundary takes the role `output` if it holds any character of the
     output, else `input` if it holds any of the input: what could copy an answer is never called a delimiter.
-    Spaces in front of a word do not count as characters of either.
+    Spaces in front of a word do not count as characters of either. What leads is delimiters of no demonstration.
     """
-    ids, roles, owners = list(lm.bos), ["delimiter"] * len(lm.bos), [-1] * len(lm.bos)
+    ids = [*lm.bos, *lm.encode(template.lead)]
+    roles, owners = ["delimiter"] * len(ids), [-1] * len(ids)
     for index, demo in enumerate(demos):
         pieces = template.demo_pieces(demo)
         encoded = lm.tokenizer(

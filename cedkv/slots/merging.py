@@ -1,0 +1,167 @@
+"""Chunks brought to any number: merged by what a merge costs in attention outputs, split by similarity of keys.
+
+Delimiters are not interchangeable, so roles say nothing about which places may share a slot. What a merge costs is
+measured on the last demonstration as it attends to those before it: it is a query of the relation that everybody has.
+Where its answer begins and goes on counts as much as all of it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cedkv.lm import AttentionReading, LanguageModel, read_attention
+from cedkv.slots.chunked import Chunk, chunk_weights, in_template_order
+from cedkv.state import DemoKV, KVPrefix
+
+_LLOYD_ITERATIONS = 10
+# Tokens of the last demonstration that are looked at, and pairs of chunks that are tried at once.
+_READ_TAIL, _PAIRS_AT_ONCE = 16, 64
+_TINY = 1e-12
+
+
+def fitted_chunks(
+    lm: LanguageModel, demo_kv: DemoKV, chunks: Sequence[Chunk], slots: int, weight: float
+) -> list[Chunk]:
+    """As many chunks as slots, or as tokens if those are fewer. The sink stays alone while there are two slots.
+
+    weight : of a slot that stands for n tokens, in units of log n.
+    """
+    chunks = split_chunks(demo_kv, chunks, slots)
+    if len(chunks) <= slots:
+        return chunks
+    return merged_chunks(lm, demo_kv, chunks, slots, weight)
+
+
+def split_chunks(demo_kv: DemoKV, chunks: Sequence[Chunk], slots: int) -> list[Chunk]:
+    """Split in two, until there are enough, the chunk whose keys differ most in total, where they differ most."""
+    chunks = list(chunks)
+    features = torch.nn.functional.normalize(demo_kv.keys.float(), dim=-1).permute(2, 0, 1, 3).flatten(1)
+    while len(chunks) < min(slots, len(demo_kv.tokens)):
+        spread = [_spread(features[list(chunk)]) if len(chunk) > 1 else -1.0 for chunk in chunks]
+        widest = chunks.pop(spread.index(max(spread)))
+        chunks += _halves(widest, features[list(widest)])
+    return in_template_order(demo_kv.tokens, chunks)
+
+
+def _spread(rows: Float[Tensor, "tokens features"]) -> float:
+    return (rows - rows.mean(0)).square().sum().item()
+
+
+def _halves(chunk: Chunk, rows: Float[Tensor, "tokens features"]) -> list[Chunk]:
+    """Two clusters of tokens by Lloyd's algorithm, begun at the two that are far apart."""
+    first = torch.cdist(rows.mean(0, keepdim=True), rows).argmax()
+    centres = rows[torch.stack([first, torch.cdist(rows[first][None], rows).argmax()])]
+    for _ in range(_LLOYD_ITERATIONS):
+        second = torch.cdist(rows, centres).argmin(1) == 1
+        if second.all() or not second.any():  # all keys are the same
+            second = torch.arange(len(chunk)) >= len(chunk) // 2
+        centres = torch.stack([rows[~second].mean(0), rows[second].mean(0)])
+    return [tuple(token for token, other in zip(chunk, second, strict=True) if other == half) for half in (False, True)]
+
+
+def merged_chunks(
+    lm: LanguageModel, demo_kv: DemoKV, chunks: Sequence[Chunk], slots: int, weight: float
+) -> list[Chunk]:
+    """Merge the pair that changes the attention outputs least, until few enough chunks are left."""
+    chunks, readings = list(chunks), _read_last_demonstration(lm, demo_kv)
+    wanted = [_outputs(_Attended(lm, demo_kv, reading, chunks, weight)) for reading in readings]
+    while len(chunks) > slots:
+        # The sink is merged last: everything leans on it.
+        pairs = torch.combinations(torch.arange(len(chunks)))
+        pairs = pairs[pairs[:, 0] > 0] if len(chunks) > 2 else pairs
+        attended = [_Attended(lm, demo_kv, reading, chunks, weight) for reading in readings]
+        costs = sum(merge_costs(rows, pairs, outputs) for rows, outputs in zip(attended, wanted, strict=True))
+        one, other = pairs[costs.argmin()].tolist()
+        merged = tuple(sorted(chunks[one] + chunks[other]))
+        chunks = [chunk for index, chunk in enumerate(chunks) if index not in (one, other)] + [merged]
+        chunks = in_template_order(demo_kv.tokens, chunks)
+    return chunks
+
+
+def _read_last_demonstration(lm: LanguageModel, demo_kv: DemoKV) -> list[AttentionReading]:
+    """How the last demonstration attends to what stands before it; a single one or a document, to itself read before.
+
+    All of it, and from the token that its output is expected after.
+    """
+    *before, (start, end) = demo_kv.tokens.demo_spans() or [(0, len(demo_kv.tokens))]
+    block = demo_kv.as_prefix()
+    if before:
+        block = replace(block.without(list(range(start, end))), query_start=start)
+    whole = read_attention(lm, [demo_kv.tokens.ids[start:end]], block, tail=_READ_TAIL)
+    outputs = [token for token in range(start, end) if demo_kv.tokens.roles[token] == "output"]
+    return [whole, _last_rows(whole, end - outputs[0] + 1)] if outputs else [whole]
+
+
+def _last_rows(reading: AttentionReading, count: int) -> AttentionReading:
+    names = ("query", "prefix_scores", "own_lse", "own_out")
+    return replace(reading, **{name: getattr(reading, name)[:, :, -count:] for name in names})
+
+
+class _Attended:
+    """Chunks as slots, and how the rows of a reading would attend to them.
+
+    shares : of each slot, unnormalised. own : of the row's own text. Both per total of one at the largest score.
+    """
+
+    def __init__(
+        self, lm: LanguageModel, demo_kv: DemoKV, reading: AttentionReading, chunks: Sequence[Chunk], weight: float
+    ) -> None:
+        self.lm, self.reading, self.weight = lm, reading, weight
+        rows = chunk_weights(chunks, len(demo_kv.tokens)).to(demo_kv.keys.device)
+        self.counts = rows.count_nonzero(dim=-1).float()
+        self.keys, self.values = rows @ demo_kv.keys.float(), rows @ demo_kv.values.float()
+        scores = self._scores(self.keys, self.counts, torch.arange(len(chunks), device=rows.device))
+        self.largest = torch.maximum(scores.amax(-1), reading.own_lse)
+        self.shares = (scores - self.largest[..., None]).exp()
+        self.own = (reading.own_lse - self.largest).exp()
+
+    def _scores(self, keys: Tensor, counts: Tensor, positions: Tensor) -> Float[Tensor, "layers heads rows slots"]:
+        query_start = len(self.counts)
+        active = torch.ones(keys.shape[0], keys.shape[2], dtype=torch.bool, device=keys.device)
+        prefix = KVPrefix(keys, keys, positions, query_start, active, "")
+        return self.reading.scores_of(self.lm, prefix) + self.weight * counts.log()
+
+    def per_head(self, values: Float[Tensor, "layers kv_heads slots head_dim"]) -> Tensor:
+        return values.repeat_interleave(self.reading.query.shape[1] // values.shape[1], dim=1)
+
+    def merged(self, pairs: Int[Tensor, "pairs 2"]) -> tuple[Tensor, Tensor]:
+        """Unnormalised shares and values (per head) of what each pair would be merged into, at the later's place."""
+        counts = self.counts[pairs]
+        part = (counts / counts.sum(1, keepdim=True))[..., None]
+        keys, values = ((vectors[:, :, pairs] * part).sum(3) for vectors in (self.keys, self.values))
+        scores = self._scores(keys, counts.sum(1), pairs[:, 1])
+        return (scores - self.largest[..., None]).exp(), self.per_head(values)
+
+
+def _outputs(attended: _Attended) -> Float[Tensor, "layers heads rows head_dim"]:
+    total, summed = _sums(attended)
+    return summed / total[..., None]
+
+
+def _sums(attended: _Attended) -> tuple[Tensor, Tensor]:
+    """The denominator of attention and its numerator."""
+    summed = attended.shares @ attended.per_head(attended.values)
+    own = attended.own[..., None] * attended.reading.own_out
+    return attended.shares.sum(-1) + attended.own, summed + own
+
+
+def merge_costs(
+    attended: _Attended, pairs: Int[Tensor, "pairs 2"], wanted: Float[Tensor, "layers heads rows head_dim"]
+) -> Float[Tensor, " pairs"]:
+    """Squared distance from the wanted outputs if a pair were merged, as a share of what the slots give there."""
+    total, summed = _sums(attended)
+    given = (wanted - attended.reading.own_out).square().mean(dim=(1, 2, 3)).clamp_min(_TINY)
+    slot_values = attended.per_head(attended.values)
+    costs = []
+    for some in pairs.split(_PAIRS_AT_ONCE):
+        shares, values = attended.merged(some)
+        gone = attended.shares[..., some]
+        left = summed[:, :, :, None] - torch.einsum("lhrpk,lhpkd->lhrpd", gone, slot_values[:, :, some])
+        outputs = left + shares[..., None] * values[:, :, None]
+        outputs /= (total[..., None] - gone.sum(-1) + shares)[..., None]
+        distance = (outputs - wanted[:, :, :, None]).square().mean(dim=(1, 2, 4))
+        costs.append((distance / given[:, None]).mean(0))
+    return torch.cat(costs)

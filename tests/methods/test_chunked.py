@@ -1,0 +1,67 @@
+"""Chunked as a method: deterministic, without queries, the demonstrations' block where nothing has to be merged."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from cedkv import extract
+from cedkv.lm import log_probs
+from cedkv.methods import Workbench
+from cedkv.state import KVPrefix
+from tests.optim.trainings import bench_with
+
+
+def chunked(bench: Workbench, slots: int) -> KVPrefix:
+    return extract(bench.lm, bench.episode, "chunked", slots, bench.config).prefix
+
+
+@pytest.mark.parametrize("slots", [1, 5, 12])
+def test_two_runs_are_equal_whatever_the_queries(slots):
+    bench = bench_with()
+    first, again = chunked(bench, slots), chunked(bench_with(), slots)
+    assert first.slots == slots
+    assert torch.equal(first.keys, again.keys) and torch.equal(first.values, again.values)
+    others = replace(bench.episode, on_train=bench.episode.on_train[:1], on_eval=bench.episode.on_eval[:1])
+    assert torch.equal(first.keys, chunked(replace(bench, episode=others), slots).keys)
+
+
+def test_rows_are_means_and_weights_follow_the_setting():
+    prefix = chunked(bench_with("phase3.chunked.weight=0.5"), 7)
+    rows = prefix.mixture.weights[0, 0]
+    counts = rows.count_nonzero(dim=-1)
+    assert_close(rows.sum(-1), torch.ones(7))
+    assert_close(rows.amax(-1), 1 / counts)
+    usable = bench_with().directions.usable[..., None]
+    assert_close(prefix.mixture.log_bias, 0.5 * counts.log() * usable)
+
+
+def test_with_a_slot_per_token_it_is_the_teacher_but_for_the_order():
+    """Each token its own chunk: its key and value are copied, none counts as more than one."""
+    bench = bench_with("phase2.injection.positioning_mode=absolute")
+    tokens = len(bench.episode.tokens)
+    prefix = chunked(bench, tokens)
+    order = prefix.mixture.weights[0, 0].argmax(-1)
+    back = replace(prefix, positions=order, query_start=tokens)
+    assert_close(
+        log_probs(bench.lm, bench.probes, back), log_probs(bench.lm, bench.probes, bench.teacher), atol=1e-4, rtol=0.0
+    )
+
+
+def test_it_can_be_saved_and_used(tmp_path):
+    bench = bench_with()
+    prefix = chunked(bench, 6)
+    prefix.save(tmp_path / "state.safetensors")
+    again = KVPrefix.load(tmp_path / "state.safetensors", bench.lm.fingerprint)
+    assert torch.equal(again.mixture.log_bias, prefix.mixture.log_bias)
+    assert torch.equal(log_probs(bench.lm, bench.probes, prefix), log_probs(bench.lm, bench.probes, again))
+
+
+def test_it_keeps_to_the_injection_layers():
+    assert chunked(bench_with("phase3.layer_scope.injection=[1, 2]"), 6).active.any(1).tolist() == [
+        False,
+        True,
+        True,
+        False,
+    ]

@@ -1,0 +1,23 @@
+"""The run-time checker that jaxtyping puts on the rooms named in conftest.py while tests run.
+
+It looks at tensors alone, their kind and their axes; all other types are mypy's, and tests pass wrong ones on purpose.
+"""
+
+from collections.abc import Callable
+from typing import Any, get_args
+
+from beartype import beartype
+from jaxtyping import AbstractArray
+
+
+def check_tensors(function: Callable[..., Any]) -> Callable[..., Any]:
+    """beartype, for the annotations that hold a tensor."""
+    own = function.__annotations__
+    function.__annotations__ = {name: hint for name, hint in own.items() if _holds_tensor(hint)}
+    return beartype(function)
+
+
+def _holds_tensor(hint: Any) -> bool:
+    if isinstance(hint, type) and issubclass(hint, AbstractArray):
+        return True
+    return any(map(_holds_tensor, get_args(hint)))
