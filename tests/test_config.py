@@ -7,7 +7,17 @@ import pytest
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from cedkv.config import Config, TrainingConfig, choices, dump_config, leaves, load_config, parse_config, setting
+from cedkv.config import (
+    Config,
+    TrainingConfig,
+    choices,
+    dump_config,
+    leaves,
+    load_config,
+    load_training_config,
+    parse_config,
+    setting,
+)
 from cedkv.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -209,8 +219,8 @@ def test_settings_cannot_be_changed():
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda path: path.name)
 def test_shipped_configs_load(path):
-    schema = TrainingConfig if path.parent.name == "wmtp" else Config
-    assert isinstance(load_config(path, schema=schema), schema)
+    load, schema = (load_training_config, TrainingConfig) if path.parent.name == "wmtp" else (load_config, Config)
+    assert isinstance(load(path), schema)
 
 
 def test_settings_of_trainings_are_no_settings_of_gates():
@@ -218,4 +228,4 @@ def test_settings_of_trainings_are_no_settings_of_gates():
     with pytest.raises(ConfigError, match="'train' is not a setting"):
         load_config(path)
     with pytest.raises(ConfigError, match="'train.alg' is not a setting; did you mean 'algo'"):
-        load_config(path, ["train.alg=ntp"], schema=TrainingConfig)
+        load_training_config(path, ["train.alg=ntp"])

@@ -7,7 +7,7 @@ from typing import Any
 
 from cedkv.cli.options import add_override_options
 from cedkv.cli.show import ProgressLine, drain, table
-from cedkv.config import TrainingConfig, load_config
+from cedkv.config import TrainingConfig, load_training_config
 from cedkv.events import Event
 
 # Settings, the folder, whether to go on: what a training tells, and at the end its report.
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     folder = Path(args.out or f"runs/train-{args.what}")
-    config = load_config(args.config, args.overrides, schema=TrainingConfig)
+    config = load_training_config(args.config, args.overrides)
     report = drain(TRAININGS[args.what]()(config, folder, args.resume), ProgressLine())
     print(figures_table(report))
     print(folder)

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from cedkv.config.schema import Config
+from cedkv.config.train import TrainingConfig
 from cedkv.errors import ConfigError
 from cedkv.files import check_writable_again
 
@@ -26,15 +27,13 @@ def load_config(
     path: str | Path | None = None,
     overrides: Sequence[str] = (),
     mixture: str | Path | None = None,
-    schema: type[Schema] = Config,
-) -> Schema:
+) -> Config:
     """Read a YAML file, lay a mixture over it and apply `a.b=c` overrides; what is not given keeps its default.
 
     Parameters
     ----------
     path : a name from `preset_names()` or the path of a YAML file.
     mixture : a name from `mixture_names()` or the path of a YAML file with only the settings it changes.
-    schema : `Config`, or one that has more blocks.
 
     Raises
     ------
@@ -50,12 +49,18 @@ def load_config(
         file = MIXTURES / f"{mixture}.yaml" if mixture in mixture_names() else mixture
         overlay, lines = _parse(_read(file), str(file))
         tree, source = _overlaid(tree, overlay), str(file)
-    return _validated(tree, lines, source, overrides, schema)
+    return _validated(tree, lines, source, overrides, Config)
+
+
+def load_training_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> TrainingConfig:
+    """Like `load_config`, for the settings of a training; raises what it raises."""
+    tree, lines = ({}, {}) if path is None else _parse(_read(path), str(path))
+    return _validated(tree, lines, "settings" if path is None else str(path), overrides, TrainingConfig)
 
 
 def parse_config(text: str, source: str, overrides: Sequence[str] = ()) -> Config:
     """Like `load_config`, from YAML text; `source` names it in errors."""
-    return _validated(*_parse(text, source), source, overrides)
+    return _validated(*_parse(text, source), source, overrides, Config)
 
 
 def preset_names() -> list[str]:
@@ -99,7 +104,7 @@ def _parse(text: str, source: str) -> tuple[dict, dict[tuple, int]]:
 
 
 def _validated(
-    tree: dict, lines: dict[tuple, int], source: str, overrides: Sequence[str], schema: type[Schema] = Config
+    tree: dict, lines: dict[tuple, int], source: str, overrides: Sequence[str], schema: type[Schema]
 ) -> Schema:
     for override in overrides:
         _apply(tree, override)

@@ -73,7 +73,9 @@ class MlFlow:
         self._run = self._client.create_run(experiment, run_name=folder.name).info.run_id
 
     def put(self, event: Event) -> None:
-        figures = event.terms if isinstance(event, TrainingStep) else getattr(event, "figures", {})
+        if not isinstance(event, TrainingStep | TrainingTick):
+            return
+        figures = event.terms if isinstance(event, TrainingStep) else event.figures
         for name, value in figures.items():
             named = name if "/" in name else f"{event.method}/{name}"
             self._client.log_metric(self._run, named, value, step=event.step)

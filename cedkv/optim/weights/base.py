@@ -49,6 +49,13 @@ class TokenBatch:
     def valid(self) -> Bool[Tensor, "batch tokens"]:
         return self.targets != IGNORED
 
+    def read(self, name: Literal["reference_loss", "values"]) -> Float[Tensor, "batch tokens"]:
+        """What a scorer needs besides. Raises `ValueError` where it was not given."""
+        column = self.reference_loss if name == "reference_loss" else self.values
+        if column is None:
+            raise ValueError(f"tokens are weighed without {name}, which this scorer needs")
+        return column
+
     def spread(self, weights: Float[Tensor, " valid"]) -> Float[Tensor, "batch tokens"]:
         """Weights of the valid tokens, made to mean 1, in their places; 0 everywhere else.
 

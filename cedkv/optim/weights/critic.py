@@ -14,7 +14,7 @@ _LEAST = 1e-4
 
 def setup(settings: ScorerSettings) -> Run:
     def run(batch: TokenBatch) -> dict[str, Tensor]:
-        delta = deltas(batch.values)[batch.valid].float()
+        delta = deltas(batch.read("values"))[batch.valid].float()
         away = delta - delta.mean()
         standard = away / away.square().mean().sqrt().clamp(min=_LEAST)
         weights = (standard.clamp(-_FARTHEST, _FARTHEST) / settings.temperature).exp()

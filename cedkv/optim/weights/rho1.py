@@ -11,7 +11,7 @@ from cedkv.optim.weights.base import Run, Scorer, ScorerSettings, TokenBatch
 
 def setup(settings: ScorerSettings) -> Run:
     def run(batch: TokenBatch) -> dict[str, Tensor]:
-        excess = (batch.loss - batch.reference_loss)[batch.valid].float()
+        excess = (batch.loss - batch.read("reference_loss"))[batch.valid].float()
         return {"weights": batch.spread(kept(excess, settings))}
 
     return run
