@@ -125,7 +125,7 @@ def measure(lm: LanguageModel, table: Table, task: str, seed: int, args: argpars
     """The missing rows of one task and seed: references first, and students only of a capable teacher."""
 
     def config_of(view: View) -> Config:
-        overrides = [*args.set, f"phase2.seed={seed}", *view.overrides]
+        overrides = [*args.set, f"run.seed={seed}", *view.overrides]
         return for_task(load_config(args.config, overrides, view.mixture or args.mixture), task)
 
     bench = TaskBench(lm, config_of(REFERENCES["teacher"]))
@@ -234,8 +234,8 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     args = parse_arguments()
     config = load_config(args.config, args.set, args.mixture)
-    runtime = config.phase2.runtime
-    lm = load_model(config.phase2.model.id, runtime.torch_dtype, runtime.device)
+    runtime = config.run.runtime
+    lm = load_model(config.run.model.id, runtime.torch_dtype, runtime.device)
     table, failed = Table(args.out), []
     for task in args.tasks:
         try:

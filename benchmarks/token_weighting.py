@@ -58,7 +58,7 @@ def arms(seeds: Sequence[int]) -> Iterator[tuple[int, str, str]]:
 def config_of(base: TrainingConfig, seed: int, algo: str, scorer: str) -> TrainingConfig:
     weights = base.train.weights.model_copy(update={"scorer": SCORERS[scorer]})
     train = base.train.model_copy(update={"algo": algo, "weights": weights, "tick_every": base.train.steps})
-    return base.model_copy(update={"phase2": base.phase2.model_copy(update={"seed": seed}), "train": train})
+    return base.model_copy(update={"run": base.run.model_copy(update={"seed": seed}), "train": train})
 
 
 def key_of(lm: LanguageModel, config: TrainingConfig) -> str:
@@ -67,7 +67,7 @@ def key_of(lm: LanguageModel, config: TrainingConfig) -> str:
         for path in sorted((ROOT / room).rglob("*.py")) if (ROOT / room).is_dir() else [ROOT / room]:
             code.update(path.read_bytes())
     train = config.train.model_dump(mode="json", exclude={"sinks"})
-    content = {"train": train, "seed": config.phase2.seed, "model": lm.fingerprint}
+    content = {"train": train, "seed": config.run.seed, "model": lm.fingerprint}
     return hashlib.sha256(json.dumps([code.hexdigest(), content], sort_keys=True).encode()).hexdigest()[:40]
 
 
@@ -212,7 +212,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--show", action="store_true", help="train nothing; print what there is")
     args = parser.parse_args(argv)
     base = load_training_config(args.config, args.overrides)
-    ledger, lm = Ledger(args.out / "rows.jsonl"), load_model(base.phase2.model.id)
+    ledger, lm = Ledger(args.out / "rows.jsonl"), load_model(base.run.model.id)
     if not args.show:
         measure_all(lm, base, args.seeds, args.out, ledger)
     cells = read_cells(lm, base, args.seeds, ledger)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import torch
 from jaxtyping import Bool, Float
@@ -34,17 +35,26 @@ class OnView:
         return self.correct.float().mean().item()
 
 
+class Scorer(Protocol):
+    """Says which generated answers are right, beside the gold ones; `stop` ends an answer."""
+
+    def __call__(self, generated: Sequence[str], gold: Sequence[str], stop: str) -> list[bool]: ...
+
+
 @dataclass(frozen=True)
 class Judge:
     """Base and teacher on an episode's ON-eval queries and OFF sets, against which any prefix is judged.
 
     Everything that does not depend on the judged prefix is computed once, on first use.
+
+    scorer : which whole answers are right.
     """
 
     lm: LanguageModel
     episode: Episode
     teacher: KVPrefix
     off_sets: dict[str, OffSet]
+    scorer: Scorer = exact_match
 
     @cached_property
     def answer_room(self) -> int:
@@ -129,13 +139,13 @@ class Judge:
         room = max(max_new_tokens, self.answer_room)
         return generate(self.lm, ids, prefix or self.lead, room, temperature, seed, stop=self.episode.stop)
 
-    def exact(self, answers: Sequence[str]) -> list[bool]:
-        """Which answers are the gold ones, as a whole."""
-        return exact_match(answers, [query.answer for query in self.episode.on_eval], stop=self.episode.stop)
+    def right(self, answers: Sequence[str]) -> list[bool]:
+        """Which whole answers are right."""
+        return self.scorer(answers, [query.answer for query in self.episode.on_eval], stop=self.episode.stop)
 
     def whole_answer(self, prefix: KVPrefix | None) -> float:
-        """Share of the queries whose whole greedy answer is the gold one."""
-        matches = self.exact(self.answers(prefix))
+        """Share of the queries whose whole greedy answer is right."""
+        matches = self.right(self.answers(prefix))
         return sum(matches) / len(matches)
 
     def delta_off(self, prefix: KVPrefix | None, split: str) -> Float[Tensor, " texts"]:

@@ -96,7 +96,7 @@ class Tick:
         the same. The best state is chosen by these and `stress_p99`.
     stress_p99 : of `Delta` on the fixed stress eval, nats; what dual ascent reads.
     role_mass : the mixture's mass per token role, mean over layers and slots.
-    slot_role_mass : the same per layer and slot, roles in the order of `cedkv.state.ROLES`.
+    slot_role_mass : the same per layer and slot, roles in the order of `role_mass`.
     eval_accuracy, eval_kl, eval_answer_logprob : on the evaluation queries, only where a gate is watching;
         nothing is chosen by them.
     """

@@ -81,13 +81,18 @@ def similarity_matrix(matrix: Sequence[Sequence[float]], name: str, low: float =
     return _calm(figure, height=300)
 
 
+def _roles(masses: Sequence[Mapping[str, float]]) -> list[str]:
+    """Those of demonstrations, then any other that has a mass; the latter get plotly's own colours."""
+    return list(dict.fromkeys([*ROLE_COLORS, *(role for mass in masses for role in mass)]))
+
+
 def role_bars(slots: Sequence[Mapping[str, float]], cap: float | None) -> go.Figure:
     """Role mass per slot, stacked, with the delimiter cap drawn where there is one below 1."""
     numbers = list(range(1, len(slots) + 1))
     figure = go.Figure()
-    for role, color in ROLE_COLORS.items():
+    for role in _roles(slots):
         figure.add_bar(
-            x=numbers, y=[slot.get(role, 0) for slot in slots], name=role, marker_color=color,
+            x=numbers, y=[slot.get(role, 0) for slot in slots], name=role, marker_color=ROLE_COLORS.get(role),
             hovertemplate=f"slot %{{x}}: {role} %{{y:.2f}}<extra></extra>",
         )  # fmt: skip
     if cap is not None and cap < 1:
@@ -184,9 +189,9 @@ def training_curves(
     )
     if bound is not None:
         figure.add_hline(y=bound, line={"color": INK, "dash": "dash", "width": 1}, row=3, col=1)
-    for role, color in ROLE_COLORS.items():
+    for role in _roles([tick["role_mass"] for tick in ticks]):
         shares = [tick["role_mass"].get(role) for tick in ticks]
-        figure.add_scatter(**dots, y=shares, name=role, line={"color": color}, row=4, col=1)
+        figure.add_scatter(**dots, y=shares, name=role, line={"color": ROLE_COLORS.get(role)}, row=4, col=1)
     titles = ("loss, nats", "lambda_off", "nats at ticks", "role mass")
     for row, title in enumerate(titles, start=1):
         figure.update_yaxes(title=title, row=row, col=1, secondary_y=False if row == 2 else None)

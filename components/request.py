@@ -16,7 +16,7 @@ _PLAIN = {
     "episode.on_source": "on_source",
     "phase2.prefix_len": "prefix_len",
     "phase3.slots": "slots",
-    "phase2.model.id": "model",
+    "run.model.id": "model",
 }
 
 
@@ -71,7 +71,7 @@ def shown_values(
     return [
         task, [list(pair) for pair in demos], episode.demos, episode.template,
         episode.on_source, "\n".join(episode.pasted_inputs), method, config.phase2.prefix_len, config.phase3.slots,
-        config.phase2.model.id, compact_yaml(without_task(config)), *form.values(config),
+        config.run.model.id, compact_yaml(without_task(config)), *form.values(config),
     ]  # fmt: skip
 
 

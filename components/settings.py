@@ -12,9 +12,9 @@ from cedkv.config import Config, leaves, setting
 # Set by the setup rail itself, or meant for the command line only.
 _ELSEWHERE = {
     "episode.task", "episode.task_file", "episode.demos_file", "episode.demos_format", "episode.demos",
-    "episode.template", "episode.on_source", "episode.pasted_inputs", "phase2.runtime.backend",
-    "phase2.runtime.allow_mock_fallback",
-    "phase2.model.id", "phase2.prefix_len", "phase3.slots",
+    "episode.template", "episode.on_source", "episode.pasted_inputs", "run.runtime.backend",
+    "run.runtime.allow_mock_fallback",
+    "run.model.id", "phase2.prefix_len", "phase3.slots",
 }  # fmt: skip
 
 

@@ -177,8 +177,8 @@ def _advanced(limits: Limits, config: Config) -> tuple[SettingsForm, gr.Dropdown
     widgets: dict[str, Any] = {}
     with gr.Accordion("advanced settings", open=False, elem_id="advanced"):
         model = gr.Dropdown(
-            list(limits.models or ("embedded",)), value=config.phase2.model.id, label="model",
-            info=setting("phase2.model.id").description, allow_custom_value=limits.models is None,
+            list(limits.models or ("embedded",)), value=config.run.model.id, label="model",
+            info=setting("run.model.id").description, allow_custom_value=limits.models is None,
         )  # fmt: skip
         for block, paths in advanced_groups().items():
             with gr.Accordion(group_label(block), open=False):

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from cedkv.config import (
     Config,
+    SettingsMoved,
     TrainingConfig,
     choices,
     dump_config,
@@ -17,6 +18,8 @@ from cedkv.config import (
     load_training_config,
     parse_config,
     setting,
+    settings_then,
+    settings_today,
 )
 from cedkv.errors import ConfigError
 
@@ -67,8 +70,8 @@ def test_unknown_key_is_named_with_its_line_and_the_nearest(text, message):
 
 
 def test_unknown_key_like_no_other_is_named_with_those_there_are():
-    message = refusal("phase2: {model: {zzzz: 1}}")
-    assert message == "my.yaml line 1: 'phase2.model.zzzz' is not a setting; known here: id"
+    message = refusal("run: {model: {zzzz: 1}}")
+    assert message == "my.yaml line 1: 'run.model.zzzz' is not a setting; known here: id"
 
 
 @pytest.mark.parametrize(
@@ -82,18 +85,18 @@ def test_unknown_key_like_no_other_is_named_with_those_there_are():
             "phase2: {prefix_len: 513}",
             "my.yaml line 1: phase2.prefix_len = 513: input should be less than or equal to 512",
         ),
-        ("phase2: {seed: -1}", "my.yaml line 1: phase2.seed = -1: input should be greater than or equal to 0"),
-        ("phase2: {seed: 0.5}", "my.yaml line 1: phase2.seed = 0.5: input should be a valid integer"),
+        ("run: {seed: -1}", "my.yaml line 1: run.seed = -1: input should be greater than or equal to 0"),
+        ("run: {seed: 0.5}", "my.yaml line 1: run.seed = 0.5: input should be a valid integer"),
         ("phase2: {prefix_len: '8'}", "my.yaml line 1: phase2.prefix_len = '8': input should be a valid integer"),
         ("phase3: {slots: true}", "my.yaml line 1: phase3.slots = True: input should be a valid integer"),
         ("episode: {task: 3}", "my.yaml line 1: episode.task = 3: input should be a valid string"),
         ("episode: {demos: many}", "my.yaml line 1: episode.demos = 'many': input should be a valid integer"),
         ("phase2: {eval: {repro_runs: 1}}", "phase2.eval.repro_runs = 1: input should be greater than or equal to 2"),
         (
-            "phase2: {runtime: {device: tpu}}",
-            "phase2.runtime.device = 'tpu': input should be 'auto', 'cpu', 'cuda' or 'mps'",
+            "run: {runtime: {device: tpu}}",
+            "run.runtime.device = 'tpu': input should be 'auto', 'cpu', 'cuda' or 'mps'",
         ),
-        ("phase2: {runtime: {backend: mock}}", "my.yaml line 1: phase2.runtime.backend = 'mock': input should be 'hf'"),
+        ("run: {runtime: {backend: mock}}", "my.yaml line 1: run.runtime.backend = 'mock': input should be 'hf'"),
         ("phase2: {layer_scope: {injection: 3}}", "my.yaml line 1: phase2.layer_scope.injection = 3: input should be"),
         ("phase2: {layer_scope: {selection: [0, a]}}", "my.yaml line 1: phase2.layer_scope.selection = [0, 'a']"),
         ("phase2:", "my.yaml line 1: phase2 = None: a block of settings belongs here"),
@@ -104,17 +107,17 @@ def test_value_out_of_range_is_named_with_its_line(text, message):
 
 
 def test_only_the_first_mistake_is_told_and_the_others_are_counted():
-    assert refusal("episode:\n  demos: 0\nphase2:\n  seed: -1\n  prefix_len: 0").endswith("(and 2 more)")
+    assert refusal("episode:\n  demos: 0\nrun:\n  seed: -1\nphase2:\n  prefix_len: 0").endswith("(and 2 more)")
 
 
 def test_a_long_value_is_cut():
-    assert len(refusal(f"phase2: {{seed: '{'x' * 5000}'}}")) < 200
+    assert len(refusal(f"run: {{seed: '{'x' * 5000}'}}")) < 200
 
 
 def test_mock_fallback_is_refused():
-    message = refusal("phase2:\n  runtime:\n    allow_mock_fallback: true")
+    message = refusal("run:\n  runtime:\n    allow_mock_fallback: true")
     assert "allow_mock_fallback: true is refused, there is no mock model; set it to false" in message
-    assert parse_config("phase2: {runtime: {allow_mock_fallback: false}}", "my.yaml") == Config()
+    assert parse_config("run: {runtime: {allow_mock_fallback: false}}", "my.yaml") == Config()
 
 
 @pytest.mark.parametrize("scope", ["all", "top25", "last_8", [0, 3, -1]])
@@ -130,7 +133,7 @@ def test_layer_scopes_are_words_or_lists(scope):
         ("just words", "my.yaml: the top level must be a mapping of settings, not str"),
         ("episode: {}\nphase2: [", "my.yaml line 2: not valid YAML: "),
         ("phase2: !!python/object:os.system {}", "my.yaml line 1: not valid YAML: could not determine a constructor"),
-        ("phase2: {seed: 2001-99-99}", "my.yaml: not valid YAML: month must be in 1..12"),
+        ("run: {seed: 2001-99-99}", "my.yaml: not valid YAML: month must be in 1..12"),
         ("phase2: \x01", "my.yaml: not valid YAML: unacceptable character"),
         ("[" * 5000, "my.yaml: not valid YAML: maximum recursion depth exceeded"),
     ],
@@ -150,19 +153,61 @@ def test_file_that_cannot_be_read_is_named(tmp_path):
 
 def test_file_is_named_in_errors(tmp_path):
     path = tmp_path / "mine.yaml"
-    path.write_text("phase2:\n  sed: 1", encoding="utf-8")
+    path.write_text("run:\n  sed: 1", encoding="utf-8")
     with pytest.raises(ConfigError) as caught:
         load_config(path)
-    assert str(caught.value) == f"{path} line 2: 'phase2.sed' is not a setting; did you mean 'seed'?"
+    assert str(caught.value) == f"{path} line 2: 'run.sed' is not a setting; did you mean 'seed'?"
 
 
 def test_overrides_come_after_the_file_and_in_order(tmp_path):
     path = tmp_path / "mine.yaml"
-    path.write_text("phase2:\n  seed: 1\n  prefix_len: 4", encoding="utf-8")
-    overrides = ["phase2.seed=2", "phase2.seed=3", "phase2.select.mode=random_span", "episode.pasted_inputs=[a, b]"]
+    path.write_text("run:\n  seed: 1\nphase2:\n  prefix_len: 4", encoding="utf-8")
+    overrides = ["run.seed=2", "run.seed=3", "phase2.select.mode=random_span", "episode.pasted_inputs=[a, b]"]
     config = load_config(path, overrides)
-    assert (config.phase2.seed, config.phase2.prefix_len, config.phase2.select.mode) == (3, 4, "random_span")
+    assert (config.run.seed, config.phase2.prefix_len, config.phase2.select.mode) == (3, 4, "random_span")
     assert config.episode.pasted_inputs == ("a", "b")
+
+
+OLD = "phase2:\n  seed: 3\n  prefix_len: 4\n  model: {id: a/b}\n  runtime: {torch_dtype: bfloat16}\n"
+TODAY = "phase2:\n  prefix_len: 4\nrun:\n  seed: 3\n  model: {id: a/b}\n  runtime: {torch_dtype: bfloat16}\n"
+
+
+def test_the_paths_of_before_are_read_as_those_of_today_and_it_is_said_once():
+    with pytest.warns(SettingsMoved) as told:
+        config = parse_config(OLD, "my.yaml")
+    assert config == parse_config(TODAY, "my.yaml")
+    assert [str(note.message) for note in told] == [
+        "my.yaml: phase2.model is run.model, phase2.runtime is run.runtime, phase2.seed is run.seed today; "
+        "the old path still works"
+    ]
+
+
+def test_a_run_of_before_is_read_without_a_word(tmp_path):
+    (tmp_path / "config.yaml").write_text(OLD, encoding="utf-8")
+    assert load_config(tmp_path / "config.yaml", recorded=True) == parse_config(TODAY, "my.yaml")
+    assert settings_today(yaml.safe_load(OLD)) == yaml.safe_load(TODAY)
+
+
+def test_overrides_by_old_and_new_paths_are_one_setting(tmp_path):
+    with pytest.warns(SettingsMoved, match="--set: phase2.model is run.model, phase2.seed is run.seed today"):
+        config = parse_config(TODAY, "my.yaml", ["phase2.seed=5", "run.seed=6", "phase2.model.id=c"])
+    assert (config.run.seed, config.run.model.id) == (6, "c")
+
+
+def test_a_mixture_may_have_old_paths_too(tmp_path):
+    (tmp_path / "mine.yaml").write_text(TODAY, encoding="utf-8")
+    (tmp_path / "over.yaml").write_text("phase2: {seed: 9}", encoding="utf-8")
+    with pytest.warns(SettingsMoved):
+        assert load_config(tmp_path / "mine.yaml", mixture=tmp_path / "over.yaml").run.seed == 9
+
+
+@pytest.mark.filterwarnings("ignore::cedkv.config.SettingsMoved")
+def test_a_mistake_under_an_old_path_is_named_by_todays_with_its_line():
+    assert refusal("phase2:\n  model: {zzzz: 1}").startswith("my.yaml line 2: 'run.model.zzzz' is not a setting")
+    assert refusal("run: {seed: 1}\nphase2: {seed: 2}") == (
+        "my.yaml: phase2.seed is run.seed today, and both are given; leave the first out"
+    )
+    assert refusal("run: 3\nphase2: {seed: 2}").startswith("my.yaml line 1: run = 3: a block of settings belongs here")
 
 
 def test_an_override_may_hold_an_equals_sign_and_a_template():
@@ -173,16 +218,16 @@ def test_an_override_may_hold_an_equals_sign_and_a_template():
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("phase2.seed", "--set 'phase2.seed' has no '='; write a.b=value"),
-        ("phase2.seed.x=1", "--set 'phase2.seed.x=1': 'seed' is a value, not a block of settings"),
-        ("phase2.seed=[", "--set 'phase2.seed=[': the value is not valid YAML"),
-        ("phase2.seed=2001-99-99", "--set 'phase2.seed=2001-99-99': the value is not valid YAML"),
-        ("phase2.sed=1", "my.yaml: 'phase2.sed' is not a setting; did you mean 'seed'?"),
+        ("run.seed", "--set 'run.seed' has no '='; write a.b=value"),
+        ("run.seed.x=1", "--set 'run.seed.x=1': 'seed' is a value, not a block of settings"),
+        ("run.seed=[", "--set 'run.seed=[': the value is not valid YAML"),
+        ("run.seed=2001-99-99", "--set 'run.seed=2001-99-99': the value is not valid YAML"),
+        ("run.sed=1", "my.yaml: 'run.sed' is not a setting; did you mean 'seed'?"),
         ("phase2.prefix_len=0", "my.yaml: phase2.prefix_len = 0: input should be greater than or equal to 1"),
     ],
 )
 def test_wrong_override_is_named(override, message):
-    assert refusal("phase2: {seed: 1}", override) == message
+    assert refusal("run: {seed: 1}", override) == message
 
 
 def test_dump_loads_to_the_same_settings():
@@ -214,7 +259,7 @@ def test_choices_are_the_words_a_setting_takes():
 
 def test_settings_cannot_be_changed():
     with pytest.raises(ValidationError, match="frozen"):
-        Config().phase2.seed = 3
+        Config().run.seed = 3
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda path: path.name)
@@ -229,3 +274,19 @@ def test_settings_of_trainings_are_no_settings_of_gates():
         load_config(path)
     with pytest.raises(ConfigError, match="'train.alg' is not a setting; did you mean 'algo'"):
         load_training_config(path, ["train.alg=ntp"])
+
+
+def test_settings_of_mixtures_are_refused_where_chunks_are_trained():
+    with pytest.raises(ConfigError, match="mixture is for start: tokens; set phase3.start to tokens"):
+        load_config(None, ["phase3.mixture.mix_mode=v_only"])
+    assert (
+        load_config(None, ["phase3.start=tokens", "phase3.mixture.mix_mode=v_only"]).phase3.mixture.mix_mode == "v_only"
+    )
+
+
+def test_a_record_from_before_chunks_is_of_mixtures_of_tokens():
+    then = settings_then({"phase3": {"slots": 4, "mixture": {"mix_mode": "v_only"}, "optim": {"steps": 9}}})
+    config = Config.model_validate(then)
+    assert (config.phase3.start, config.phase3.optim.off_reads, config.phase3.optim.steps) == ("tokens", 1, 9)
+    recorded = load_config(None, ["phase3.slots=4"]).model_dump(mode="json")
+    assert Config.model_validate(settings_then(recorded)).phase3.start == "chunks"

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterable, Iterator
+from graphlib import CycleError, TopologicalSorter
 from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
@@ -109,6 +110,17 @@ def room_of(module: str, root: Path) -> str:
     return head
 
 
+def imports_of_modules(root: Path) -> dict[str, set[str]]:
+    """The modules of the house that each of its modules imports, anywhere in it."""
+    files = {module_name(file, root): file for file in source_files(root)}
+    found: dict[str, set[str]] = {}
+    for module, file in files.items():
+        names = (name.split(".") for _, name in imported_modules(file, root))
+        origins = ([".".join(name[:length]) for length in range(len(name), 0, -1)] for name in names)
+        found[module] = {next((origin for origin in tried if origin in files), module) for tried in origins} - {module}
+    return found
+
+
 def import_violations(root: Path) -> list[str]:
     """Every import that breaks a rule of the house, as `file:line: what is wrong`."""
     found = []
@@ -190,6 +202,24 @@ def test_the_engine_starts_without_gradio_and_without_extras():
 
 def test_imports_run_one_way():
     assert import_violations(ROOT) == []
+
+
+def test_imports_run_in_no_circle(tmp_path):
+    tuple(TopologicalSorter(imports_of_modules(ROOT)).static_order())
+
+    (tmp_path / "cedkv").mkdir()
+    (tmp_path / "cedkv/__init__.py").touch()
+    (tmp_path / "cedkv/one.py").write_text("from cedkv.two import b")
+    (tmp_path / "cedkv/two.py").write_text("def late():\n    from cedkv.one import a")
+    with pytest.raises(CycleError):
+        tuple(TopologicalSorter(imports_of_modules(tmp_path)).static_order())
+
+
+def test_no_file_is_over_300_lines():
+    long = {
+        str(file): n for file in source_files(ROOT) if (n := len(file.read_text(encoding="utf-8").splitlines())) > 300
+    }
+    assert long == {}
 
 
 def test_the_rooms_of_a_session_are_small():

@@ -33,7 +33,7 @@ def load_seconds(config: Config) -> dict[str, float]:
     ModelError
         The model cannot be loaded.
     """
-    model, runtime = config.phase2.model, config.phase2.runtime
+    model, runtime = config.run.model, config.run.runtime
     with tempfile.TemporaryDirectory(prefix="cedkv-bench-") as cache:
         return {name: _load(cache, model.id, runtime.torch_dtype, runtime.device) for name in ("cold", "warm")}
 

@@ -40,8 +40,8 @@ def iter_bench(config: Config, plan: Plan = FULL) -> Iterator[Event]:
     usual = {"slots": plan.usual_slots, "demos": plan.usual_demos}
     result: dict[str, Any] = {"complete": False, "plan": plan.name, "usual": usual, "left_out": {}}
     result |= {"machine": describe_machine(), "versions": library_versions(), "model_load_s": load_seconds(config)}
-    runtime = config.phase2.runtime
-    lm = load_model(config.phase2.model.id, runtime.torch_dtype, runtime.device)
+    runtime = config.run.runtime
+    lm = load_model(config.run.model.id, runtime.torch_dtype, runtime.device)
     memory = result["peak_rss_mb_after"] = {"load": peak_rss_mb()}
     result["model"] = {
         "id": lm.id,

@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     config = _config(args)
     progress = ProgressLine()
     progress.show(Progress("loading the model", 0, 1))
-    lm = load_model(config.phase2.model.id, config.phase2.runtime.torch_dtype, config.phase2.runtime.device)
+    lm = load_model(config.run.model.id, config.run.runtime.torch_dtype, config.run.runtime.device)
     progress.show(Progress("preparing the episode", 0, 1))
     episode = episode_from_config(lm, config)
     for event in episode.reading.events() if episode.reading else ():

@@ -10,7 +10,7 @@ from cedkv.episodes import task_names
 from cedkv.errors import ConfigError
 from cedkv.events import Done, Opened
 from cedkv.gate import GateReport, iter_gate
-from cedkv.gate.phases import PHASES
+from cedkv.gate.kinds import KINDS
 from cedkv.gate.tables import iter_table
 from cedkv.lm.load import DTYPES
 from cedkv.state import PRECISIONS, KVPrefix
@@ -18,9 +18,8 @@ from cedkv.state import PRECISIONS, KVPrefix
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_options(parser)
-    parser.add_argument(
-        "--phase", type=int, choices=sorted(PHASES), default=2, help="2: Select-KV, 3: trained mixtures"
-    )
+    kinds = ", ".join(f"{phase}: {kind.about}" for phase, kind in sorted(KINDS.items()))
+    parser.add_argument("--phase", type=int, choices=sorted(KINDS), default=2, help=kinds)
     parser.add_argument("--out", default="runs", metavar="DIR", help="the run's folder appears in it (default: runs)")
     parser.add_argument(
         "--tasks",
@@ -32,13 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--precision", choices=PRECISIONS, help="with --state: as if it were stored in this precision")
     legacy = parser.add_argument_group("flags of the original plans")
-    add_setting(legacy, "--phase2-model-id", "phase2.model.id", metavar="ID")
-    add_setting(legacy, "--phase2-device", "phase2.runtime.device", choices=choices("phase2.runtime.device"))
+    add_setting(legacy, "--phase2-model-id", "run.model.id", metavar="ID")
+    add_setting(legacy, "--phase2-device", "run.runtime.device", choices=choices("run.runtime.device"))
     add_setting(legacy, "--phase2-max-on", "phase2.eval.on_samples", type=int, metavar="N")
     add_setting(legacy, "--phase2-max-off", "phase2.eval.off_samples", type=int, metavar="N")
     add_setting(legacy, "--phase2-prefix-len", "phase2.prefix_len", type=int, metavar="N")
     add_setting(legacy, "--phase2-select-mode", "phase2.select.mode", choices=choices("phase2.select.mode"))
-    add_setting(legacy, "--phase2-dtype", "phase2.runtime.torch_dtype", type=_dtype, metavar="DTYPE")
+    add_setting(legacy, "--phase2-dtype", "run.runtime.torch_dtype", type=_dtype, metavar="DTYPE")
     for phase in (2, 3):
         # Nothing to switch on: the schema refuses every backend but the real one, with or without the flag.
         legacy.add_argument(f"--phase{phase}-strict-hf", action="store_true", help="only real models; always so here")
@@ -60,9 +59,9 @@ def run(args: argparse.Namespace) -> int:
 def _run_table(args: argparse.Namespace) -> int:
     tasks = task_names() if args.tasks == "all" else [name.strip() for name in args.tasks.split(",") if name.strip()]
     result = drain(iter_table(config_from(args), tasks, args.phase, out=args.out), ProgressLine())
-    print(tasks_table(result.asked, PHASES[args.phase].student))
+    print(tasks_table(result.asked, KINDS[args.phase].student))
     print()
-    failed = sum(not row["passed"] for row in result.asked if row["method"] in (None, PHASES[args.phase].student))
+    failed = sum(not row["passed"] for row in result.asked if row["method"] in (None, KINDS[args.phase].student))
     print(f"{failed} of {len(result.tasks)} gates fail." if failed else f"All {len(result.tasks)} gates pass.")
     print(result.folder / "table.csv")
     if any(row["error"] for row in result.asked):
@@ -98,9 +97,7 @@ def _made_with(state: str) -> dict[str, Any]:
 
 
 def _decides(path: str) -> bool:
-    return path in ("phase2.seed", "phase2.eval.on_samples") or path.startswith(
-        ("episode.", "phase2.model.", "phase2.runtime.")
-    )
+    return path == "phase2.eval.on_samples" or path.startswith(("episode.", "run."))
 
 
 def _judge(args: argparse.Namespace) -> GateReport:

@@ -7,7 +7,7 @@ from typing import Any
 
 from cedkv.cli.options import positive
 from cedkv.cli.show import kib, printable, quoted, table
-from cedkv.config import Config
+from cedkv.config import Config, settings_then
 from cedkv.gate.slots import describe_roles, describe_slots
 from cedkv.state import KVPrefix
 
@@ -22,7 +22,7 @@ def run(args: argparse.Namespace) -> int:
     print(table([["file", args.state], ["file size", kib(Path(args.state).stat().st_size)], *_facts(prefix)]))
     print()
     print(slots_table(prefix, args.top))
-    changed = list(_changed_settings(prefix.meta.get("settings", {}), Config().model_dump(mode="json")))
+    changed = list(_changed_settings(settings_then(prefix.meta.get("settings", {})), Config().model_dump(mode="json")))
     if changed:
         print()
         print(table([["setting that is not the default", "value"], *changed]))

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from cedkv.config import Config, leaves, load_config, mixture_names, preset_names, setting
+from cedkv.config import Config, leaves, load_config, mixture_names, preset_names, setting, settings_today
 from cedkv.errors import OutputError
 from cedkv.state import KVPrefix
 
@@ -33,7 +33,7 @@ class _Override(argparse.Action):
 def noted_settings(state: KVPrefix) -> dict[str, Any]:
     """The settings in a state's notes by their paths. The notes may be anyone's: only a tree gives any."""
     tree = state.meta.get("settings")
-    return dict(leaves(tree)) if isinstance(tree, dict) else {}
+    return dict(leaves(settings_today(tree))) if isinstance(tree, dict) else {}
 
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:
@@ -55,7 +55,7 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
 def add_override_options(parser: argparse.ArgumentParser) -> None:
     """`--model` and `--set`, collected as overrides."""
     parser.set_defaults(overrides=[])
-    add_setting(parser, "--model", "phase2.model.id", metavar="ID")
+    add_setting(parser, "--model", "run.model.id", metavar="ID")
     parser.add_argument(
         "--set",
         action=_Override,

@@ -59,8 +59,8 @@ def _template_of(prefix: KVPrefix, lm: LanguageModel) -> Template | None:
 def _load(args: argparse.Namespace, prefix: KVPrefix) -> LanguageModel:
     """The model the user names, else the one that the state was made with."""
     noted = noted_settings(prefix)
-    id = args.model or str(noted.get("phase2.model.id", EMBEDDED))
-    dtype = str(noted.get("phase2.runtime.torch_dtype", "float32"))
+    id = args.model or str(noted.get("run.model.id", EMBEDDED))
+    dtype = str(noted.get("run.runtime.torch_dtype", "float32"))
     progress = ProgressLine()
     progress.show(Progress("loading the model", 0, 1))
     try:

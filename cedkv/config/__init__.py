@@ -1,6 +1,23 @@
 """The settings, in one validated schema."""
 
-from cedkv.config.base import Settings
+from cedkv.config.base import (
+    Settings,
+)
+from cedkv.config.moved import SettingsMoved, settings_then, settings_today
+from cedkv.config.phase3 import (
+    ChunkedSettings,
+    DelimiterSettings,
+    DualSettings,
+    KAnchorSettings,
+    LeastSettings,
+    LossSettings,
+    MixtureScopeSettings,
+    MixtureSettings,
+    OffDataSettings,
+    OptimSettings,
+    Phase3Settings,
+    Phase3Thresholds,
+)
 from cedkv.config.read import (
     PRESETS,
     choices,
@@ -14,28 +31,17 @@ from cedkv.config.read import (
     setting,
 )
 from cedkv.config.schema import (
-    ChunkedSettings,
     Config,
-    DelimiterSettings,
-    DualSettings,
     EpisodeSettings,
     EvalSettings,
     InjectionSettings,
-    KAnchorSettings,
     LayerScopeSettings,
-    LeastSettings,
-    LossSettings,
-    MixtureScopeSettings,
-    MixtureSettings,
     ModelSettings,
-    OffDataSettings,
-    OptimSettings,
     Phase2Settings,
     Phase2Thresholds,
-    Phase3Settings,
-    Phase3Thresholds,
     PrefixSettings,
     ReportingSettings,
+    RunSettings,
     RuntimeSettings,
     SelectSettings,
 )
@@ -66,9 +72,11 @@ __all__ = [
     "Phase3Thresholds",
     "PrefixSettings",
     "ReportingSettings",
+    "RunSettings",
     "RuntimeSettings",
     "SelectSettings",
     "Settings",
+    "SettingsMoved",
     "TrainSettings",
     "TrainTexts",
     "TrainingConfig",
@@ -82,4 +90,6 @@ __all__ = [
     "parse_config",
     "preset_names",
     "setting",
+    "settings_then",
+    "settings_today",
 ]

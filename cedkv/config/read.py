@@ -9,6 +9,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
+from cedkv.config.moved import path_today, settings_then, settings_today, tell_moved
 from cedkv.config.schema import Config
 from cedkv.config.train import TrainingConfig
 from cedkv.errors import ConfigError
@@ -27,6 +28,7 @@ def load_config(
     path: str | Path | None = None,
     overrides: Sequence[str] = (),
     mixture: str | Path | None = None,
+    recorded: bool = False,
 ) -> Config:
     """Read a YAML file, lay a mixture over it and apply `a.b=c` overrides; what is not given keeps its default.
 
@@ -34,6 +36,7 @@ def load_config(
     ----------
     path : a name from `preset_names()` or the path of a YAML file.
     mixture : a name from `mixture_names()` or the path of a YAML file with only the settings it changes.
+    recorded : the file tells of a run that is over. Paths that settings had before are then no matter for a warning.
 
     Raises
     ------
@@ -44,7 +47,7 @@ def load_config(
     if path is not None:
         file = PRESETS / f"{path}.yaml" if path in preset_names() else path
         source = str(file)
-        tree, lines = _parse(_read(file), source)
+        tree, lines = _parse(_read(file), source, recorded)
     if mixture is not None:
         file = MIXTURES / f"{mixture}.yaml" if mixture in mixture_names() else mixture
         overlay, lines = _parse(_read(file), str(file))
@@ -58,9 +61,9 @@ def load_training_config(path: str | Path | None = None, overrides: Sequence[str
     return _validated(tree, lines, "settings" if path is None else str(path), overrides, TrainingConfig)
 
 
-def parse_config(text: str, source: str, overrides: Sequence[str] = ()) -> Config:
+def parse_config(text: str, source: str, overrides: Sequence[str] = (), recorded: bool = False) -> Config:
     """Like `load_config`, from YAML text; `source` names it in errors."""
-    return _validated(*_parse(text, source), source, overrides, Config)
+    return _validated(*_parse(text, source, recorded), source, overrides, Config)
 
 
 def preset_names() -> list[str]:
@@ -88,7 +91,7 @@ def _overlaid(tree: dict, overlay: dict) -> dict:
     return merged
 
 
-def _parse(text: str, source: str) -> tuple[dict, dict[tuple, int]]:
+def _parse(text: str, source: str, recorded: bool = False) -> tuple[dict, dict[tuple, int]]:
     """The tree of settings and the line of every key."""
     try:
         tree = yaml.safe_load(text) or {}
@@ -100,7 +103,10 @@ def _parse(text: str, source: str) -> tuple[dict, dict[tuple, int]]:
         raise ConfigError(f"{source}{where}: not valid YAML: {problem}") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{source}: the top level must be a mapping of settings, not {type(tree).__name__}")
-    return tree, lines
+    if not recorded:
+        tell_moved(lines, source)
+    today = settings_then if recorded else settings_today
+    return today(tree, source), {path_today(path): line for path, line in lines.items()}
 
 
 def _validated(
@@ -108,6 +114,8 @@ def _validated(
 ) -> Schema:
     for override in overrides:
         _apply(tree, override)
+    tree = settings_today(tree, "--set")
+    tell_moved((_path(override) for override in overrides), "--set")
     _check_leaves(tree, lines, source)
     try:
         return schema.model_validate(tree)
@@ -155,11 +163,15 @@ def choices(path: str) -> list[str]:
     return list(get_args(setting(path).annotation))
 
 
+def _path(override: str) -> tuple[str, ...]:
+    return tuple(override.partition("=")[0].strip().split("."))
+
+
 def _apply(tree: dict, override: str) -> None:
-    path, equals, value = override.partition("=")
+    _, equals, value = override.partition("=")
     if not equals:
         raise ConfigError(f"--set {override!r} has no '='; write a.b=value")
-    *parents, name = path.strip().split(".")
+    *parents, name = path_today(_path(override))
     for parent in parents:
         tree = tree.setdefault(parent, {})
         if not isinstance(tree, dict):

@@ -67,6 +67,6 @@ class TrainSettings(Settings):
 
 
 class TrainingConfig(Config):
-    """The settings of `cedkv train`; seed, model and runtime are those of `phase2`. No gate and no page has them."""
+    """The settings of `cedkv train`; seed, model and runtime are those of `run`. No gate and no page has them."""
 
     train: TrainSettings = TrainSettings()

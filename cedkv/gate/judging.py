@@ -1,12 +1,13 @@
 """Judging the views of a gate run: scores into the report, a sample for every query and text."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 from cedkv.evaluation import OnView
 from cedkv.events import Event, Progress, Sample
+from cedkv.gate.kinds.base import Trial
 from cedkv.gate.stage import GateRun
-from cedkv.methods import Workbench, describe_source
+from cedkv.methods import describe_source
 from cedkv.state import KVPrefix
 
 # Temperature of whole answers when `eval.decoding` is `sample`.
@@ -20,8 +21,8 @@ def judge_view(run: GateRun, name: str, prefix: KVPrefix | None) -> Iterator[Eve
     with run.part(f"judge_{name}"):
         view = run.views[name] = judge.on_view(prefix)
         temperature = _SAMPLING_TEMPERATURE if judged.decoding == "sample" else 0.0
-        answers = judge.answers(prefix, judged.answer_tokens, temperature, run.config.phase2.seed)
-        whole = judge.exact(answers)
+        answers = judge.answers(prefix, judged.answer_tokens, temperature, run.config.run.seed)
+        whole = judge.right(answers)
         run.data["on"][name] = {**judge.on_scores(view), "whole_answer": sum(whole) / len(whole)}
         off = run.data["off"][name] = {}
         yield from _on_samples(run, name, view, answers, whole)
@@ -36,7 +37,7 @@ def judge_view(run: GateRun, name: str, prefix: KVPrefix | None) -> Iterator[Eve
 def _on_samples(run: GateRun, name: str, view: OnView, answers: list[str], whole: list[bool]) -> Iterator[Sample]:
     delta = run.judge.delta_on(view).tolist()
     gain = (view.answer_logprob - run.judge.base_on.answer_logprob).tolist()
-    label = f"phase{run.phase.number}"
+    label = run.kind.label
     for index, query in enumerate(run.judge.episode.on_eval):
         values = {
             "kind": "on",
@@ -54,23 +55,23 @@ def _on_samples(run: GateRun, name: str, view: OnView, answers: list[str], whole
 
 
 def _off_samples(run: GateRun, name: str, split: str, delta: list[float]) -> Iterator[Sample]:
-    label = f"phase{run.phase.number}_delta_off_{name}"
+    label = f"{run.kind.label}_delta_off_{name}"
     for off, value in zip(run.judge.off_sets[split].texts, delta, strict=True):
         values = {"kind": "off", "view": name, "split": split, "bucket": off.bucket, "text": off.text, label: value}
         yield run.write_sample(values)
 
 
-def judge_trials(run: GateRun, name: str, trial_prefix: Callable[[Workbench, int, int], KVPrefix]) -> Iterator[Event]:
+def judge_trials(run: GateRun, name: str, drawn: Trial) -> Iterator[Event]:
     """Random choices of the same size: ON scores are means over the trials, OFF effect is the first trial's."""
     trials = run.config.phase2.eval.n_random_trials
     scores: list[dict[str, float]] = []
     with run.part(f"judge_{name}"):
         for trial in range(trials):
             yield Progress(f"judging {name}", trial, trials)
-            prefix = trial_prefix(run.bench, run.phase.slots(run.config), trial)
+            prefix = drawn.draw(run.bench, run.kind.slots(run.config), trial)
             scores.append(run.judge.scores(prefix))
             if trial == 0:
-                if name == "random":  # to stand beside the others when a query is looked at
+                if drawn.kept:
                     run.save_state(name, replace(prefix, meta=describe_source(name, run.bench)))
                 off = {s: run.judge.off_scores(run.judge.delta_off(prefix, s), s) for s in run.judge.off_sets}
     run.data["on"][name] = {

@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from cedkv.config import Config, dump_config
-from cedkv.episodes import episode_from_config
 from cedkv.errors import ConfigError
 from cedkv.evaluation import Judge
 from cedkv.events import Done, Event, GateCriterion, Opened, Progress, Sample, StepTrace, Warned, drain, timed
 from cedkv.files import dump_json
 from cedkv.gate.answers import describe_first_token, judging_warnings
 from cedkv.gate.judging import judge_trials, judge_view
-from cedkv.gate.phases import PHASES, SAVED, Phase, saved_state_phase
+from cedkv.gate.kinds import KINDS, Kind, in_place_of_student
 from cedkv.gate.plumbing import check_plumbing, repeat_criterion
 from cedkv.gate.slots import describe_collapse, describe_roles, describe_slots
 from cedkv.gate.spans import score_spans
@@ -21,8 +20,6 @@ from cedkv.gate.trained import constraint_warnings, describe_training
 from cedkv.lm import LanguageModel, load_model
 from cedkv.methods import Extraction, Workbench, run_method
 from cedkv.methods.base import never
-from cedkv.methods.few_shot import few_shot_trial
-from cedkv.methods.select import random_trial
 from cedkv.provenance import library_versions
 from cedkv.report import RunFolder, new_run_id
 from cedkv.state import KVPrefix, with_precision
@@ -56,21 +53,22 @@ def iter_gate(
     CedKVError
         Anything in the config, the files it names or the output folder that cannot be used.
     """
-    if phase not in PHASES:
-        raise ConfigError(f"phase {phase!r} does not exist; choose from {', '.join(map(str, PHASES))}")
+    if phase not in KINDS:
+        raise ConfigError(f"phase {phase!r} does not exist; choose from {', '.join(map(str, KINDS))}")
+    kind = KINDS[phase]
     timing: dict[str, float] = {}
     saved = KVPrefix.load(state) if state else None
     if lm is None:
         yield Progress("loading the model", 0, 1)
         with timed(timing, "model_load"):
-            lm = load_model(config.phase2.model.id, config.phase2.runtime.torch_dtype, config.phase2.runtime.device)
+            lm = load_model(config.run.model.id, config.run.runtime.torch_dtype, config.run.runtime.device)
     yield Progress("preparing the episode", 0, 1)
     with timed(timing, "episode"):
-        if saved is None:
-            run = _open(config, PHASES[phase], lm, out, timing, stop)
-        else:
+        if saved:
             saved = saved_state(state, lm, precision)
-            run = _open(config, saved_state_phase(phase, saved.slots), lm, out, timing, stop, saved)
+            kind = in_place_of_student(kind, saved)
+        run = _open(config, kind, lm, out, timing, stop)
+        if saved:
             run.data["state"] = {"file": str(state), "method": saved.meta.get("method"), "precision": precision}
         run.save(complete=False)
     yield Opened(run.folder.path)
@@ -83,13 +81,13 @@ def iter_gate(
     for warning in judging_warnings(run.judge):
         yield Warned(warning)
     yield from judge_view(run, "teacher", run.judge.teacher)
-    for method in run.phase.methods:
+    for method in run.kind.methods:
         yield from _extract(run, method)
         if not run.extractions[method].complete or stop():
             return
         yield from judge_view(run, method, run.extractions[method].prefix)
-    yield from judge_trials(run, "random", random_trial)
-    yield from judge_trials(run, "few_shot_random", few_shot_trial)
+    for name, trial in run.kind.trials.items():
+        yield from judge_trials(run, name, trial)
     yield from _describe(run)
     if (yield from _decide(run)):
         run.save(complete=True)
@@ -117,23 +115,22 @@ def saved_state(path: str | Path, lm: LanguageModel, precision: str | None) -> K
 
 def _open(
     config: Config,
-    phase: Phase,
+    kind: Kind,
     lm: LanguageModel,
     out: str | Path,
     timing: dict[str, float],
     stop: Callable[[], bool],
-    state: KVPrefix | None = None,
 ) -> GateRun:
-    episode = episode_from_config(lm, config)
-    off = {split: episode.off_set(split, size) for split, size in phase.off_sizes(config).items()}
-    folder = RunFolder(out, new_run_id(episode.task, phase.number, phase.slots(config)))
+    episode = kind.episode(lm, config)
+    off = {split: episode.off_set(split, size) for split, size in kind.off_sizes(config).items()}
+    folder = RunFolder(out, new_run_id(episode.task, kind.phase, kind.slots(config)))
     folder.write("config.yaml", dump_config(config))
     folder.write("artifacts/hf_runtime_meta.json", dump_json(lm.describe()))
     data = {
         "run_id": folder.path.name,
-        "phase": phase.number,
-        "seed": config.phase2.seed,
-        "slots_budget": phase.slots(config),
+        "phase": kind.phase,
+        "seed": config.run.seed,
+        "slots_budget": kind.slots(config),
         "model": lm.describe(),
         "episode": {
             **episode.describe(),
@@ -153,16 +150,16 @@ def _open(
     }
     # The judge reads the teacher off the workbench, which asks the judge when a training is looked at.
     bench = Workbench(lm, episode, config, observe=lambda prefix: judge.observe(prefix), stop=stop)
-    judge = Judge(lm, episode, bench.teacher, off)
-    return GateRun(phase, bench, judge, folder, GateReport(folder.path, data), state)
+    judge = Judge(lm, episode, bench.teacher, off, kind.scorer)
+    return GateRun(kind, bench, judge, folder, GateReport(folder.path, data))
 
 
 def _run_method(run: GateRun, method: str, bench: Workbench) -> Iterator[Event]:
-    """An extraction; a saved state is one that is there already."""
-    if method == SAVED:
-        yield Done(Extraction(SAVED, run.state))
+    """An extraction, or one that is there already."""
+    if method in run.kind.given:
+        yield Done(Extraction(method, run.kind.given[method]))
     else:
-        yield from run_method(method, bench, run.phase.slots(run.config))
+        yield from run_method(method, bench, run.kind.slots(run.config))
 
 
 def _extract(run: GateRun, method: str) -> Iterator[Event]:
@@ -180,7 +177,7 @@ def _extract(run: GateRun, method: str) -> Iterator[Event]:
     if training:
         run.data.setdefault("training", {})[method] = describe_training(training)
         run.write_artifact(f"training_{method}", training)
-    if training and method == run.phase.student:
+    if training and method == run.kind.student:
         run.write_artifact("constraint_warn_trace", constraint_warnings(training))
     if "selection" in artifacts:
         with run.part("score_spans"):
@@ -191,14 +188,14 @@ def _extract(run: GateRun, method: str) -> Iterator[Event]:
 def _span_samples(run: GateRun, method: str, spans: list[dict[str, Any]]) -> Iterator[Sample]:
     for scored in score_spans(run.bench, spans):
         for rule in ("attention", "causal_drop"):
-            scored[f"phase{run.phase.number}_selection_score_{rule}"] = scored.pop(rule)
+            scored[f"{run.kind.label}_selection_score_{rule}"] = scored.pop(rule)
         yield run.write_sample({"kind": "span", "view": method, **scored})
 
 
 def _describe(run: GateRun) -> Iterator[Event]:
     """Slots, roles and collapse of the student."""
     yield Progress("describing the slots", 0, 1)
-    student = run.extractions[run.phase.student].prefix
+    student = run.extractions[run.kind.student].prefix
     run.data["slots"] = describe_slots(student, run.config.phase2.reporting.topk_tokens)
     run.data["role_mass"] = describe_roles(student)
     run.data["collapse"] = describe_collapse(student)
@@ -216,17 +213,17 @@ def _describe(run: GateRun) -> Iterator[Event]:
 def _decide(run: GateRun) -> Generator[Event, None, bool]:
     """Both gates, criterion by criterion, then the verdict and the `run` record; returns whether it came to them."""
     with run.part("gate_a"):
-        for criterion in check_plumbing(run.judge, run.extractions[run.phase.student].prefix):
+        for criterion in check_plumbing(run.judge, run.extractions[run.kind.student].prefix):
             yield _add(run, criterion)
         accuracies = yield from _repeat(run)
         if accuracies is None:
             return False
         yield _add(run, repeat_criterion(accuracies, run.config.phase2.thresholds.repro_acc_tol))
-    for criterion in run.phase.criteria(run.data, run.config):
+    for criterion in run.kind.criteria(run.data, run.config):
         yield _add(run, criterion)
-    run.data.update(run.phase.summary(run.data))
+    run.data.update(run.kind.summary(run.data))
     run.data["passed"] = all(row["passed"] for row in run.data["gate_a"] + run.data["gate_b"])
-    run.folder.append_metric({"type": "run", **run.phase.run_record(run.data)})
+    run.folder.append_metric({"type": "run", **run.kind.record(run.data)})
     return True
 
 
@@ -238,12 +235,12 @@ def _add(run: GateRun, criterion: GateCriterion) -> GateCriterion:
 def _repeat(run: GateRun) -> Generator[Progress, None, list[float] | None]:
     """Accuracies of the student, extracted and evaluated anew; None when stopped. Of a training its steps are told."""
     stop = run.bench.stop
-    repeats = [run.views[run.phase.student].accuracy]
+    repeats = [run.views[run.kind.student].accuracy]
     for _ in range(run.config.phase2.eval.repro_runs - 1):
         if stop():
             return None
         bench = Workbench(run.bench.lm, run.bench.episode, run.config, stop=stop)
-        for event in _run_method(run, run.phase.student, bench):
+        for event in _run_method(run, run.kind.student, bench):
             if isinstance(event, StepTrace):
                 yield Progress(f"repeating {event.method}", event.step, event.steps)
             elif isinstance(event, Done):

@@ -3,7 +3,7 @@
 from typing import Any
 
 from cedkv.metrics import collapse_summary, role_mass, top_tokens
-from cedkv.state import ROLES, KVPrefix
+from cedkv.state import KVPrefix
 from cedkv.state.words import slot_words
 
 
@@ -38,11 +38,12 @@ def describe_roles(prefix: KVPrefix) -> dict[str, Any]:
     """Mass per token role, mean over layers and heads: for all slots together and for each slot."""
     if prefix.mixture is None:
         return {}
-    mass = role_mass(prefix.mixture.weights, prefix.mixture.tokens.roles, ROLES).mean(dim=(0, 1))
+    names = prefix.mixture.tokens.role_names
+    mass = role_mass(prefix.mixture.weights, prefix.mixture.tokens.roles, names).mean(dim=(0, 1))
     used = mass[mass.sum(-1) > 0]
     return {
-        "mean": dict(zip(ROLES, used.mean(0).tolist(), strict=True)),
-        "slots": [dict(zip(ROLES, row, strict=True)) for row in mass.tolist()],
+        "mean": dict(zip(names, used.mean(0).tolist(), strict=True)),
+        "slots": [dict(zip(names, row, strict=True)) for row in mass.tolist()],
     }
 
 

@@ -8,7 +8,7 @@ from cedkv.config import Config
 from cedkv.evaluation import Judge, OnView
 from cedkv.events import Sample, timed
 from cedkv.files import dump_json
-from cedkv.gate.phases import Phase
+from cedkv.gate.kinds import Kind
 from cedkv.methods import Extraction, Workbench
 from cedkv.report import RunFolder
 from cedkv.state import KVPrefix
@@ -28,14 +28,13 @@ class GateReport:
 
 @dataclass
 class GateRun:
-    """What the stages of one run share. `state` is the saved state that is judged, where one is."""
+    """What the stages of one run share."""
 
-    phase: Phase
+    kind: Kind
     bench: Workbench
     judge: Judge
     folder: RunFolder
     report: GateReport
-    state: KVPrefix | None = None
     extractions: dict[str, Extraction] = field(default_factory=dict)
     views: dict[str, OnView] = field(default_factory=dict)
 
@@ -54,13 +53,13 @@ class GateRun:
     def save(self, complete: bool) -> None:
         """Write the report as far as it is; a run that is cut short leaves the last one, marked incomplete."""
         self.data["complete"] = complete
-        self.folder.write(f"report_phase{self.phase.number}.json", dump_json(self.data))
+        self.folder.write(f"report_{self.kind.label}.json", dump_json(self.data))
 
     def save_state(self, name: str, prefix: KVPrefix) -> None:
         prefix.save(self.folder.path / "artifacts" / f"{name}.safetensors")
 
     def write_artifact(self, name: str, artifact: Any) -> None:
-        self.folder.write(f"artifacts/phase{self.phase.number}_{name}.json", dump_json(artifact))
+        self.folder.write(f"artifacts/{self.kind.label}_{name}.json", dump_json(artifact))
 
     def write_sample(self, values: dict[str, Any]) -> Sample:
         """A record of one judged thing, for the metrics file and for whoever listens."""

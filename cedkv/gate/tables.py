@@ -13,7 +13,7 @@ from cedkv.config import Config, dump_config
 from cedkv.errors import CedKVError, ConfigError, OutputError
 from cedkv.events import Done, Event, Progress, Warned
 from cedkv.files import dump_json, parse_json, write_whole
-from cedkv.gate.phases import PHASES
+from cedkv.gate.kinds import KINDS
 from cedkv.gate.run import GateReport, iter_gate
 from cedkv.lm import LanguageModel, load_model
 from cedkv.provenance import library_versions
@@ -102,7 +102,7 @@ def iter_table(
     left = [task for task in table.tasks if (task, config_hash(configs[task], phase)) not in done]
     if left and lm is None:
         yield Progress("loading the model", 0, 1)
-        lm = load_model(config.phase2.model.id, config.phase2.runtime.torch_dtype, config.phase2.runtime.device)
+        lm = load_model(config.run.model.id, config.run.runtime.torch_dtype, config.run.runtime.device)
     for number, task in enumerate(left):
         yield Progress(f"task {task}", number, len(left))
         table.put(task, (yield from _task_rows(configs[task], task, phase, lm, out)))
@@ -124,7 +124,7 @@ def config_hash(config: Config, phase: int) -> str:
 
 def _task_rows(config: Config, task: str, phase: int, lm: LanguageModel, out: str | Path) -> Iterator[Event]:
     """Run one gate, passing its events on; returns the task's rows."""
-    known = {"task": task, "phase": phase, "slots": PHASES[phase].slots(config), "config": config_hash(config, phase)}
+    known = {"task": task, "phase": phase, "slots": KINDS[phase].slots(config), "config": config_hash(config, phase)}
     try:
         for event in iter_gate(config, phase, lm=lm, out=out):
             if not isinstance(event, Done):

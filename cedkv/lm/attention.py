@@ -97,7 +97,7 @@ def packed_attention(
     sliding_window: int | None = None,
     **kwargs,
 ) -> tuple[Float[Tensor, "batch tokens heads head_dim"], None]:
-    """The attention function transformers calls. Without `packed` it is transformers' own SDPA, of a batch of any size; packed, of 1."""
+    """The attention function transformers calls. Without `packed` it is transformers' own SDPA, on any batch."""
     if packed is None:
         kwargs["sliding_window"] = sliding_window
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)

@@ -39,7 +39,7 @@ def few_shot(bench: Workbench, slots: int) -> Iterator[Event]:
 
 def few_shot_trial(bench: Workbench, slots: int, trial: int) -> KVPrefix:
     """Whole demonstrations drawn at random until no further one fits."""
-    draw, chosen = random.Random(f"{bench.config.phase2.seed}/{trial}"), []
+    draw, chosen = random.Random(f"{bench.config.run.seed}/{trial}"), []
     while candidates := _fitting(bench, chosen, slots):
         chosen.append(draw.choice(candidates))
     return _prompt(bench, chosen)

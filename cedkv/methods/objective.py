@@ -21,7 +21,7 @@ from cedkv.optim.loop import Losses, Measured, Objective, ParameterGroup
 from cedkv.optim.schedule import top_k_at
 from cedkv.probe import OffProbe
 from cedkv.slots.base import TrainableSlots, detached
-from cedkv.state import ROLES, DemoTokens, KVPrefix
+from cedkv.state import DemoTokens, KVPrefix
 
 # Most tokens of an answer that training matches.
 _ANSWER_TOKENS = 16
@@ -252,8 +252,9 @@ def measure_tick(
     mass: dict[str, float] = {}
     slot_mass: list[list[list[float]]] = []
     if state.mixture is not None:
-        shares = role_mass(state.mixture.weights, state.mixture.tokens.roles, ROLES).mean(1)
-        mass = dict(zip(ROLES, shares.mean(dim=(0, 1)).tolist(), strict=True))
+        tokens = state.mixture.tokens
+        shares = role_mass(state.mixture.weights, tokens.roles, tokens.role_names).mean(1)
+        mass = dict(zip(tokens.role_names, shares.mean(dim=(0, 1)).tolist(), strict=True))
         slot_mass = shares.tolist()
     return Tick(
         method=method,

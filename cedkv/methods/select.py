@@ -70,7 +70,7 @@ def random_trial(bench: Workbench, slots: int, trial: int) -> KVPrefix:
     settings = bench.config.phase2.select.model_copy(update={"mode": "random_span"})
     tokens = bench.episode.tokens
     candidates = candidate_spans(tokens, settings)
-    draw = random.Random(f"{bench.config.phase2.seed}/{trial}")
+    draw = random.Random(f"{bench.config.run.seed}/{trial}")
     scores = Scores([draw.random() for _ in candidates])
     return selected_prefix(bench, choose(tokens, candidates, scores, settings, slots).tokens, slots)
 
@@ -215,7 +215,7 @@ def score_by_causal_drop(bench: Workbench, candidates: list[Span]) -> Iterator[E
 
 
 def score_at_random(bench: Workbench, candidates: list[Span]) -> Iterator[Event]:
-    draw = random.Random(bench.config.phase2.seed)
+    draw = random.Random(bench.config.run.seed)
     yield Progress("drawing spans", 1, 1)
     return Scores([draw.random() for _ in candidates])
 

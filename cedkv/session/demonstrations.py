@@ -17,7 +17,7 @@ def task_of(config: Config) -> str:
 
 def task_demos(config: Config) -> list[tuple[str, str]]:
     """The demonstrations that `episode_from_config` draws from the config's task."""
-    drawn, _ = draw_demos(load_task(task_of(config)).pairs, config.episode.demos, config.phase2.seed)
+    drawn, _ = draw_demos(load_task(task_of(config)).pairs, config.episode.demos, config.run.seed)
     return drawn
 
 

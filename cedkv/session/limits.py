@@ -58,7 +58,7 @@ class Limits:
         for path, most in self.settings.items():
             value = attrgetter(path)(config)
             _at_most(path, len(value) if isinstance(value, tuple) else value, most, "ask for less")
-        self.check_model(config.phase2.model.id)
+        self.check_model(config.run.model.id)
         self._check_paths(config)
 
     def check_model(self, id: str) -> None:

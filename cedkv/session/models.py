@@ -36,7 +36,7 @@ class ModelShelf:
         ModelError
             It cannot be had; the one at hand stays.
         """
-        key = (config.phase2.model.id, config.phase2.runtime.torch_dtype, config.phase2.runtime.device)
+        key = (config.run.model.id, config.run.runtime.torch_dtype, config.run.runtime.device)
         with self._lock:
             if key != self._key:
                 self._load(key)

@@ -24,7 +24,7 @@ def report_of_extraction(
         "method": extraction.method,
         "complete": extraction.complete,
         "stopped": extraction.training.get("stopped", ""),
-        "seed": config.phase2.seed,
+        "seed": config.run.seed,
         "slots_budget": extraction.prefix.slots,
         "model": lm.describe(),
         "episode": episode.describe(),

@@ -5,15 +5,15 @@ from pathlib import Path
 import yaml
 
 from cedkv.config import Config
-from cedkv.gate.phases import PHASES
+from cedkv.gate.kinds import KINDS
 from cedkv.session.runs import Run
 
 
 def reproduce(run: Run) -> tuple[str, str]:
     """The run's gate as a command line and as Python; that of the first phase for a method that none runs."""
     phase = run.report.get("phase")
-    if phase not in PHASES:
-        phase = next((n for n in PHASES if run.student in PHASES[n].methods), min(PHASES))
+    if phase not in KINDS:
+        phase = next((n for n in KINDS if run.student in KINDS[n].methods), min(KINDS))
     return command_line(run, phase), python_code(run, phase)
 
 

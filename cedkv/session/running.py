@@ -9,7 +9,7 @@ from cedkv.errors import ConfigError
 from cedkv.events import Done, Event, Opened, Progress, StepTrace, Tick
 from cedkv.files import dump_json
 from cedkv.gate import iter_gate
-from cedkv.gate.phases import PHASES
+from cedkv.gate.kinds import KINDS
 from cedkv.methods import METHODS, iter_extract
 from cedkv.methods.base import never
 from cedkv.report import RunFolder, new_run_id
@@ -27,9 +27,9 @@ def phase_of(method: str) -> int:
     ConfigError
         No phase runs it.
     """
-    for number, phase in PHASES.items():
-        if method in phase.methods:
-            return number
+    for phase, kind in KINDS.items():
+        if method in kind.methods:
+            return phase
     raise ConfigError(f"method {method!r} is unknown; known are {', '.join(METHODS)}")
 
 
@@ -52,9 +52,9 @@ class Runner:
         lm = self._models.get(config)
         yield Progress("preparing the episode", 0, 1)
         episode = episode_from_config(lm, config)
-        phase = PHASES[phase_of(method)]
-        slots = phase.slots(config)
-        run_id = new_run_id(episode.task, phase.number, slots).replace(f"phase{phase.number}", method)
+        kind = KINDS[phase_of(method)]
+        slots = kind.slots(config)
+        run_id = new_run_id(episode.task, kind.phase, slots).replace(kind.label, method)
         folder = RunFolder(self._store.folder(session), run_id)
         folder.write("config.yaml", dump_config(config))
         trained = False
@@ -73,7 +73,7 @@ class Runner:
         if extraction.training:
             artifacts[f"training_{method}"] = extraction.training
         for name, artifact in artifacts.items():
-            folder.write(f"artifacts/phase{phase.number}_{name}.json", dump_json(artifact))
+            folder.write(f"artifacts/{kind.label}_{name}.json", dump_json(artifact))
         extraction.prefix.save(folder.path / "artifacts" / f"{method}.safetensors")
         yield Done(self._store.add(session, Run(folder.path)))
 

@@ -61,7 +61,7 @@ class Run:
 
     @cached_property
     def config(self) -> Config:
-        return load_config(self.folder / "config.yaml")
+        return load_config(self.folder / "config.yaml", recorded=True)
 
     @cached_property
     def samples(self) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cedkv.config import Config, dump_config, parse_config
+from cedkv.config import Config, dump_config, parse_config, settings_then
 from cedkv.episodes import demos_in, template_for
 from cedkv.errors import CedKVError
 from cedkv.files import dump_json
@@ -55,7 +55,7 @@ def open_files(
     report = _read_report(files[".json"]) if files[".json"] else None
     metrics = _read_metrics(files[".jsonl"])
     config, from_file = _read_config(files[".yaml"] | files[".yml"], states)
-    limits.check_model(config.phase2.model.id)
+    limits.check_model(config.run.model.id)
     if states:
         lm = load(config)
         _check_model(states, lm)
@@ -132,7 +132,7 @@ def _read_config(files: dict[str, Path], states: dict[str, tuple[str, KVPrefix]]
     The files they name are another machine's, so they name none any more.
     """
     if files:
-        config = parse_config(_only_text(files), next(iter(files)))
+        config = parse_config(_only_text(files), next(iter(files)), recorded=True)
     else:
         config = _settings_of(states[student_among(states)][1]) if states else Config()
     return _with_episode(
@@ -166,7 +166,7 @@ def _only_text(files: dict[str, Path]) -> str:
 
 def _settings_of(state: KVPrefix) -> Config:
     try:
-        return Config.model_validate(state.meta.get("settings") or {})
+        return Config.model_validate(settings_then(state.meta.get("settings") or {}))
     except ValueError:
         return Config()  # settings of another version describe a run that is over; the state itself is verified
 

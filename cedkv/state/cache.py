@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cedkv.errors import OutputError, StateError
-from cedkv.state.file import FORMAT_VERSION
+from cedkv.state.header import FORMAT_VERSION
 from cedkv.state.prefix import KVPrefix
 
 SUFFIX = ".safetensors"

@@ -7,19 +7,22 @@ made of them only when all have passed. Nothing is ever unpickled.
 import hashlib
 import json
 import math
+import re
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 from torch import Tensor
 
 from cedkv.errors import StateError
 from cedkv.files import parse_json
 from cedkv.provenance import library_versions
 from cedkv.state.container import Container, as_bytes, damaged, open_container, write_container
+from cedkv.state.header import FORMAT, FORMAT_VERSION, Header
+from cedkv.state.mixture import DemoTokens, Mixture
 from cedkv.state.precision import (
     INTEGERS,
     PRECISIONS,
@@ -30,11 +33,8 @@ from cedkv.state.precision import (
     precision_of,
     stored_layout,
 )
-from cedkv.state.prefix import ROLES, DemoTokens, KVPrefix, Mixture
 from cedkv.state.sparse import to_dense, to_sparse
 
-FORMAT = "cedkv-state"
-FORMAT_VERSION = 4
 _MIXTURE = ("weights", "key_weights")
 _PER_SLOT = ("log_bias", "value_gain")
 _INDEX_SUFFIX = "_index"
@@ -42,54 +42,25 @@ _INDEX_SUFFIX = "_index"
 _SIMPLEX_TOLERANCE = 1e-4
 # A few bytes can ask for a mixture of any size, as it is stored sparse; this many numbers are 1 GiB.
 _MAX_MIXTURE = 2**28
+# Roles are shown as they are, each with its share of every slot.
+_ROLE = re.compile("[a-z][a-z_]{0,31}")
+_MAX_ROLES = 16
 
 
-class Notes(BaseModel):
-    """What a state says about where it comes from. Anything else that is JSON may stand beside it."""
+class StateFields(TypedDict):
+    """The fields of a `KVPrefix`, which this file makes none of: it would have to know it, and it knows this file."""
 
-    model_config = ConfigDict(strict=True, extra="allow")
-
-    method: str = ""
-    task: str = ""
-    template: str = ""
-    opening: str = ""
-    stop: str = ""
-    model: str = ""
-    tokenizer: str = ""
-    episode: str = ""
-    positioning: str = ""
-    padding: str = ""
-    rope: dict[str, Any] = {}
-    settings: dict[str, Any] = {}
-    metrics: dict[str, float] = {}
-    teacher_bytes: int = Field(0, ge=0, lt=2**63)
-
-
-class Header(BaseModel):
-    """What a state file says beside its tensors."""
-
-    model_config = ConfigDict(strict=True, extra="forbid")
-
-    format_version: int
-    slots: int = Field(ge=0, lt=2**20)
-    layers: int = Field(ge=1, lt=2**20)
-    kv_heads: int = Field(ge=1, lt=2**20)
-    head_dim: int = Field(ge=1, lt=2**20)
-    dtype: str
+    keys: Tensor
+    values: Tensor
+    positions: Tensor
+    query_start: int
+    active: Tensor
     fingerprint: str
-    query_start: int = Field(ge=0, lt=2**31)
-    created: datetime
-    versions: dict[str, str]
-    checksums: dict[str, str]
-    meta: Notes
-    tokens: DemoTokens | None = None
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        return self.layers, self.kv_heads, self.slots, self.head_dim
+    mixture: Mixture | None
+    meta: dict
 
 
-def save_prefix(prefix: KVPrefix, path: str | Path, precision: str | None = None) -> None:
+def write_state(state: StateFields, path: str | Path, precision: str | None = None) -> None:
     """Write a state file. It appears whole or not at all, also when the process dies meanwhile.
 
     Parameters
@@ -101,14 +72,17 @@ def save_prefix(prefix: KVPrefix, path: str | Path, precision: str | None = None
     OutputError
         The folder cannot be written.
     StateError
-        The precision is unknown, the state's numbers do not fit into it, or its mixture is larger than what is read.
+        The precision is unknown, the state's numbers do not fit into it, or a file may not hold its mixture or roles.
     """
-    precision = precision or precision_of(prefix.keys.dtype)
+    mixture = state["mixture"]
+    precision = precision or precision_of(state["keys"].dtype)
     check_precision(precision)
-    tensors = {**encode("keys", prefix.keys, precision), **encode("values", prefix.values, precision)}
-    tensors |= {"positions": prefix.positions, "active": prefix.active}
+    if mixture and (odd := _odd_roles(mixture.tokens)):
+        raise StateError(f"state file {str(path)!r}: {odd}")
+    tensors = {**encode("keys", state["keys"], precision), **encode("values", state["values"], precision)}
+    tensors |= {"positions": state["positions"], "active": state["active"]}
     for name in _MIXTURE:
-        if prefix.mixture and (weights := getattr(prefix.mixture, name)) is not None:
+        if mixture and (weights := getattr(mixture, name)) is not None:
             if weights.numel() > _MAX_MIXTURE:
                 raise StateError(
                     f"state file {str(path)!r}: {name!r} has {weights.numel()} numbers and a file may hold "
@@ -116,10 +90,10 @@ def save_prefix(prefix: KVPrefix, path: str | Path, precision: str | None = None
                 )
             tensors[name + _INDEX_SUFFIX], tensors[name] = to_sparse(weights)
     for name in _PER_SLOT:
-        if prefix.mixture and (numbers := getattr(prefix.mixture, name)) is not None:
+        if mixture and (numbers := getattr(mixture, name)) is not None:
             tensors[name] = numbers.float()
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    layers, kv_heads, slots, head_dim = prefix.keys.shape
+    layers, kv_heads, slots, head_dim = state["keys"].shape
     header = {
         "format_version": FORMAT_VERSION,
         "slots": slots,
@@ -127,20 +101,20 @@ def save_prefix(prefix: KVPrefix, path: str | Path, precision: str | None = None
         "kv_heads": kv_heads,
         "head_dim": head_dim,
         "dtype": precision,
-        "fingerprint": prefix.fingerprint,
-        "query_start": prefix.query_start,
+        "fingerprint": state["fingerprint"],
+        "query_start": state["query_start"],
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": library_versions(),
         "checksums": {name: hashlib.sha256(as_bytes(tensor)).hexdigest() for name, tensor in tensors.items()},
-        "meta": prefix.meta,
+        "meta": state["meta"],
     }
-    if prefix.mixture:
-        header["tokens"] = asdict(prefix.mixture.tokens)
+    if mixture:
+        header["tokens"] = asdict(mixture.tokens)
     text = json.dumps(header, ensure_ascii=False, sort_keys=True)
     write_container(Path(path), tensors, {"format": FORMAT, "header": text})
 
 
-def load_prefix(path: str | Path, fingerprint: str | None = None) -> KVPrefix:
+def read_state(path: str | Path, fingerprint: str | None = None) -> StateFields:
     """Read and verify a state file. It takes the memory of its tensors and no more.
 
     Parameters
@@ -195,9 +169,18 @@ def _read_header(container: Container) -> Header:
         raise damaged(path, f"header 'dtype' is {header.dtype!r}, not one of {', '.join(PRECISIONS)}")
     if header.tokens and len({len(column) for column in vars(header.tokens).values()}) > 1:
         raise damaged(path, "the columns of 'tokens' differ in length")
-    if header.tokens and not set(header.tokens.roles) <= set(ROLES):
-        raise damaged(path, f"'tokens' has roles other than {', '.join(ROLES)}")
+    if header.tokens and (odd := _odd_roles(header.tokens)):
+        raise damaged(path, odd)
     return header
+
+
+def _odd_roles(tokens: DemoTokens) -> str:
+    """What no file may have among its roles; empty where all is well."""
+    names = tokens.role_names
+    if len(names) > _MAX_ROLES:
+        return f"'tokens' has {len(names)} roles, and a file may have {_MAX_ROLES}"
+    odd = [name for name in names if not _ROLE.fullmatch(name)]
+    return f"'tokens' has a role {odd[0][:40]!r}, and a role is a short word of a-z and _" if odd else ""
 
 
 def _check_layout(container: Container, header: Header) -> None:
@@ -278,7 +261,7 @@ def _check_integers(path: Path, header: Header, tensors: dict[str, Tensor]) -> N
             raise damaged(path, f"{name!r} has integers outside of {header.dtype}'s range")
 
 
-def _build(header: Header, tensors: dict[str, Tensor]) -> KVPrefix:
+def _build(header: Header, tensors: dict[str, Tensor]) -> StateFields:
     mixture = None
     if header.tokens:
         dense = {
@@ -288,7 +271,7 @@ def _build(header: Header, tensors: dict[str, Tensor]) -> KVPrefix:
         }
         numbers = {name: tensors[name] for name in _PER_SLOT if name in tensors}
         mixture = Mixture(tokens=header.tokens, **dense, **numbers)
-    return KVPrefix(
+    return StateFields(
         keys=decode("keys", tensors, header.shape, header.dtype),
         values=decode("values", tensors, header.shape, header.dtype),
         positions=tensors["positions"],

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from cedkv.config import settings_today
 from cedkv.errors import OutputError, StateError
 from cedkv.files import write_whole
 from cedkv.state.prefix import KVPrefix
@@ -67,7 +68,7 @@ def card(prefix: KVPrefix) -> str:
     """What the state is, for whom, and how to use it, as Markdown with the Hub's front matter."""
     meta = prefix.meta
     layers, kv_heads, slots, head_dim = prefix.keys.shape
-    base = meta.get("settings", {}).get("phase2", {}).get("model", {}).get("id", "")
+    base = settings_today(meta.get("settings", {})).get("run", {}).get("model", {}).get("id", "")
     front = ["---", "library_name: cedkv", "tags: [cedkv, kv-prefix]"]
     if base.count("/") == 1 and not base.startswith((".", "/", "~")):
         front.append(f"base_model: {_plain(base)}")

@@ -5,14 +5,11 @@ largest integer. A group is one channel of one head over slots, because the chan
 of magnitude and those of slots do not (Liu et al. 2024, KIVI): over all slots for int8, over 8 slots for int4.
 """
 
-from dataclasses import replace
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from cedkv.errors import StateError
-from cedkv.state.prefix import KVPrefix
 
 FLOATS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # Largest integer, and slots per group (None: all of them).
@@ -25,24 +22,6 @@ Shape = tuple[int, int, int, int]
 def precision_of(dtype: torch.dtype) -> str:
     """The name under which a floating-point dtype is stored."""
     return next(name for name, known in FLOATS.items() if known == dtype)
-
-
-def with_precision(prefix: KVPrefix, precision: str) -> KVPrefix:
-    """The state as it comes back from a file of that precision. Integers come back as fp32.
-
-    Raises
-    ------
-    StateError
-        The precision is unknown, or the state's numbers do not fit into it.
-    """
-    check_precision(precision)
-    layers, kv_heads, slots, head_dim = prefix.keys.shape
-    shape = (layers, kv_heads, slots, head_dim)
-    keys, values = (
-        decode(name, encode(name, tensor, precision), shape, precision)
-        for name, tensor in (("keys", prefix.keys), ("values", prefix.values))
-    )
-    return replace(prefix, keys=keys, values=values)
 
 
 def check_precision(precision: str) -> None:

@@ -3,7 +3,6 @@
 Both are plain data. They know nothing of transformers; `cedkv.lm` rotates keys and injects them.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,86 +11,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from cedkv.errors import StateError
-
-ROLES = ("input", "output", "delimiter")
-
-
-@dataclass(frozen=True)
-class DemoTokens:
-    """The tokens of the demonstration block, each with its place in the demonstrations.
-
-    Attributes
-    ----------
-    ids : token ids in prompt order; a leading beginning-of-text token, where the model wants one, included.
-    texts : the literal text of each token.
-    roles : per token one of `input`, `output`, `delimiter` (the seeds' *atom type*).
-    demo : per token the index of its demonstration, -1 in front of the first: a beginning-of-text token, a chat's
-        system turn.
-    """
-
-    ids: tuple[int, ...]
-    texts: tuple[str, ...]
-    roles: tuple[str, ...]
-    demo: tuple[int, ...]
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def take(self, indices: Iterable[int]) -> "DemoTokens":
-        """The tokens at `indices`, in that order."""
-        chosen = list(indices)
-        return DemoTokens(
-            ids=tuple(self.ids[i] for i in chosen),
-            texts=tuple(self.texts[i] for i in chosen),
-            roles=tuple(self.roles[i] for i in chosen),
-            demo=tuple(self.demo[i] for i in chosen),
-        )
-
-    def lead(self) -> "DemoTokens":
-        """The tokens in front of the first demonstration, which stand in front of a query alone too."""
-        return self.take(index for index, demo in enumerate(self.demo) if demo < 0)
-
-    def demo_spans(self) -> list[tuple[int, int]]:
-        """Start and end (exclusive) of every demonstration, in order."""
-        spans: dict[int, tuple[int, int]] = {}
-        for index, demo in enumerate(self.demo):
-            if demo >= 0:
-                start, _ = spans.get(demo, (index, index))
-                spans[demo] = (start, index + 1)
-        return [spans[demo] for demo in sorted(spans)]
-
-    def longest(self, role: str) -> int:
-        """The most tokens of a role that a demonstration has."""
-        return max((self.roles[start:end].count(role) for start, end in self.demo_spans()), default=0)
-
-
-@dataclass(frozen=True)
-class Mixture:
-    """Which demonstration tokens each slot is made of.
-
-    `weights` rows lie on the simplex: non-negative, summing to one over tokens (all zero for a null slot). They are
-    those of the values, and of the keys too unless `key_weights` are given, as for keys that stay at anchors. One
-    layer means that every layer shares the rows, one head that every key/value head of a layer does.
-
-    A slot may count as more or less than one token: its keys then hold its `log_bias` times the model's weight
-    direction (`cedkv.lm.weighing`) beside the mixture, so that every query feels it `exp(log_bias)` times. Its values
-    may be a multiple, `value_gain`, of the mixture.
-    """
-
-    weights: Float[Tensor, "scope_layers scope_heads slots tokens"]
-    tokens: DemoTokens
-    key_weights: Float[Tensor, "scope_layers scope_heads slots tokens"] | None = None
-    log_bias: Float[Tensor, "layers kv_heads slots"] | None = None
-    value_gain: Float[Tensor, "layers kv_heads slots"] | None = None
-
-    def padded(self, missing: int) -> "Mixture":
-        """The mixture with `missing` null slots appended: rows of zeros."""
-        rows, numbers = (0, 0, 0, missing), (0, missing)
-        paddings = {"weights": rows, "key_weights": rows, "log_bias": numbers, "value_gain": numbers}
-        present = {name: tensor for name in paddings if (tensor := getattr(self, name)) is not None}
-        return replace(
-            self, **{name: torch.nn.functional.pad(tensor, paddings[name]) for name, tensor in present.items()}
-        )
+from cedkv.state.file import StateFields, read_state, write_state
+from cedkv.state.mixture import DemoTokens, Mixture
+from cedkv.state.precision import check_precision, decode, encode
 
 
 @dataclass(frozen=True)
@@ -120,9 +42,7 @@ class KVPrefix:
 
     def save(self, path: str | Path, precision: str | None = None) -> None:
         """Write the state to a file, in the precision it has or in another one; see `cedkv.state.file`."""
-        from cedkv.state.file import save_prefix
-
-        save_prefix(self, path, precision)
+        write_state(StateFields(**vars(self)), path, precision)
 
     @staticmethod
     def load(path: str | Path, fingerprint: str | None = None) -> "KVPrefix":
@@ -138,9 +58,7 @@ class KVPrefix:
         StateError
             The file is missing, damaged, altered, of another format version, or made with another model.
         """
-        from cedkv.state.file import load_prefix
-
-        return load_prefix(path, fingerprint)
+        return KVPrefix(**read_state(path, fingerprint))
 
     def check_model(self, fingerprint: str) -> None:
         """Refuse a model other than the state's own: its shape may fit, but its answers would mean nothing.
@@ -247,3 +165,20 @@ def pad_with_null_slots(prefix: KVPrefix, prefix_len: int) -> KVPrefix:
         active=torch.nn.functional.pad(prefix.active, (0, missing), value=False),
         mixture=mixture,
     )
+
+
+def with_precision(prefix: KVPrefix, precision: str) -> KVPrefix:
+    """The state as it comes back from a file of that precision. Integers come back as fp32.
+
+    Raises
+    ------
+    StateError
+        The precision is unknown, or the state's numbers do not fit into it.
+    """
+    check_precision(precision)
+    shape = tuple(prefix.keys.shape)
+    keys, values = (
+        decode(name, encode(name, tensor, precision), shape, precision)
+        for name, tensor in (("keys", prefix.keys), ("values", prefix.values))
+    )
+    return replace(prefix, keys=keys, values=values)

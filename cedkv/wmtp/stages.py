@@ -81,8 +81,8 @@ def iter_wmtp(config: TrainingConfig, folder: Path, resume: bool = False) -> Ite
 def _iter_all(config: TrainingConfig, folder: Path) -> Iterator[Event]:
     write_whole(folder / "config.yaml", dump_config(config))
     yield Opened(folder)
-    runtime = config.phase2.runtime
-    lm = load_model(config.phase2.model.id, runtime.torch_dtype, runtime.device)
+    runtime = config.run.runtime
+    lm = load_model(config.run.model.id, runtime.torch_dtype, runtime.device)
     readings = yield from read_texts(lm, config.train, scorer_of(config.train).needs)
     checkpoint = Checkpoint(folder / "checkpoint.safetensors", _key(lm, config), config.train.checkpoint_every)
     trained: Trained = yield from train_weighted(lm, config, readings, folder, checkpoint)
@@ -90,7 +90,7 @@ def _iter_all(config: TrainingConfig, folder: Path) -> Iterator[Event]:
     report = {
         "algo": config.train.algo,
         "scorer": scorer_of(config.train).key,
-        "seed": config.phase2.seed,
+        "seed": config.run.seed,
         "model": lm.describe(),
         "figures": trained.judged.figures(),
         "versions": library_versions(),
@@ -140,7 +140,7 @@ def train_weighted(
     lm: LanguageModel, config: TrainingConfig, readings: Readings, folder: Path, checkpoint: Checkpoint
 ) -> Iterator[Event]:
     """The weighted training itself, taken up from its checkpoint where there is one; returns `Trained`."""
-    settings, seed = config.train, config.phase2.seed
+    settings, seed = config.train, config.run.seed
     tokens, kinds = held_out_texts(lm, settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -168,4 +168,4 @@ def train_weighted(
 def _key(lm: LanguageModel, config: TrainingConfig) -> str:
     """All that a training depends on; where its figures go has no part in it."""
     settings: dict[str, Any] = config.train.model_dump(mode="json", exclude={"sinks"})
-    return row_key(train=settings, seed=config.phase2.seed, model=lm.fingerprint, dtype=str(lm.dtype))
+    return row_key(train=settings, seed=config.run.seed, model=lm.fingerprint, dtype=str(lm.dtype))

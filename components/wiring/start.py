@@ -121,7 +121,7 @@ def wire_setup(page: Page, desk: Desk) -> None:
     def draw(task: str, count: float, seed: float) -> Any:
         if task == OWN:
             return gr.skip()
-        given = [f"episode.task={json.dumps(task)}", f"episode.demos={int(count)}", f"phase2.seed={int(seed)}"]
+        given = [f"episode.task={json.dumps(task)}", f"episode.demos={int(count)}", f"run.seed={int(seed)}"]
         return [list(pair) for pair in desk.service.task_demos(parse_config("", "settings", given))]
 
     @told
@@ -144,7 +144,7 @@ def wire_setup(page: Page, desk: Desk) -> None:
     def choose_method(method: str) -> list[Any]:
         return slots_shown(page, desk, method)
 
-    seed = setup.form.widgets["phase2.seed"]
+    seed = setup.form.widgets["run.seed"]
     gr.on(
         [setup.task.input, setup.count.release, seed.blur],
         draw,

@@ -70,10 +70,10 @@ def test_another_session_sees_nothing_of_it(server, judged):
     ("call", "named"),
     [
         (("present-past", "", "select", "phase2: {prefix_len: 99}"), "99 slots"),
-        (("present-past", "", "select", "phase2: {model: {id: /etc/passwd}}"), "not offered here"),
+        (("present-past", "", "select", "run: {model: {id: /etc/passwd}}"), "not offered here"),
         (("present-past", "", "selct", ""), "selct"),
         (("", "only one side", "select", ""), "only one side"),
-        (("present-past", "", "select", "phase2: {seeed: 1}"), "did you mean"),
+        (("present-past", "", "select", "run: {seeed: 1}"), "did you mean"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(client, call, named):

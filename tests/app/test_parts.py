@@ -112,7 +112,7 @@ def test_a_mistake_in_the_yaml_is_told_with_its_line():
     [
         ("phase2: {prefix_len: 33}", "33 slots"),
         ("phase2: {eval: {on_samples: 65}}", "phase2.eval.on_samples"),
-        ("phase2: {model: {id: /etc}}", "'/etc' is not offered"),
+        ("run: {model: {id: /etc}}", "'/etc' is not offered"),
         ("episode: {task_file: /etc/passwd}", "opens no paths"),
         ("phase3: {optim: {steps: 201}}", "phase3.optim.steps"),
         ("phase3: {slots: 33}", "33 slots"),

@@ -7,7 +7,7 @@ import gradio as gr
 import pytest
 
 from cedkv.config import PRESETS, Config, load_config
-from cedkv.gate.phases import PHASES
+from cedkv.gate.kinds import KINDS
 from cedkv.session.limits import Limits
 from cedkv.session.runs import Run
 from cedkv.session.store import SessionStore
@@ -62,7 +62,7 @@ def test_the_slider_that_is_seen_is_the_one_that_the_method_runs_on(page, desk, 
     updates = zip(page.setup.slots_of_phase().values(), slots_shown(page, desk, method), strict=True)
     (seen,) = [slider for slider, update in updates if update.visible is True]
     rail = from_yaml(page, desk, "present-past", MINE, method, "phase2: {prefix_len: 5}\nphase3: {slots: 4}\n")
-    assert held(page, rail, seen) == PHASES[desk.service.phase_of(method)].slots(asked(page, rail).config)
+    assert held(page, rail, seen) == KINDS[desk.service.phase_of(method)].slots(asked(page, rail).config)
 
 
 @pytest.mark.parametrize(
@@ -79,8 +79,8 @@ def test_a_preset_gives_the_config_of_its_file(page, desk, preset):
 
 
 def test_apply_keeps_own_demonstrations(page, desk):
-    after = asked(page, from_yaml(page, desk, OWN, MINE, "select", "phase2: {seed: 3}"))
-    assert after.own and after.demos == PAIRS and after.config.phase2.seed == 3
+    after = asked(page, from_yaml(page, desk, OWN, MINE, "select", "run: {seed: 3}"))
+    assert after.own and after.demos == PAIRS and after.config.run.seed == 3
 
 
 def test_apply_keeps_own_demonstrations_also_when_a_preset_filled_the_yaml(page, desk):
@@ -90,7 +90,7 @@ def test_apply_keeps_own_demonstrations_also_when_a_preset_filled_the_yaml(page,
 
 
 def test_apply_keeps_the_chosen_task(page, desk):
-    after = asked(page, from_yaml(page, desk, "antonym", MINE, "select", "phase2: {seed: 3}"))
+    after = asked(page, from_yaml(page, desk, "antonym", MINE, "select", "run: {seed: 3}"))
     assert after.config.episode.task == "antonym" and after.demos == PAIRS
 
 

@@ -89,9 +89,9 @@ def test_of_two_reports_the_higher_phase_counts(tmp_path):
 
 def test_the_model_is_the_one_that_the_settings_name(tmp_path):
     asked = []
-    config = written(tmp_path, "config.yaml", "phase2: {model: {id: my-model}}")
+    config = written(tmp_path, "config.yaml", "run: {model: {id: my-model}}")
     state = EXAMPLE / "artifacts" / "ced.safetensors"
-    opened(tmp_path, state, config, limits=Limits(), load=lambda config: asked.append(config.phase2.model.id) or LM)
+    opened(tmp_path, state, config, limits=Limits(), load=lambda config: asked.append(config.run.model.id) or LM)
     assert asked == ["my-model"]
 
 
@@ -103,13 +103,13 @@ def test_a_state_of_another_model_is_refused_by_name(tmp_path):
 
 
 def test_a_model_that_is_not_offered_is_never_loaded(tmp_path):
-    config = written(tmp_path, "config.yaml", "phase2: {model: {id: /etc}}")
+    config = written(tmp_path, "config.yaml", "run: {model: {id: /etc}}")
     with pytest.raises(LimitError, match="'/etc' is not offered"):
         opened(tmp_path, EXAMPLE / "artifacts" / "ced.safetensors", config, load=None)
 
 
 def test_a_report_alone_names_no_other_model_either(tmp_path):
-    config = written(tmp_path, "config.yaml", "phase2: {model: {id: /etc}}")
+    config = written(tmp_path, "config.yaml", "run: {model: {id: /etc}}")
     with pytest.raises(LimitError, match="'/etc' is not offered"):
         opened(tmp_path, report_file(tmp_path), config)
 
@@ -127,7 +127,7 @@ def test_a_judged_report_and_its_state_can_be_looked_at_without_samples(tmp_path
 
 def test_a_states_own_settings_are_checked_alike(tmp_path):
     state = KVPrefix.load(EXAMPLE / "artifacts" / "ced.safetensors")
-    settings = parse_config("phase2: {model: {id: /etc}}", "test").model_dump(mode="json")
+    settings = parse_config("run: {model: {id: /etc}}", "test").model_dump(mode="json")
     replace(state, meta={**state.meta, "settings": settings}).save(tmp_path / "ced.safetensors")
     with pytest.raises(LimitError, match="'/etc' is not offered"):
         opened(tmp_path, tmp_path / "ced.safetensors", load=None)

@@ -28,7 +28,7 @@ SHORT = [
 @pytest.fixture(scope="session")
 def told() -> list[Event]:
     """Everything that the benchmark said, figures on the way as they were at that time."""
-    config = load_config(None, [f"phase2.model.id={tiny_path('llama')}", *SHORT])
+    config = load_config(None, [f"run.model.id={tiny_path('llama')}", *SHORT])
     events = []
     for event in iter_bench(config, PLAN):
         events.append(Measured(copy.deepcopy(event.figures)) if isinstance(event, Measured) else event)

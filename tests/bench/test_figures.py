@@ -85,7 +85,7 @@ def test_a_steps_figures_follow_from_each_other(figures):
         assert row["gflops"] == pytest.approx(row["gflop"] / row["seconds"])
         assert row["utilisation"] == pytest.approx(row["gflops"] / figures["gemm_gflops"][row["dtype"]])
         assert row["steps_per_second"] == pytest.approx(1 / row["seconds"])
-        assert (row["texts"], row["rows_read"]) == (5, 5)
+        assert row["texts"] == 5 < row["rows_read"] <= row["tokens"]
     assert figures["step"][0]["gflop"] == figures["step"][1]["gflop"], "both dtypes take the same step"
     assert figures["step"][0]["tokens"] == figures["step"][1]["tokens"]
 
@@ -157,7 +157,7 @@ def test_the_rate_is_work_over_time():
 
 def test_a_model_that_cannot_be_loaded_is_named(tmp_path):
     with pytest.raises(ModelError, match="cannot be loaded"):
-        load_seconds(load_config(None, [f"phase2.model.id={tmp_path}"]))
+        load_seconds(load_config(None, [f"run.model.id={tmp_path}"]))
 
 
 def test_fixed_demonstrations_are_refused():

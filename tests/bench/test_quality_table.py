@@ -76,7 +76,7 @@ def test_a_row_is_found_again_and_other_settings_replace_it(tmp_path):
 
 
 def test_the_command_judges_each_view_once_and_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
-    settings = [*SHORT, f"phase2.model.id={tiny_path('llama')}", "phase2.eval.on_samples=3", "episode.demos=3"]
+    settings = [*SHORT, f"run.model.id={tiny_path('llama')}", "phase2.eval.on_samples=3", "episode.demos=3"]
     chosen = [flag for setting in settings for flag in ("--set", setting)]
     out = tmp_path / "quality.json"
     tasks = ["--tasks", "capitalize", "--teacher-min", "0"]
@@ -99,7 +99,7 @@ def test_the_command_judges_each_view_once_and_goes_on_where_it_stopped(tmp_path
 
 
 def test_a_weak_teacher_ends_a_task(tmp_path, monkeypatch, capsys):
-    settings = [*SHORT, f"phase2.model.id={tiny_path('llama')}", "phase2.eval.on_samples=3", "episode.demos=3"]
+    settings = [*SHORT, f"run.model.id={tiny_path('llama')}", "phase2.eval.on_samples=3", "episode.demos=3"]
     chosen = [flag for setting in settings for flag in ("--set", setting)]
     monkeypatch.setattr(
         sys, "argv", ["quality_table", "--tasks", "capitalize", *chosen, "--out", str(tmp_path / "q.json")]

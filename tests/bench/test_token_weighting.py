@@ -9,7 +9,7 @@ from benchmarks.token_weighting import accuracy, error, gates, interval, main, p
 from tests.tiny import tiny_path
 
 SMALL = [
-    f"phase2.model.id={tiny_path('llama')}",
+    f"run.model.id={tiny_path('llama')}",
     "train.steps=2",
     "train.batch=2",
     "train.lora={rank: 2, layers: 1}",

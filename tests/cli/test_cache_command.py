@@ -49,7 +49,7 @@ def test_the_same_demonstrations_are_extracted_once(extract, extractions, tmp_pa
 
 @pytest.mark.parametrize(
     "other",
-    [["--slots", "5"], ["--set", "phase2.seed=1"], ["--set", "phase2.select.span_len=2"], ["--method", "few_shot"]],
+    [["--slots", "5"], ["--set", "run.seed=1"], ["--set", "phase2.select.span_len=2"], ["--method", "few_shot"]],
     ids=" ".join,
 )
 def test_anything_that_makes_another_state_is_extracted_anew(extract, extractions, other):

@@ -39,7 +39,7 @@ def test_a_passing_gate_exits_0(cli, model, tmp_path):
     outcome = cli("gate", "--model", model, "--out", tmp_path, *SMALL_OPTIONS, *lenient)
     assert outcome.code == 0, outcome.out
     assert "FAIL" not in outcome.out
-    assert outcome.out.count("PASS") == 10
+    assert outcome.out.count("PASS") == 11
 
 
 def test_columns_are_aligned_and_stages_are_plain_lines_without_a_terminal(cli, model, tmp_path):
@@ -75,18 +75,18 @@ def test_without_a_config_every_default_holds():
 @pytest.mark.parametrize(
     ("flags", "setting"),
     [
-        (["--phase2-model-id", "a/b"], "phase2.model.id=a/b"),
-        (["--phase2-device", "cpu"], "phase2.runtime.device=cpu"),
+        (["--phase2-model-id", "a/b"], "run.model.id=a/b"),
+        (["--phase2-device", "cpu"], "run.runtime.device=cpu"),
         (["--phase2-max-on", "7"], "phase2.eval.on_samples=7"),
         (["--phase2-max-off", "9"], "phase2.eval.off_samples=9"),
         (["--phase2-prefix-len", "12"], "phase2.prefix_len=12"),
         (["--phase2-select-mode", "delimiter_span"], "phase2.select.mode=delimiter_span"),
-        (["--phase2-dtype", "bfloat16"], "phase2.runtime.torch_dtype=bfloat16"),
-        (["--phase2-dtype", "bf16"], "phase2.runtime.torch_dtype=bfloat16"),
-        (["--model", "a/b"], "phase2.model.id=a/b"),
+        (["--phase2-dtype", "bfloat16"], "run.runtime.torch_dtype=bfloat16"),
+        (["--phase2-dtype", "bf16"], "run.runtime.torch_dtype=bfloat16"),
+        (["--model", "a/b"], "run.model.id=a/b"),
         (["--task", "capitalize"], "episode.task=capitalize"),
         (["--set", "phase2.select.span_len=2"], "phase2.select.span_len=2"),
-        (["--phase2-strict-hf", "--phase3-strict-hf"], "phase2.runtime.backend=hf"),
+        (["--phase2-strict-hf", "--phase3-strict-hf"], "run.runtime.backend=hf"),
     ],
 )
 def test_each_flag_is_a_setting(flags, setting):
@@ -95,7 +95,7 @@ def test_each_flag_is_a_setting(flags, setting):
 
 def test_a_text_that_looks_like_something_else_stays_a_text():
     assert config_of("--task-file", "1").episode.task_file == "1"
-    assert config_of("--model", "yes").phase2.model.id == "yes"
+    assert config_of("--model", "yes").run.model.id == "yes"
 
 
 def test_later_options_win():
@@ -106,7 +106,7 @@ def test_later_options_win():
 def test_options_win_over_the_file(tmp_path):
     (tmp_path / "c.yaml").write_text("phase2: {prefix_len: 5, seed: 3}", encoding="utf-8")
     config = config_of("--config", str(tmp_path / "c.yaml"), "--phase2-prefix-len", "6")
-    assert (config.phase2.prefix_len, config.phase2.seed) == (6, 3)
+    assert (config.phase2.prefix_len, config.run.seed) == (6, 3)
 
 
 def test_demonstrations_on_the_command_line_are_not_judged_by_the_files_task(tmp_path):
@@ -124,7 +124,7 @@ def test_a_task_on_the_command_line_replaces_the_files_pairs(tmp_path):
 
 
 def test_no_mock_is_accepted_with_or_without_the_strict_flag(cli, tmp_path):
-    (tmp_path / "c.yaml").write_text("phase2: {runtime: {allow_mock_fallback: true}}", encoding="utf-8")
+    (tmp_path / "c.yaml").write_text("run: {runtime: {allow_mock_fallback: true}}", encoding="utf-8")
     for flags in ([], ["--phase2-strict-hf"]):
         error = cli("gate", "--config", tmp_path / "c.yaml", *flags).error
         assert "allow_mock_fallback" in error and "refused" in error

@@ -1,10 +1,13 @@
 """`gate --state`: a saved state is judged by the phase's own criteria, as it is or in another precision."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from cedkv.cli.options import noted_settings
+from cedkv.state import KVPrefix
 from tests.gate.reports import SMALL
 
 SMALL_OPTIONS = [word for setting in SMALL if not setting.startswith("episode.") for word in ("--set", setting)]
@@ -64,19 +67,27 @@ FEW_TEXTS = ["--set", "phase2.eval.off_samples=9", "--set", "phase2.eval.n_rando
 
 
 @pytest.mark.parametrize("relation", ["task", "demos"])
-@pytest.mark.parametrize(("changed", "told"), [([], False), (["--set", "phase2.seed=3"], True)])
+@pytest.mark.parametrize(("changed", "told"), [([], False), (["--set", "run.seed=3"], True)])
 def test_a_state_is_judged_on_queries_it_was_not_trained_on_or_it_is_said(
     cli, model, demos_file, tmp_path, relation, changed, told
 ):
     """The same draw as at the extraction, in which training and evaluation are disjoint, whoever gave the seed."""
     path = tmp_path / "state.safetensors"
     source = {"task": ["--task", "capitalize", "--set", "phase2.eval.on_samples=5"], "demos": ["--demos", demos_file]}
-    seed = ["--set", "phase2.seed=1", "--set", "episode.on_train=12"]
+    seed = ["--set", "run.seed=1", "--set", "episode.on_train=12"]
     made = cli("extract", *source[relation], *seed, "--model", model, "--method", "select", "--out", path)
     assert made.code == 0, made.err
     outcome = cli("gate", "--state", path, *FEW_TEXTS, *changed, "--out", tmp_path / "runs")
     assert outcome.code in (0, 1), outcome.err
     assert ("was made in another episode" in outcome.err) is told
+
+
+def test_a_state_whose_notes_name_settings_as_before_is_judged_the_same(task_state):
+    state = KVPrefix.load(task_state)
+    tree = dict(state.meta["settings"])
+    run = tree.pop("run")
+    before = {**tree, "phase2": {**tree["phase2"], **run}}
+    assert noted_settings(replace(state, meta={**state.meta, "settings": before})) == noted_settings(state)
 
 
 def test_a_state_is_judged_on_its_own_relation_alone(cli, task_state):

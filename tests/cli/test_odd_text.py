@@ -23,11 +23,11 @@ PAIRS = '[{"input": "a", "output": "b"}, {"input": "c", "output": %s}]'
 @pytest.mark.parametrize(
     ("value", "named"),
     [
-        ('phase2: {model: {id: "\\ud800"}}', ["line 1: phase2.model.id", "'\\ud800' is half of a character"]),
+        ('run: {model: {id: "\\ud800"}}', ["line 1: run.model.id", "'\\ud800' is half of a character"]),
         ('episode:\n  pasted_inputs: ["ok", "a\\udcffb"]', ["line 2: episode.pasted_inputs", "half of a character"]),
         ('"\\ud800": 1', ["half of a character"]),
-        (f"phase2: {{seed: {DIGITS}}}", ["4400 digits"]),
-        (f"phase2:\n  seed: {HEX}", ["line 2: phase2.seed", "thousands of digits"]),
+        (f"run: {{seed: {DIGITS}}}", ["4400 digits"]),
+        (f"run:\n  seed: {HEX}", ["line 2: run.seed", "thousands of digits"]),
         (f"phase3: {{optim: {{lr: {HEX}}}}}", ["phase3.optim.lr", "thousands of digits"]),
         (f"phase3: {{optim: {{lr: {'9' * 4000}}}}}", ["phase3.optim.lr"]),
         (f"phase3: {{layer_scope: {{injection: last_{DIGITS}}}}}", ["last_99"]),
@@ -48,10 +48,10 @@ def test_settings(cli, model, tmp_path, value, named):
 
 
 @pytest.mark.parametrize(
-    "override", ['phase2.model.id="\\ud800"', f"phase2.seed={DIGITS}", f"phase2.seed={HEX}", f"phase2.seed=-{HEX}"]
+    "override", ['run.model.id="\\ud800"', f"run.seed={DIGITS}", f"run.seed={HEX}", f"run.seed=-{HEX}"]
 )
 def test_overrides(cli, override):
-    assert "phase2." in cli("gate", "--set", override).error
+    assert override.partition("=")[0] in cli("gate", "--set", override).error
 
 
 @pytest.mark.parametrize(

@@ -189,7 +189,7 @@ def test_demonstrations_longer_than_the_context_are_refused_with_counts():
 def test_episode_of_a_shipped_task():
     episode = from_yaml(
         "episode: {task: plural-singular, demos: 4, on_train: 7, template: arrow}\n"
-        "phase2: {seed: 2, eval: {on_samples: 9}}"
+        "run: {seed: 2, eval: {on_samples: 9}}"
     )
     assert_disjoint(episode)
     assert (episode.task, episode.seed) == ("plural-singular", 2)
@@ -198,7 +198,7 @@ def test_episode_of_a_shipped_task():
 
 
 def test_seed_of_the_config_draws_other_demonstrations():
-    one, other = (from_yaml(f"episode: {{demos: 5}}\nphase2: {{seed: {seed}}}") for seed in (0, 1))
+    one, other = (from_yaml(f"episode: {{demos: 5}}\nrun: {{seed: {seed}}}") for seed in (0, 1))
     assert inputs(one)[0] != inputs(other)[0]
     assert one == from_yaml("episode: {demos: 5}")
 

@@ -7,10 +7,14 @@ from itertools import islice
 
 import pytest
 
+from cedkv.config import load_config
 from cedkv.episodes.off import BUCKETS, SPLITS, Maker, NearFormat, off_stream, sample_off, split_of
 from cedkv.episodes.off.grammar import LEXICON, expand, read_lines
 from cedkv.episodes.off.length import LENGTHS, count_pieces, cut, length_class
 from cedkv.errors import ConfigError
+from cedkv.gate import run_gate
+from tests.gate.reports import SMALL
+from tests.tiny import tiny_lm
 
 QA = NearFormat("Q: {input}\nA: {output}\n\n")
 ARROW = NearFormat("{input} -> {output}\n")
@@ -30,6 +34,20 @@ def test_same_seed_gives_the_same_set():
 def test_frozen_stress_set_is_the_same_on_every_machine():
     """Changed frames, word lists or sampling need a new DEFINITION_VERSION, and then a new value here."""
     assert sample_off("stress", 512, 0, QA).sha256 == FROZEN_STRESS_SHA256
+
+
+def test_another_bucket_is_a_line_in_the_registry_and_is_judged_and_trained_on(monkeypatch, tmp_path):
+    before = {split: sample_off(split, 40, 1, QA).texts for split in SPLITS}
+    frames = tuple(f"{count} grey herons stand in the evening river and wait" for count in range(2, 40))
+    monkeypatch.setitem(BUCKETS, "herons", Maker(frames, whole=0.5))
+    for split in ("stress", "pool"):
+        texts = sample_off(split, 5 * len(BUCKETS), 1, QA).texts
+        assert Counter(text.bucket for text in texts)["herons"] == 5
+        assert [text for text in texts if text.bucket != "herons"][:40] == list(before[split])
+    assert sample_off("typical", 40, 1, QA).texts == before["typical"]
+
+    report = run_gate(load_config(None, SMALL), lm=tiny_lm("llama"), out=tmp_path).data
+    assert report["off"]["select"]["stress"]["buckets"]["herons"]["count"] == 1
 
 
 def test_another_seed_gives_other_texts():

@@ -11,7 +11,7 @@ from cedkv.config import Phase2Thresholds, load_config
 from cedkv.episodes import episode_from_config
 from cedkv.evaluation import Judge
 from cedkv.gate import run_gate
-from cedkv.gate.verdicts import phase2_criteria
+from cedkv.gate.kinds.copied import phase2_criteria
 from cedkv.methods import Workbench, extract
 from cedkv.methods.select import random_trial
 from cedkv.state import KVPrefix

@@ -44,8 +44,8 @@ def test_two_runs_with_one_seed_agree_in_every_number(two_reports):
 
 
 def test_another_seed_gives_other_numbers(report, small_config, tmp_path):
-    phase2 = small_config.phase2.model_copy(update={"seed": 1})
-    other = run_gate(small_config.model_copy(update={"phase2": phase2}), lm=tiny_lm("llama"), out=tmp_path)
+    run = small_config.run.model_copy(update={"seed": 1})
+    other = run_gate(small_config.model_copy(update={"run": run}), lm=tiny_lm("llama"), out=tmp_path)
     assert other.data["on"]["teacher"] != report.data["on"]["teacher"]
 
 
@@ -61,7 +61,7 @@ def test_the_events_tell_the_run_in_order(small_config, tmp_path):
     kinds = [type(event) for event in events]
     assert kinds.index(Progress) < kinds.index(Opened) < kinds.index(Sample) < kinds.index(GateCriterion)
     assert kinds[-1] is Done
-    assert kinds.count(GateCriterion) == 10
+    assert kinds.count(GateCriterion) == 11
     assert kinds.count(Sample) == sum(row["type"] == "sample" for row in records(events[-1].result.folder))
 
 

@@ -147,7 +147,7 @@ def test_the_hash_names_settings_task_and_phase():
         config_hash(for_task(config, "capitalize"), 2),
         config_hash(for_task(config, "capitalize"), 3),
         config_hash(for_task(config, "antonym"), 2),
-        config_hash(for_task(load_config(None, [*SMALL, "phase2.seed=1"]), "capitalize"), 2),
+        config_hash(for_task(load_config(None, [*SMALL, "run.seed=1"]), "capitalize"), 2),
     ]
     assert len(set(hashes)) == 4
     assert hashes[0] == config_hash(for_task(load_config(None, SMALL), "capitalize"), 2)

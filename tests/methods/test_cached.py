@@ -25,7 +25,7 @@ def test_what_only_judges_or_shows_a_state_is_not_in_its_key(override):
     assert key(override) == key()
 
 
-@pytest.mark.parametrize("override", ["phase2.seed=1", "phase3.optim.steps=9", "phase2.prefix_len=3"])
+@pytest.mark.parametrize("override", ["run.seed=1", "phase3.optim.steps=9", "phase2.prefix_len=3"])
 def test_what_makes_a_state_is_in_its_key(override):
     assert key(override) != key()
 

@@ -103,7 +103,7 @@ def texts_touched(monkeypatch, seed: int) -> set[str]:
         patch.setattr(cedkv.methods.warm, "read_attention", watched_reading)
         patch.setattr(cedkv.methods.pool, "off_stream", watched_stream)
         patch.setattr(cedkv.methods.objective, "packed_logits", watched_step)
-        bench = bench_with(f"phase2.seed={seed}", "phase3.optim.matching_iterations=1")
+        bench = bench_with(f"run.seed={seed}", "phase3.optim.matching_iterations=1")
         train(bench)
     touched |= {query.text for query in bench.episode.on_train}
     return touched

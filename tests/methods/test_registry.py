@@ -6,7 +6,7 @@ from importlib.metadata import EntryPoint, EntryPoints
 import pytest
 
 import cedkv.cli.extract
-import cedkv.gate.phases
+import cedkv.gate.kinds.saved
 import cedkv.methods
 import cedkv.methods.registry
 from cedkv.cli import main
@@ -54,7 +54,7 @@ def offered(monkeypatch, tmp_path):
             cedkv.methods.registry, "entry_points", lambda group: EntryPoints(points).select(group=group)
         )
         fresh = Methods(shipped)
-        for holder in (cedkv.methods, cedkv.cli.extract, cedkv.gate.phases):
+        for holder in (cedkv.methods, cedkv.cli.extract, cedkv.gate.kinds.saved):
             monkeypatch.setattr(holder, "METHODS", fresh)
         return fresh
 

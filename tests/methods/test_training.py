@@ -133,7 +133,7 @@ def test_every_query_is_trained_on_before_any_comes_again(monkeypatch):
 
 
 def test_the_same_seed_gives_the_same_prefix_bit_for_bit():
-    first, again, other = ced(), ced(), ced("phase2.seed=1")
+    first, again, other = ced(), ced(), ced("run.seed=1")
     assert torch.equal(first.prefix.values, again.prefix.values)
     assert torch.equal(first.prefix.mixture.weights, again.prefix.mixture.weights)
     assert not torch.equal(first.prefix.values, other.prefix.values)

@@ -6,7 +6,7 @@ import torch
 from cedkv.config import Config, Phase2Thresholds, load_config
 from cedkv.evaluation import Judge
 from cedkv.gate import run_gate
-from cedkv.gate.verdicts import phase2_criteria
+from cedkv.gate.kinds.copied import phase2_criteria
 from cedkv.methods.select import random_trial
 from tests.gate.reports import OFF, ON, SMALL
 
@@ -40,7 +40,7 @@ def test_trials_are_different_draws_and_each_is_the_same_again(bench_with):
 
 
 def test_another_seed_draws_other_trials(bench_with):
-    bench, other = bench_with(), bench_with("phase2.seed=1")
+    bench, other = bench_with(), bench_with("run.seed=1")
     positions = [random_trial(b, 16, 0).mixture.weights.argmax(-1).tolist() for b in (bench, other)]
     assert positions[0] != positions[1]
 

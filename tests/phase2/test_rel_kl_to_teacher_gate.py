@@ -7,7 +7,7 @@ import torch
 
 from cedkv.config import Phase2Thresholds
 from cedkv.evaluation import Judge
-from cedkv.gate.verdicts import phase2_criteria
+from cedkv.gate.kinds.copied import phase2_criteria
 from cedkv.metrics import kl, rel_kl
 from tests.gate.reports import OFF, ON
 

@@ -11,7 +11,7 @@ from cedkv.errors import NonFiniteError
 from cedkv.evaluation import Judge
 from cedkv.events import Done, Opened, Progress, StepTrace, Tick, Warned
 from cedkv.gate import iter_gate, run_gate
-from cedkv.gate.verdicts import exploration_milestones, phase3_criteria
+from cedkv.gate.kinds.mixture import exploration_milestones, phase3_criteria
 from cedkv.methods import Workbench
 from cedkv.state import KVPrefix
 from tests.optim.trainings import events_of

@@ -11,6 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from cedkv.errors import CedKVError, OutputError, StateError
+from cedkv.gate.slots import describe_roles
 from cedkv.slots.mixture import sparse_softmax
 from cedkv.state import DemoTokens, KVPrefix, Mixture, pad_with_null_slots
 from cedkv.state.container import as_bytes, write_container
@@ -258,7 +259,7 @@ def test_another_format_version_is_refused(saved):
         {"tokens": {"ids": [1]}},
         {"tokens": {"ids": [1], "texts": ["a", "b"], "roles": ["input"], "demo": [0]}},
         {"tokens": {"ids": 5, "texts": 5, "roles": 5, "demo": 5}},
-        {"tokens": {"ids": [0] * 5, "texts": ["a"] * 5, "roles": ["king"] * 5, "demo": [0] * 5}},
+        {"tokens": {"ids": [0] * 5, "texts": ["a"] * 5, "roles": ["<b>"] * 5, "demo": [0] * 5}},
         {"tokens": {"ids": ["x"] * 5, "texts": ["a"] * 5, "roles": ["input"] * 5, "demo": [0] * 5}},
         {"tokens": {"ids": [0] * 5, "texts": [1] * 5, "roles": ["input"] * 5, "demo": [0] * 5}},
         {"tokens": {"ids": [0] * 5, "texts": ["a"] * 5, "roles": [["input"]] * 5, "demo": [0] * 5}},
@@ -369,3 +370,30 @@ def test_padding_leaves_null_slots_without_a_weight():
     padded = pad_with_null_slots(weighted(), SLOTS + 2).mixture
     assert padded.log_bias.shape == padded.value_gain.shape == (LAYERS, HEADS, SLOTS + 2)
     assert padded.log_bias[..., SLOTS:].count_nonzero() == 0
+
+
+def test_a_block_of_another_kind_has_roles_of_its_own(path):
+    prefix = make()
+    roles = ("delimiter", "text", "text", "page_title", "output")
+    tokens = replace(prefix.mixture.tokens, roles=roles)
+    replace(prefix, mixture=replace(prefix.mixture, tokens=tokens)).save(path)
+    state = KVPrefix.load(path)
+    assert state.mixture.tokens.roles == roles
+    mean = describe_roles(state)["mean"]
+    assert list(mean) == ["input", "output", "delimiter", "text", "page_title"]
+    assert sum(mean.values()) == pytest.approx(1) and mean["input"] == 0 < mean["text"]
+
+
+def test_a_file_has_no_more_roles_than_can_be_shown(path):
+    prefix = make()
+    many = replace(
+        prefix.mixture.tokens,
+        ids=tuple(range(20)),
+        texts=("a",) * 20,
+        roles=tuple("abcdefghijklmnopqrst"),
+        demo=(0,) * 20,
+    )
+    weights = torch.nn.functional.pad(prefix.mixture.weights, (0, 15))
+    with pytest.raises(StateError, match="has 23 roles, and a file may have 16"):
+        replace(prefix, mixture=Mixture(weights, many)).save(path)
+    assert not path.exists()

@@ -13,7 +13,7 @@ from tests.bench.conftest import SHORT
 from tests.gate.reports import SMALL
 from tests.tiny import tiny_lm, tiny_path
 
-SETTINGS = ["episode.task=capitalize", f"phase2.model.id={tiny_path('llama')}", *SMALL, *SHORT]
+SETTINGS = ["episode.task=capitalize", f"run.model.id={tiny_path('llama')}", *SMALL, *SHORT]
 
 
 @pytest.fixture

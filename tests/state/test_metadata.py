@@ -12,7 +12,7 @@ from cedkv.episodes import episode_from_config
 from cedkv.methods import extract
 from cedkv.provenance import library_versions
 from cedkv.state import KVPrefix
-from cedkv.state.file import FORMAT_VERSION, Header, Notes
+from cedkv.state.header import FORMAT_VERSION, Header, Notes
 from tests.tiny import HEAD_DIM, KV_HEADS, LAYERS, tiny_lm
 
 SETTINGS = ["episode.task=capitalize", "episode.demos=4", "episode.on_train=4", "phase2.eval.on_samples=4"]
@@ -48,7 +48,7 @@ def test_another_seed_is_another_episode_and_judging_more_queries_is_not():
     lm = tiny_lm("llama")
     one, same, other = (
         episode_from_config(lm, load_config(None, [*SETTINGS, more])).sha256
-        for more in ("phase2.seed=0", "phase2.eval.off_samples=9", "phase2.seed=1")
+        for more in ("run.seed=0", "phase2.eval.off_samples=9", "run.seed=1")
     )
     assert one == same != other
 

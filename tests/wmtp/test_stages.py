@@ -38,7 +38,7 @@ SMALL = [
 
 
 def config_of(*overrides: str) -> TrainingConfig:
-    return load_training_config(None, [f"phase2.model.id={tiny_path('llama')}", *SMALL, *overrides])
+    return load_training_config(None, [f"run.model.id={tiny_path('llama')}", *SMALL, *overrides])
 
 
 def lines(folder: Path) -> list[dict]:

@@ -9,7 +9,7 @@ sentence.
 import hashlib
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from itertools import cycle, islice
 
@@ -22,10 +22,10 @@ DEFINITION_VERSION = "1"
 """Raised with every change of frames, word lists or sampling: the same seed then draws other texts."""
 
 EVERYDAY = ("prose", "dialogue", "question", "instruction", "numbers")
-SPLITS: dict[str, tuple[str, ...]] = {
+SPLITS: dict[str, Collection[str]] = {
     "typical": EVERYDAY,
-    "stress": tuple(BUCKETS),
-    "pool": tuple(BUCKETS),
+    "stress": BUCKETS,
+    "pool": BUCKETS,
 }
 """The buckets each split draws from."""
 
@@ -80,7 +80,7 @@ def off_stream(split: str, seed: int, near: NearFormat, buckets: Sequence[str] |
     """
     if split not in SPLITS:
         raise ConfigError(f"unknown OFF split {split!r}: choose from {', '.join(SPLITS)}")
-    chosen = SPLITS[split] if buckets is None else tuple(buckets)
+    chosen = tuple(SPLITS[split] if buckets is None else buckets)
     if not chosen or (unknown := set(chosen) - set(SPLITS[split])):
         named = ", ".join(map(repr, sorted(unknown))) if chosen else "none"
         raise ConfigError(f"OFF buckets of split {split!r}: got {named}, choose from {', '.join(SPLITS[split])}")

@@ -190,7 +190,7 @@ def episode_from_config(lm: LanguageModel, config: Config) -> RelationEpisode:
     DemoError
         A task, file or demonstration cannot be used.
     """
-    settings, seed = config.episode, config.phase2.seed
+    settings, seed = config.episode, config.run.seed
     template = template_for(lm, settings.template)
     if settings.task_file:
         task = load_task_file(settings.task_file)

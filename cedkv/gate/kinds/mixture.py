@@ -1,68 +1,14 @@
-"""Gate B: the criteria of each phase, read off the report's own numbers."""
+"""The gate of trained mixtures: as good as the demonstrations, harmless elsewhere, better than copies? Phase 3."""
 
 from collections.abc import Iterator
+from typing import Any
 
-from cedkv.config import Phase2Thresholds, Phase3Thresholds
+from cedkv.config import Phase3Thresholds
+from cedkv.episodes import episode_from_config
 from cedkv.events import GateCriterion
-
-
-def phase2_criteria(
-    on: dict, off: dict, thresholds: Phase2Thresholds, by_format: bool = False
-) -> Iterator[GateCriterion]:
-    """Whether Select-KV works and is harmless enough; `on` and `off` are the report's blocks.
-
-    by_format : the first token tells nothing in this episode, so whole answers take its place.
-    """
-    select = on["select"]
-    if by_format:
-        yield criterion(
-            "whole_gain",
-            select["whole_answer"] - on["base"]["whole_answer"],
-            ">=",
-            thresholds.on_gain_min,
-            "Whole answers gained over the base on unseen queries; format decides the first token.",
-        )
-    else:
-        yield criterion(
-            "on_gain", select["gain"], ">=", thresholds.on_gain_min, "Accuracy gained over the base on unseen queries."
-        )
-    yield criterion(
-        "off_delta_p99_select",
-        off["select"]["stress"]["delta_p99"],
-        "<=",
-        thresholds.off_delta_p99_max,
-        "Effect on OFF texts, 99th percentile of Delta (nats); "
-        f"the demonstrations in the prompt score {off['teacher']['stress']['delta_p99']:.2f}.",
-    )
-    yield criterion(
-        "delta_on_mean_select",
-        select["delta_on_mean"],
-        ">=",
-        thresholds.delta_on_min,
-        "The slots do something on ON queries (mean Delta, nats).",
-    )
-    yield criterion(
-        "rel_kl_to_teacher_select",
-        select["rel_kl_to_teacher"],
-        "<=",
-        thresholds.rel_kl_to_teacher_max,
-        "Distance to the teacher as a share of the base's: 0 is the teacher, 1 no better than the base.",
-    )
-    if not by_format:
-        yield criterion(
-            "acc_select_vs_random",
-            select["accuracy"],
-            ">=",
-            on["random"]["accuracy"],
-            "The rule chooses better than chance: mean accuracy of the random trials.",
-        )
-    yield criterion(
-        "whole_select_vs_random",
-        select["whole_answer"],
-        ">=",
-        on["random"]["whole_answer"],
-        "Whole answers too: mean share of right ones in the random trials.",
-    )
+from cedkv.gate.kinds.base import Kind, criterion, verdicts
+from cedkv.gate.kinds.copied import TRIALS
+from cedkv.metrics import exact_match
 
 
 def phase3_criteria(
@@ -181,7 +127,52 @@ def exploration_milestones(on: dict, off: dict) -> list[dict]:
     return [goal.as_dict() for goal in goals]
 
 
-def criterion(name: str, value: float, op: str, threshold: float, about: str) -> GateCriterion:
-    """A Gate B criterion with its verdict."""
-    passed = value >= threshold if op == ">=" else value <= threshold
-    return GateCriterion("B", name, value, op, threshold, passed, about)
+def _record(report: dict[str, Any]) -> dict[str, Any]:
+    on, off = report["on"], report["off"]
+    return {
+        **{f"phase3_on_acc_{name}": scores["accuracy"] for name, scores in on.items()},
+        **{f"phase3_on_whole_{name}": scores["whole_answer"] for name, scores in on.items()},
+        **{f"phase3_kl_to_teacher_{name}": scores["kl_to_teacher"] for name, scores in on.items()},
+        **{f"phase3_off_delta_p99_stress_{name}": splits["stress"]["delta_p99"] for name, splits in off.items()},
+        **verdicts("phase3", report),
+    }
+
+
+def _summary(report: dict[str, Any]) -> dict[str, Any]:
+    """The student's own figures at the top of the report, and what is watched beside what decides."""
+    student, training = report["off"]["ced"], report["training"]["ced"]
+    return {
+        "off_delta_p99_stress": student["stress"]["delta_p99"],
+        "off_delta_p99_typical": student["typical"]["delta_p99"],
+        **{name: training[name] for name in ("phase3_loss_on", "phase3_loss_off", "phase3_loss_str")},
+        "lambda_off_trace": training["lambda_off_trace"],
+        "topk_trace": training["topk_trace"],
+        "correlations": training["correlations"],
+        "success_criteria": report["gate_b"],
+        "exploration_milestones": exploration_milestones(report["on"], report["off"]),
+    }
+
+
+KIND = Kind(
+    phase=3,
+    about="trained mixtures",
+    student="ced",
+    roles=("floor", "rival", "free lunch", "student", "ceiling"),
+    episode=episode_from_config,
+    slots=lambda config: config.phase3.slots,
+    off_sizes=lambda config: {
+        "typical": config.phase2.eval.off_samples,
+        "stress": config.phase3.off_data.stress_samples,
+    },
+    trials=TRIALS,
+    scorer=exact_match,
+    criteria=lambda report, config: phase3_criteria(
+        report["on"],
+        report["off"],
+        report["collapse"],
+        config.phase3.thresholds,
+        report["episode"]["first_token"]["by_format"],
+    ),
+    record=_record,
+    summary=_summary,
+)
