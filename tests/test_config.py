@@ -10,10 +10,12 @@ from pydantic import BaseModel, ValidationError
 from cedkv.config import (
     Config,
     SettingsMoved,
+    TrainingConfig,
     choices,
     dump_config,
     leaves,
     load_config,
+    load_training_config,
     parse_config,
     setting,
     settings_then,
@@ -262,7 +264,16 @@ def test_settings_cannot_be_changed():
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda path: path.name)
 def test_shipped_configs_load(path):
-    assert isinstance(load_config(path), Config)
+    load, schema = (load_training_config, TrainingConfig) if path.parent.name == "wmtp" else (load_config, Config)
+    assert isinstance(load(path), schema)
+
+
+def test_settings_of_trainings_are_no_settings_of_gates():
+    path = ROOT / "configs" / "wmtp" / "rho1.yaml"
+    with pytest.raises(ConfigError, match="'train' is not a setting"):
+        load_config(path)
+    with pytest.raises(ConfigError, match="'train.alg' is not a setting; did you mean 'algo'"):
+        load_training_config(path, ["train.alg=ntp"])
 
 
 def test_settings_of_mixtures_are_refused_where_chunks_are_trained():

@@ -24,12 +24,13 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 # The floors from the ground up. A module may import from its own floor and from those below it.
 FLOORS = [
     {"cedkv.version", "cedkv.openmp", "cedkv.errors", "cedkv.files", "cedkv.labels", "cedkv.provenance"},
+    {"cedkv.extras"},
     {"cedkv.state", "cedkv.metrics", "cedkv.config", "cedkv.report", "cedkv.events", "cedkv.ledger"},
     {"cedkv.optim"},
     {"cedkv.lm"},
     {"cedkv.episodes"},
     {"cedkv.evaluation", "cedkv.probe"},
-    {"cedkv.slots"},
+    {"cedkv.slots", "cedkv.wmtp"},
     {"cedkv.methods"},
     {"cedkv.gate"},
     {"cedkv.bench"},
@@ -193,8 +194,9 @@ def test_a_space_is_not_asked_to_install_the_embedded_model():
     assert model not in requirements("requirements.txt")
 
 
-def test_the_engine_runs_without_gradio():
-    check = "import sys, cedkv, cedkv.__main__; sys.exit('gradio' in sys.modules)"
+def test_the_engine_starts_without_gradio_and_without_extras():
+    heavy = {"gradio", "peft", "mlflow", "cedkv.lm.finetune"}
+    check = f"import sys, cedkv, cedkv.__main__; sys.exit(bool({heavy} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", check], cwd=ROOT).returncode == 0
 
 

@@ -11,7 +11,7 @@ from typing import NoReturn, Protocol
 
 import torch
 
-from cedkv.cli import app, bench, cache, extract, gate, inspect, query
+from cedkv.cli import app, bench, cache, extract, gate, inspect, query, train
 from cedkv.errors import CedKVError, ConfigError
 
 
@@ -32,6 +32,7 @@ COMMANDS: dict[str, Command] = {
     "query": query,
     "inspect": inspect,
     "cache": cache,
+    "train": train,
     "bench": bench,
     "app": app,
 }

@@ -38,7 +38,6 @@ def noted_settings(state: KVPrefix) -> dict[str, Any]:
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:
     """`--config`, `--set`, the relation (`--task`, `--task-file`, `--demos`) and `--model`."""
-    parser.set_defaults(overrides=[])
     shipped = ", ".join(preset_names())
     parser.add_argument(
         "--config", metavar="FILE", help=f"YAML file of settings, or one that ships: {shipped}; else defaults hold"
@@ -50,6 +49,12 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
     add_setting(parser, "--task-file", "episode.task_file", metavar="FILE")
     add_setting(parser, "--demos", "episode.demos_file", metavar="FILE")
     add_setting(parser, "--format", "episode.demos_format", metavar="NAME")
+    add_override_options(parser)
+
+
+def add_override_options(parser: argparse.ArgumentParser) -> None:
+    """`--model` and `--set`, collected as overrides."""
+    parser.set_defaults(overrides=[])
     add_setting(parser, "--model", "run.model.id", metavar="ID")
     parser.add_argument(
         "--set",

@@ -32,6 +32,8 @@ class ProgressLine:
         elif isinstance(event, StepTrace):
             self._stage(f"training {event.method}", event.step, event.steps, f"loss_on {event.loss_on:.3f}")
         elif isinstance(event, TrainingStep):
+            self._stage(f"training {event.method}", event.step + 1, event.steps, f"loss {event.loss:.3f}")
+        elif isinstance(event, TrainingStep):
             self._stage(f"training {event.method}", event.step, event.steps, f"loss {event.loss:.3f}")
 
     def _stage(self, stage: str, done: int, total: int, more: str = "") -> None:

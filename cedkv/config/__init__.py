@@ -24,6 +24,7 @@ from cedkv.config.read import (
     dump_config,
     leaves,
     load_config,
+    load_training_config,
     mixture_names,
     parse_config,
     preset_names,
@@ -44,6 +45,7 @@ from cedkv.config.schema import (
     RuntimeSettings,
     SelectSettings,
 )
+from cedkv.config.train import LoraSettings, TrainingConfig, TrainSettings, TrainTexts, WeightSettings
 
 __all__ = [
     "PRESETS",
@@ -57,6 +59,7 @@ __all__ = [
     "KAnchorSettings",
     "LayerScopeSettings",
     "LeastSettings",
+    "LoraSettings",
     "LossSettings",
     "MixtureScopeSettings",
     "MixtureSettings",
@@ -74,10 +77,15 @@ __all__ = [
     "SelectSettings",
     "Settings",
     "SettingsMoved",
+    "TrainSettings",
+    "TrainTexts",
+    "TrainingConfig",
+    "WeightSettings",
     "choices",
     "dump_config",
     "leaves",
     "load_config",
+    "load_training_config",
     "mixture_names",
     "parse_config",
     "preset_names",

@@ -87,6 +87,11 @@ class LossSettings(Settings):
         description="Match the teacher on the first answer token, or on its whole greedy answer and its end. auto is "
         "all where a demonstration's answer has more than one token.",
     )
+    token_weights: Literal["uniform", "rho1", "critic"] = Field(
+        "uniform",
+        description="Which tokens of whole answers count more in L_on: none, those on which the slots are furthest "
+        "behind the teacher (rho1), or those that change a critic's mind.",
+    )
 
 
 class OptimSettings(Settings):

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import ValidationError
@@ -11,8 +11,11 @@ from pydantic.fields import FieldInfo
 
 from cedkv.config.moved import path_today, settings_then, settings_today, tell_moved
 from cedkv.config.schema import Config
+from cedkv.config.train import TrainingConfig
 from cedkv.errors import ConfigError
 from cedkv.files import check_writable_again
+
+Schema = TypeVar("Schema", bound=Config)
 
 # Besides its own errors, PyYAML lets those of impossible dates and of deep nesting through.
 _YAML_ERRORS = (yaml.YAMLError, ValueError, RecursionError)
@@ -49,12 +52,18 @@ def load_config(
         file = MIXTURES / f"{mixture}.yaml" if mixture in mixture_names() else mixture
         overlay, lines = _parse(_read(file), str(file))
         tree, source = _overlaid(tree, overlay), str(file)
-    return _validated(tree, lines, source, overrides)
+    return _validated(tree, lines, source, overrides, Config)
+
+
+def load_training_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> TrainingConfig:
+    """Like `load_config`, for the settings of a training; raises what it raises."""
+    tree, lines = ({}, {}) if path is None else _parse(_read(path), str(path))
+    return _validated(tree, lines, "settings" if path is None else str(path), overrides, TrainingConfig)
 
 
 def parse_config(text: str, source: str, overrides: Sequence[str] = (), recorded: bool = False) -> Config:
     """Like `load_config`, from YAML text; `source` names it in errors."""
-    return _validated(*_parse(text, source, recorded), source, overrides)
+    return _validated(*_parse(text, source, recorded), source, overrides, Config)
 
 
 def preset_names() -> list[str]:
@@ -100,16 +109,18 @@ def _parse(text: str, source: str, recorded: bool = False) -> tuple[dict, dict[t
     return today(tree, source), {path_today(path): line for path, line in lines.items()}
 
 
-def _validated(tree: dict, lines: dict[tuple, int], source: str, overrides: Sequence[str]) -> Config:
+def _validated(
+    tree: dict, lines: dict[tuple, int], source: str, overrides: Sequence[str], schema: type[Schema]
+) -> Schema:
     for override in overrides:
         _apply(tree, override)
     tree = settings_today(tree, "--set")
     tell_moved((_path(override) for override in overrides), "--set")
     _check_leaves(tree, lines, source)
     try:
-        return Config.model_validate(tree)
+        return schema.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(_explain(error, source, lines)) from error
+        raise ConfigError(_explain(error, source, lines, schema)) from error
 
 
 def _check_leaves(tree: dict, lines: dict[tuple, int], source: str) -> None:
@@ -178,7 +189,7 @@ def _key_lines(node: yaml.Node | None, path: tuple = ()) -> Iterator[tuple[tuple
             yield from _key_lines(value, (*path, key.value))
 
 
-def _explain(error: ValidationError, source: str, lines: dict[tuple, int]) -> str:
+def _explain(error: ValidationError, source: str, lines: dict[tuple, int], schema: Any) -> str:
     """One line for the first mistake: where it is, what it is, what would be right."""
     first = error.errors()[0]
     path = tuple(part for part in first["loc"] if isinstance(part, str) and _is_key(part, lines, first))
@@ -186,7 +197,7 @@ def _explain(error: ValidationError, source: str, lines: dict[tuple, int]) -> st
     name = ".".join(path)
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
-        return f"{where}: {name!r} is not a setting; {_nearest(path)}{more}"
+        return f"{where}: {name!r} is not a setting; {_nearest(path, schema)}{more}"
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "model_type":
         message = "a block of settings belongs here, indented below its name"
@@ -198,8 +209,7 @@ def _is_key(part: str, lines: dict[tuple, int], error: Any) -> bool:
     return not any(character in part for character in "[]()") and part not in ("str", "int")
 
 
-def _nearest(path: tuple) -> str:
-    block: Any = Config
+def _nearest(path: tuple, block: Any) -> str:
     for parent in path[:-1]:
         block = block.model_fields[parent].annotation
     known = list(block.model_fields)

@@ -88,16 +88,16 @@ class PackedBatch:
 
 def packed_attention(
     module: torch.nn.Module,
-    query: Float[Tensor, "1 heads tokens head_dim"],
-    key: Float[Tensor, "1 kv_heads keys head_dim"],
-    value: Float[Tensor, "1 kv_heads keys head_dim"],
+    query: Float[Tensor, "batch heads tokens head_dim"],
+    key: Float[Tensor, "batch kv_heads keys head_dim"],
+    value: Float[Tensor, "batch kv_heads keys head_dim"],
     attention_mask: Tensor | None,
     scaling: float,
     packed: PackedBatch | None = None,
     sliding_window: int | None = None,
     **kwargs,
-) -> tuple[Float[Tensor, "1 tokens heads head_dim"], None]:
-    """The attention function transformers calls. Without `packed` it is transformers' own SDPA."""
+) -> tuple[Float[Tensor, "batch tokens heads head_dim"], None]:
+    """The attention function transformers calls. Without `packed` it is transformers' own SDPA, on any batch."""
     if packed is None:
         kwargs["sliding_window"] = sliding_window
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)

@@ -54,6 +54,8 @@ _CALLERS = ("version", "truncation", "padding")
 # Spaces, line ends, digits, accents and letters of other scripts: where tokenizers of one vocabulary differ.
 _PROBE = " A word,  two spaces\nlines\r\n\tand 1234.5 signs: Straße, naïve, ﬁ, 日本, 🙂 <s></s>"
 _SOURCE_FILE = "cedkv_source.json"
+# What a LoRA adapter computes with besides its tensors.
+_ADAPTER_FIELDS = ("peft_type", "r", "lora_alpha", "use_rslora", "use_dora", "fan_in_fan_out")
 
 
 def model_fingerprint(folder: Path, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> str:
@@ -92,6 +94,13 @@ def write_source(folder: Path, fingerprint: str) -> None:
 def file_fingerprint(path: Path) -> str:
     """The fingerprint of a model that is one file: of its bytes."""
     return _digest({"file": _file_digest(path)})
+
+
+def adapted_fingerprint(model: str, folder: Path) -> str:
+    """The fingerprint of a model, given its own, that the PEFT adapter in a folder has been merged into."""
+    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    fields = {name: config.get(name) for name in _ADAPTER_FIELDS}
+    return _digest({"model": model, "adapter": _tensors(folder / "adapter_model.safetensors"), "config": fields})
 
 
 def content_fingerprint(folder: Path, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> str:

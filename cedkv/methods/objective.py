@@ -13,6 +13,7 @@ from cedkv.events import StepTrace, Tick
 from cedkv.lm import LanguageModel, generate, log_probs, packed_logits
 from cedkv.methods.base import Workbench
 from cedkv.methods.pool import HardPool, PooledText, draw_memory, recall_draw
+from cedkv.methods.token_weights import Weigh, answer_values
 from cedkv.metrics import cvar, kl, role_mass, tail_stats
 from cedkv.optim.checkpoint import Memory
 from cedkv.optim.dual import DualLambda
@@ -32,14 +33,17 @@ class OnTargets:
     """ON training queries with the teacher's log-probabilities of the rows that are read, computed once.
 
     reads : rows read at the end of each query; more than one when whole answers are matched.
+    values : a critic's, before and after each answer token; empty where none weighs them.
     """
 
     ids: list[tuple[int, ...]]
     reads: list[int]
     teacher: list[Float[Tensor, "rows vocab"]]
+    values: list[Float[Tensor, " places"]] = field(default_factory=list)
 
     def rows(self, chosen: Sequence[int]) -> "OnTargets":
-        return OnTargets(*([column[row] for row in chosen] for column in (self.ids, self.reads, self.teacher)))
+        columns = (self.ids, self.reads, self.teacher, self.values)
+        return OnTargets(*([column[row] for row in chosen] if column else [] for column in columns))
 
 
 def on_targets(bench: Workbench) -> OnTargets:
@@ -55,7 +59,9 @@ def on_targets(bench: Workbench) -> OnTargets:
     longer = [(*query, *answer) for query, answer in zip(queries, ids, strict=True)]
     reads = [len(answer) + 1 for answer in ids]
     teacher = log_probs(bench.trunk, longer, bench.teacher, reads)
-    return OnTargets(longer, reads, list(teacher.split(reads)))
+    by_critic = bench.config.phase3.loss.token_weights == "critic"
+    values = answer_values(bench.trunk, longer, reads) if by_critic else []
+    return OnTargets(longer, reads, list(teacher.split(reads)), values)
 
 
 def _answers_in_one_token(block: DemoTokens) -> bool:
@@ -85,9 +91,14 @@ class Batches:
         return self.targets.rows(rows)
 
 
-def on_loss(student: Float[Tensor, "rows vocab"], teacher: Float[Tensor, "rows vocab"]) -> Float[Tensor, ""]:
-    """Mean KL(teacher || student) over the rows read, nats."""
-    return kl(teacher, student).mean()
+def on_loss(
+    student: Float[Tensor, "rows vocab"],
+    teacher: Float[Tensor, "rows vocab"],
+    weights: Float[Tensor, " rows"] | None = None,
+) -> Float[Tensor, ""]:
+    """Mean KL(teacher || student) over the rows read, nats; weighted where there are weights, of mean 1."""
+    apart = kl(teacher, student)
+    return apart.mean() if weights is None else (weights * apart).mean()
 
 
 def off_loss(
@@ -104,14 +115,16 @@ def batch_terms(
     off: list[PooledText],
     top_k: int,
     tail_fraction: float,
+    weigh: Weigh | None = None,
 ) -> dict[str, Float[Tensor, ""]]:
     """The loss terms of ON queries and OFF texts from one packed forward, the LM head only on the rows read."""
     queries = [*on.ids, *(text.ids for text in off)]
     reads = [*on.reads, *(len(text.base) for text in off)]
     student = packed_logits(lm, queries, slots.prefix(top_k), reads).float().log_softmax(dim=-1)
     answers = sum(on.reads)
+    weights = weigh(student[:answers].split(on.reads), on.teacher, on.values) if weigh else None
     return {
-        "L_on": on_loss(student[:answers], torch.cat(on.teacher)),
+        "L_on": on_loss(student[:answers], torch.cat(on.teacher), weights),
         "L_off": off_loss(student[answers:], torch.cat([text.base for text in off]), tail_fraction),
         "L_str": torch.as_tensor(slots.structure_loss(top_k)),
     }
@@ -122,6 +135,7 @@ class SlotObjective(Objective):
     """L = lambda_on * L_on + lambda_off * L_off + lambda_str * L_str, with dual ascent on lambda_off.
 
     measure_state : the real metrics of a state after a step.
+    weigh : the tokens of whole answers in L_on; None counts all alike.
     trace, ticks : what was told so far.
     """
 
@@ -134,6 +148,7 @@ class SlotObjective(Objective):
     dual: DualLambda
     measure_state: Callable[[KVPrefix, int], Tick]
     settings: Phase3Settings
+    weigh: Weigh | None = None
     trace: list[StepTrace] = field(default_factory=list)
     ticks: list[Tick] = field(default_factory=list)
     remedy: str = REMEDY
@@ -155,7 +170,9 @@ class SlotObjective(Objective):
 
     def losses(self, step: int) -> Losses:
         loss, off = self.settings.loss, self.pool.sample(self.settings.optim.off_batch)
-        terms = batch_terms(self.lm, self.slots, self.batches.next(), off, self.top_k(step), loss.tail_fraction)
+        terms = batch_terms(
+            self.lm, self.slots, self.batches.next(), off, self.top_k(step), loss.tail_fraction, self.weigh
+        )
         weights = {"L_on": loss.lambda_on, "L_off": self.dual.value, "L_str": loss.lambda_str}
         return Losses(terms, sum(weights[name] * term for name, term in terms.items()))
 

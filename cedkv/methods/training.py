@@ -11,6 +11,7 @@ from cedkv.methods.base import Extraction, Workbench
 from cedkv.methods.objective import Batches, SlotObjective, StressEval, measure_tick, on_targets
 from cedkv.methods.policy import check_policy
 from cedkv.methods.pool import HardPool
+from cedkv.methods.token_weights import weigh_with
 from cedkv.optim.checkpoint import Checkpoint
 from cedkv.optim.dual import DualLambda
 from cedkv.optim.loop import LoopSettings, Training, run_training
@@ -36,6 +37,7 @@ def open_objective(bench: Workbench, method: str, slots: TrainableSlots) -> Slot
         dual=DualLambda(phase3.dual, phase3.loss.lambda_off, phase3.dual.target * stress.p99(bench.teacher)),
         measure_state=lambda state, step: measure_tick(bench, targets, stress, method, state, step),
         settings=phase3,
+        weigh=weigh_with(phase3.loss.token_weights) if max(targets.reads) > 1 else None,
     )
 
 

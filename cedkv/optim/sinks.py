@@ -1,6 +1,7 @@
 """Where the events of a training are kept while it runs. A new sink is a class and a line in `SINKS`."""
 
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Protocol
 
 from cedkv.errors import ConfigError, OutputError
 from cedkv.events import Event, StepTrace, Tick, TrainingStep, TrainingTick, Warned
+from cedkv.extras import extra
 
 # Events that say something of the training itself.
 _KEPT = (StepTrace, Tick, TrainingStep, TrainingTick, Warned)
@@ -48,8 +50,43 @@ class JsonLines:
         self._file.close()
 
 
+class MlFlow:
+    """A run of MLflow in the experiment `cedkv`: the figures of any training's steps and ticks as metrics.
+
+    It is kept in `mlflow.db` in the folder, or on the server that MLFLOW_TRACKING_URI names.
+
+    Raises
+    ------
+    ConfigError
+        MLflow is not installed.
+    """
+
+    EXPERIMENT = "cedkv"
+
+    def __init__(self, folder: Path) -> None:
+        mlflow = extra("mlflow", "mlflow")
+        folder.mkdir(parents=True, exist_ok=True)
+        uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder.resolve() / 'mlflow.db'}"
+        self._client = mlflow.MlflowClient(tracking_uri=uri)
+        known = self._client.get_experiment_by_name(self.EXPERIMENT)
+        experiment = known.experiment_id if known else self._client.create_experiment(self.EXPERIMENT)
+        self._run = self._client.create_run(experiment, run_name=folder.name).info.run_id
+
+    def put(self, event: Event) -> None:
+        if not isinstance(event, TrainingStep | TrainingTick):
+            return
+        figures = event.terms if isinstance(event, TrainingStep) else event.figures
+        for name, value in figures.items():
+            named = name if "/" in name else f"{event.method}/{name}"
+            self._client.log_metric(self._run, named, value, step=event.step)
+
+    def close(self) -> None:
+        self._client.set_terminated(self._run)
+
+
 SINKS: dict[str, Callable[[Path], Sink]] = {
     "jsonl": JsonLines,
+    "mlflow": MlFlow,
 }
 
 

@@ -1,6 +1,7 @@
 """Sinks: fed by events, one line to add another."""
 
 import json
+import sys
 
 import pytest
 
@@ -65,3 +66,9 @@ def test_a_folder_that_cannot_be_written_is_an_output_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot be written"):
         open_sinks(["jsonl"], tmp_path / "file")
+
+
+def test_mlflow_says_how_to_get_it_where_it_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    with pytest.raises(ConfigError, match=r"mlflow is not installed; run: pip install 'cedkv\[mlflow\]'"):
+        open_sinks(["mlflow"], tmp_path)
