@@ -1,6 +1,7 @@
 """Labelled blocks: `Q:` and `A:`, `Sentence:` and `Sentiment:`, `English:` and `French:`, over one or more lines."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -78,13 +79,13 @@ def _label(at: int, line: str) -> _Line | None:
 
 def _opening(labels: Sequence[_Line]) -> _Line | None:
     """The label that starts each demonstration: the first that is repeated or usual."""
-    names = [line.label for line in labels]
+    times = Counter(line.label for line in labels)
     for line in labels:
-        if line.label not in _ABOUT and (label_side(line.label) or names.count(line.label) > 1):
+        if line.label not in _ABOUT and (label_side(line.label) or times[line.label] > 1):
             return line
-        if line.label == "instruction" and (names.count("instruction") > 1 or "response" in names):
+        if line.label == "instruction" and (times["instruction"] > 1 or "response" in times):
             return line
-        if line.label == "context" and names.count("context") > 1:
+        if line.label == "context" and times["context"] > 1:
             return line
     return labels[0] if len(labels) == 2 else None
 
@@ -144,7 +145,9 @@ def _closing(blocks: Sequence[Sequence[_Line]]) -> str | Refusal | None:
 
 def _faulty_block(number: int, block: Sequence[_Line], label: str, count: int) -> Refusal:
     shown, name = block[0].rest.strip()[:60], label.upper() if len(label) == 1 else label.capitalize()
-    what = f"has no '{name}:' line" if not count else f"has {count} '{name}:' lines; keep one"
+    inside = re.search(rf"(?<!\w){re.escape(label)}[ \t]*[:：]", block[0].rest, re.I)
+    remedy = "; give each label a line of its own" if inside else ""
+    what = f"has no '{name}:' line{remedy}" if not count else f"has {count} '{name}:' lines; keep one"
     return Refusal(f"block {number + 1} of the demonstrations, {shown!r}, {what}", Strength.SURE)
 
 
