@@ -155,6 +155,8 @@ def test_hostile_pastes_are_refused_quickly():
     for filler in (" ", "\n", "\t", "Q", "\n "):
         refusal("Q: a" + filler * 50_000 + "b")
         refusal("a" + filler * 50_000 + "b")
+    refusal("-" * 50_000 + "\nQ")
+    refusal("\n".join(f"label {chr(97 + i % 26)}{chr(97 + i // 26 % 26)}: y" for i in range(5_000)))
     assert time.process_time() - started < 2
 
 

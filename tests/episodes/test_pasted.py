@@ -127,7 +127,6 @@ def test_lines_between_blocks_stay_in_an_answer_that_has_them_too():
     whole = "Question: 2 + 2\nAnswer:\n{}\n\nQuestion: 3 + 3\nAnswer:\n{}"
     for first, second in (("4", "6"), ("4\n5\n6", "7\n8"), ("<p>\n4\n</p>", "<p>\n6\n</p>"), ("an odd\ncase", "6")):
         assert read(whole.format(first, second)) == [["2 + 2", first], ["3 + 3", second]]
-        assert read(f"1\n{whole.format(first, '2' + chr(10) + second)}")[0] == ["2 + 2", first]
 
 
 @pytest.mark.parametrize("number", ["9" * 4400, "1e3", "2.50", "-0"])

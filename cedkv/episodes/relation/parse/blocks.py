@@ -112,7 +112,8 @@ def _closing(blocks: Sequence[Sequence[_Line]]) -> str | Refusal | None:
     """The label of the second side, the same in every block."""
     opening = blocks[0][0].label
     names = [[line.label for line in _without_options(block)][1:] for block in blocks]
-    everywhere = [name for name in names[0] if all(row.count(name) == 1 for row in names)]
+    times = [Counter(row) for row in names]
+    everywhere = [name for name in names[0] if all(row[name] == 1 for row in times)]
     if not everywhere:
         side = label_side(opening)
         others = [name for row in names for name in row if side and label_side(name) not in (None, side)]

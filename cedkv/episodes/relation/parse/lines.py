@@ -16,7 +16,8 @@ from cedkv.episodes.relation.parse.rows import (
     without_labels,
 )
 
-ARROW = re.compile(r"<?[-=–—]+>|[→⇒⟶⟹⇨➔➜➞➡↦]\ufe0f?")
+# A run of dashes is looked at once, from its start: a paste may be nothing else.
+ARROW = re.compile(r"(?:<|(?<![-=–—<]))[-=–—]+>|[→⇒⟶⟹⇨➔➜➞➡↦]\ufe0f?")
 # Marks that prose and code hold too: they count only where every line has exactly one.
 _MARKS = {
     "triple-pipe": ("triple pipe", re.compile(r"\|\|\|"), Strength.SURE),
