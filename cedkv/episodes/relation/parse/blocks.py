@@ -26,7 +26,7 @@ _BETWEEN = re.compile(
 )
 # Lines that answers have too. They stand between demonstrations where they stand at all of them.
 _NUMBER = re.compile(r"[ \t]*(?:#[ \t]*|\(|\[|<)?(\d{1,4})[.)\]>:]?[ \t]*")
-_MARKS = [_NUMBER, re.compile(rf"[ \t]*{_WORD}[ \t]*", re.I)]
+_HEADING = re.compile(rf"[ \t]*{_WORD}[ \t]*", re.I)
 _TAG = re.compile(r"[ \t]*<(?P<end>/?)(?P<name>[a-z_]+?)(?:[ _]?\d+)?>[ \t]*", re.I)
 _ABOUT = {
     "definition",
@@ -180,11 +180,12 @@ def _between(lines: Sequence[str], starts: Sequence[int]) -> set[int]:
     found = {at for at, line in enumerate(lines) if _BETWEEN.fullmatch(line)}
     found |= _tags(lines, starts, found)
     above = [_last(lines, start, found) for start in starts]
-    for mark in _MARKS:
-        if all(at >= 0 and mark.fullmatch(lines[at]) for at in above):
-            found.update(above)
-    numbers = [int(match[1]) if at >= 0 and (match := _NUMBER.fullmatch(lines[at])) else 0 for at in above[1:]]
-    if len(numbers) > 1 and numbers == list(range(2, len(numbers) + 2)):
+    if all(at >= 0 and _HEADING.fullmatch(lines[at]) for at in above):
+        found.update(above)
+    numbers = [int(match[1]) if at >= 0 and (match := _NUMBER.fullmatch(lines[at])) else -1 for at in above]
+    if numbers in (list(range(1, len(numbers) + 1)), list(range(len(numbers)))):
+        found.update(above)
+    elif len(numbers) > 2 and numbers[1:] == list(range(2, len(numbers) + 1)):
         bare = any(_LABEL.fullmatch(lines[_last(lines, at, found)]) for at in above[1:])
         found.update(above[1:] if not bare else ())
     return found
