@@ -51,7 +51,7 @@ def test_every_format_gives_the_same_pairs(text, newline):
 @pytest.mark.parametrize(
     ("text", "pairs"),
     [
-        ("a -> b -> c", [("a", "b -> c")]),
+        ('a -> "b -> c"', [("a", "b -> c")]),
         ("up → ↑\ndown → ↓", [("up", "↑"), ("down", "↓")]),
         ("[1, 2, 3] -> 3\n[4] -> 1", [("[1, 2, 3]", "3"), ("[4]", "1")]),
         ("{x} => y", [("{x}", "y")]),
@@ -69,7 +69,7 @@ def test_every_format_gives_the_same_pairs(text, newline):
     ],
 )
 def test_data_that_looks_like_a_format_stays_data(text, pairs):
-    """The first arrow of a line splits it; quotes and line ends inside a value belong to it."""
+    """Quotes and line ends inside a value belong to it."""
     assert [(demo.input, demo.output) for demo in parse_demos(text)] == pairs
 
 
@@ -99,7 +99,15 @@ def test_nothing_pasted_is_said_so(text):
             "the first demonstration, 'lift lifted', has only one side; write 'input -> output' on each line",
         ),
         ("Q: lift\nA: lifted\nQ: walk", "block 2 of the demonstrations, 'walk', has no 'A:' line"),
-        ("Q: lift A: lifted", "block 1 of the demonstrations, 'lift A: lifted', has no 'A:' line"),
+        (
+            "Q: lift A: lifted",
+            "block 1 of the demonstrations, 'lift A: lifted', has no 'A:' line; give each label a line of its own",
+        ),
+        (
+            "a -> b -> c",
+            "line 1 of the demonstrations has several arrows: it could be 'a' -> 'b -> c' or 'a -> b' -> 'c'; put a "
+            "side that holds an arrow in double quotes",
+        ),
         ("My list\nQ: a\nA: b", "the demonstrations start with 'My list', not with a label such as 'Q:'; remove it"),
         ("-> lifted", "demonstration 1 ('' -> 'lifted') has no input; give both sides"),
         ("lift -> lifted\nwalk ->  ", "demonstration 2 ('walk' -> '') has no output; give both sides"),
@@ -147,6 +155,8 @@ def test_hostile_pastes_are_refused_quickly():
     for filler in (" ", "\n", "\t", "Q", "\n "):
         refusal("Q: a" + filler * 50_000 + "b")
         refusal("a" + filler * 50_000 + "b")
+    refusal("-" * 50_000 + "\nQ")
+    refusal("\n".join(f"label {chr(97 + i % 26)}{chr(97 + i // 26 % 26)}: y" for i in range(5_000)))
     assert time.process_time() - started < 2
 
 

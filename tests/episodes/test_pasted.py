@@ -80,11 +80,53 @@ def test_a_reading_says_what_was_read_and_what_was_left_out():
         "read 2 demonstrations as semicolon-separated columns, input from 'text', output from 'label'; "
         "first: 'great' -> 'pos'"
     )
-    assert reading.as_dict() == {"format": "semicolon", "count": 2, "warnings": ["left out: 'id'"]}
+    assert reading.as_dict() == {
+        "format": "semicolon",
+        "reading": str(reading),
+        "count": 2,
+        "warnings": ["left out: 'id'"],
+    }
     asked = read_demos_text("Translate:\n\nsea => mer")
     assert asked.about == "Translate:"
     assert asked.warnings == ("the text above the demonstrations is no part of them: 'Translate:'",)
-    assert read_demos_text("a -> b -> c").warnings == ("line 1 has several arrows; the first one splits it",)
+
+
+@pytest.mark.parametrize(
+    ("text", "pairs", "warning"),
+    [
+        ("1. lift -> lifted\n2. walk -> walked\n4. go -> went", ["lift", "walk", "go"], "left out: 1, 2, 4"),
+        ("3. lift,lifted\n4. walk,walked", ["lift", "walk"], "left out: 3, 4"),
+        ("1. lift -> lifted\n1. walk -> walked", ["lift", "walk"], "left out: 1, 1"),
+        ("9. May -> spring\n5. July -> summer", ["9. May", "5. July"], "part of the inputs: 9, 5"),
+        (
+            json.dumps({"system": "Past.", "conversations": [
+                {"from": "human", "value": "lift"}, {"from": "gpt", "value": "lifted"}]}),
+            ["lift"], "'Past.'",
+        ),
+        (
+            json.dumps({"id": 1, "messages": [
+                {"role": "developer", "content": [{"type": "text", "text": "Past."}]},
+                {"role": "user", "content": [{"type": "text", "text": "lift"}]},
+                {"role": "assistant", "content": "lifted", "weight": 1}]}),
+            ["lift"], "'Past.'; left out: 'id', 'weight'",
+        ),
+        (
+            json.dumps([{"instruction": "Past.", "input": "lift", "output": "lifted", "text": "Past. lift"}]),
+            ["Past.\nlift"], "left out: 'text'",
+        ),
+        ("Verbs:\n\n| verb | past |\n|---|---|\n| lift | lifted |", ["lift"], "'Verbs:'"),
+    ],
+)  # fmt: skip
+def test_what_is_left_out_is_told(text, pairs, warning):
+    reading = read_demos_text(text)
+    assert [demo.input for demo in reading.pairs] == pairs
+    assert warning in "; ".join(reading.warnings)
+
+
+def test_lines_between_blocks_stay_in_an_answer_that_has_them_too():
+    whole = "Question: 2 + 2\nAnswer:\n{}\n\nQuestion: 3 + 3\nAnswer:\n{}"
+    for first, second in (("4", "6"), ("4\n5\n6", "7\n8"), ("<p>\n4\n</p>", "<p>\n6\n</p>"), ("an odd\ncase", "6")):
+        assert read(whole.format(first, second)) == [["2 + 2", first], ["3 + 3", second]]
 
 
 @pytest.mark.parametrize("number", ["9" * 4400, "1e3", "2.50", "-0"])

@@ -1,6 +1,7 @@
 """Labelled blocks: `Q:` and `A:`, `Sentence:` and `Sentiment:`, `English:` and `French:`, over one or more lines."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,13 +13,21 @@ _LABEL = re.compile(
     r"(?P<indent>[ \t]*)(?:\d{1,4}[.)][ \t]+|#{1,6}[ \t]+)?(?P<bold>\*\*|__)?"
     r"(?P<name>[^\W\d_](?:[\w'/ -]{0,30}\w)?)[ \t]*(?(bold)(?:(?:\*\*|__)[ \t]*[:：]|[:：](?:\*\*|__))|[:：])[ \t]*"
 )
+_WORD = (
+    r"(?:positive |few-shot |training |in-context )?"
+    r"(?:example|demonstration|demo|exemplar|sample|case|shot|pair|item|task)s?"
+)
 # Lines between demonstrations: rules, and headings such as "Example 2:" or "Positive Example 2 -".
 _BETWEEN = re.compile(
-    r"[ \t]*(?:[#*=~_-]{3,}|(?:#{1,6}[ \t]*|\*\*)?(?:positive |few-shot |training |in-context )?"
-    r"(?:example|demonstration|demo|exemplar|sample|case|shot|pair|item|task)s?[ \t]*(?:#?\d+|[A-Z])?"
-    r"[ \t]*(?:\*\*)?[ \t]*[-:.)]?(?:\*\*)?|(?:#[ \t]*|\(|\[|<)?\d{1,4}[.)\]>:]?|</?[a-z_]+(?:[ _]?\d+)?>)[ \t]*",
+    rf"[ \t]*(?:[#*=~_-]{{3,}}|{_WORD}[ \t]*(?:[ \t](?-i:[A-Z])|#?\d+)?[ \t]*[-:)]"
+    rf"|{_WORD}(?:[ \t](?-i:[A-Z])|[ \t]*#?\d+)\.?"
+    rf"|(?:#{{1,6}}[ \t]*|\*\*){_WORD}[ \t]*(?:#?\d+|[A-Z])?[ \t]*(?:\*\*)?[ \t]*[-:.)]?(?:\*\*)?)[ \t]*",
     re.I,
 )
+# Lines that answers have too. They stand between demonstrations where they stand at all of them.
+_NUMBER = re.compile(r"[ \t]*(?:#[ \t]*|\(|\[|<)?(\d{1,4})[.)\]>:]?[ \t]*")
+_HEADING = re.compile(rf"[ \t]*{_WORD}[ \t]*", re.I)
+_TAG = re.compile(r"[ \t]*<(?P<end>/?)(?P<name>[a-z_]+?)(?:[ _]?\d+)?>[ \t]*", re.I)
 _ABOUT = {
     "definition",
     "instruction",
@@ -62,10 +71,11 @@ def _read(text: str) -> Outcome:
     known = {label_side(first.label), label_side(closing)} == {"input", "output"}
     if len(blocks) == 1 and not known:
         return None if len(labels) != 2 or closing == first.label else _one_block(lines, blocks[0], closing)
-    before = _before(lines[: first.at])
+    between = _between(lines, [block[0].at for block in blocks])
+    before = _before(lines[: first.at], between)
     if isinstance(before, Refusal):
         return before
-    return _pairs(lines, blocks, ends, closing, *before)
+    return _pairs(lines, blocks, ends, closing, between, *before)
 
 
 def _label(at: int, line: str) -> _Line | None:
@@ -78,13 +88,13 @@ def _label(at: int, line: str) -> _Line | None:
 
 def _opening(labels: Sequence[_Line]) -> _Line | None:
     """The label that starts each demonstration: the first that is repeated or usual."""
-    names = [line.label for line in labels]
+    times = Counter(line.label for line in labels)
     for line in labels:
-        if line.label not in _ABOUT and (label_side(line.label) or names.count(line.label) > 1):
+        if line.label not in _ABOUT and (label_side(line.label) or times[line.label] > 1):
             return line
-        if line.label == "instruction" and (names.count("instruction") > 1 or "response" in names):
+        if line.label == "instruction" and (times["instruction"] > 1 or "response" in times):
             return line
-        if line.label == "context" and names.count("context") > 1:
+        if line.label == "context" and times["context"] > 1:
             return line
     return labels[0] if len(labels) == 2 else None
 
@@ -102,7 +112,8 @@ def _closing(blocks: Sequence[Sequence[_Line]]) -> str | Refusal | None:
     """The label of the second side, the same in every block."""
     opening = blocks[0][0].label
     names = [[line.label for line in _without_options(block)][1:] for block in blocks]
-    everywhere = [name for name in names[0] if all(row.count(name) == 1 for row in names)]
+    times = [Counter(row) for row in names]
+    everywhere = [name for name in names[0] if all(row[name] == 1 for row in times)]
     if not everywhere:
         side = label_side(opening)
         others = [name for row in names for name in row if side and label_side(name) not in (None, side)]
@@ -144,7 +155,9 @@ def _closing(blocks: Sequence[Sequence[_Line]]) -> str | Refusal | None:
 
 def _faulty_block(number: int, block: Sequence[_Line], label: str, count: int) -> Refusal:
     shown, name = block[0].rest.strip()[:60], label.upper() if len(label) == 1 else label.capitalize()
-    what = f"has no '{name}:' line" if not count else f"has {count} '{name}:' lines; keep one"
+    inside = re.search(rf"(?<!\w){re.escape(label)}[ \t]*[:：]", block[0].rest, re.I)
+    remedy = "; give each label a line of its own" if inside else ""
+    what = f"has no '{name}:' line{remedy}" if not count else f"has {count} '{name}:' lines; keep one"
     return Refusal(f"block {number + 1} of the demonstrations, {shown!r}, {what}", Strength.SURE)
 
 
@@ -162,14 +175,47 @@ def _without_options(block: Sequence[_Line]) -> list[_Line]:
     return kept
 
 
-def _before(lines: Sequence[str]) -> tuple[str, tuple[str, ...]] | Refusal:
+def _between(lines: Sequence[str], starts: Sequence[int]) -> set[int]:
+    """Places of the lines that stand between demonstrations and are no part of an answer."""
+    found = {at for at, line in enumerate(lines) if _BETWEEN.fullmatch(line)}
+    found |= _tags(lines, starts, found)
+    above = [_last(lines, start, found) for start in starts]
+    if all(at >= 0 and _HEADING.fullmatch(lines[at]) for at in above):
+        found.update(above)
+    numbers = [int(match[1]) if at >= 0 and (match := _NUMBER.fullmatch(lines[at])) else -1 for at in above]
+    if numbers in (list(range(1, len(numbers) + 1)), list(range(len(numbers)))):
+        found.update(above)
+    elif len(numbers) > 2 and numbers[1:] == list(range(2, len(numbers) + 1)):
+        bare = any(_LABEL.fullmatch(lines[_last(lines, at, found)]) for at in above[1:])
+        found.update(above[1:] if not bare else ())
+    return found
+
+
+def _last(lines: Sequence[str], end: int, skipped: set[int]) -> int:
+    """The last place before `end` that holds something else than what is skipped; -1 where there is none."""
+    return next((at for at in range(end - 1, -1, -1) if lines[at].strip() and at not in skipped), -1)
+
+
+def _tags(lines: Sequence[str], starts: Sequence[int], skipped: set[int]) -> set[int]:
+    """Tags that open above the first demonstration, or of which one alone ends every demonstration but the last."""
+    tags = {at: match for at, line in enumerate(lines) if (match := _TAG.fullmatch(line))}
+    names = {match["name"] for at, match in tags.items() if at < starts[0]}
+    ends = [tags.get(_last(lines, start, skipped)) for start in starts[1:]]
+    if ends and all(ends) and len({match[0].strip() for match in ends}) == 1:
+        same = re.findall(rf"<(/?){ends[0]['name']}\b", "\n".join(lines))
+        if len(same) == len(ends) or (len(same) == len(starts) and all(same)):
+            names.add(ends[0]["name"])
+    return {at for at, match in tags.items() if match["name"] in names}
+
+
+def _before(lines: Sequence[str], between: set[int]) -> tuple[str, tuple[str, ...]] | Refusal:
     """The instruction above the demonstrations. It must stand apart from them."""
     text = "\n".join(lines)
-    kept = [line for line in lines if line.strip() and not _BETWEEN.fullmatch(line)]
+    kept = [line for at, line in enumerate(lines) if line.strip() and at not in between]
     about = "\n".join(line.strip() for line in kept)
     if not about:
         return "", ()
-    apart = not lines[-1].strip() or bool(_BETWEEN.fullmatch(lines[-1])) or kept[-1].rstrip().endswith(":")
+    apart = not lines[-1].strip() or len(lines) - 1 in between or kept[-1].rstrip().endswith(":")
     if not apart:
         return Refusal(
             f"the demonstrations start with {text.strip().split(chr(10))[0][:60]!r}, not with a label such as "
@@ -190,7 +236,13 @@ def _one_block(lines: Sequence[str], block: Sequence[_Line], closing: str) -> Fo
 
 
 def _pairs(
-    lines: list[str], blocks: list[list[_Line]], ends: list[int], closing: str, about: str, warnings: tuple[str, ...]
+    lines: list[str],
+    blocks: list[list[_Line]],
+    ends: list[int],
+    closing: str,
+    between: set[int],
+    about: str,
+    warnings: tuple[str, ...],
 ) -> Found:
     sources, targets = [], []
     for block, end in zip(blocks, ends, strict=True):
@@ -206,8 +258,8 @@ def _pairs(
             warnings += (more,) if more not in warnings else ()
         inputs = [line for line in marks[1:] if line.at < second.at and label_side(line.label) == "input"]
         head = lines[first.at].strip() if inputs else first.rest
-        sources.append(_stripped([head, *lines[first.at + 1 : second.at]]))
-        targets.append(_stripped([second.rest, *lines[second.at + 1 : end]]))
+        sources.append(_side(head, lines, first.at, second.at, between))
+        targets.append(_side(second.rest, lines, second.at, end, between))
     targets, more = _without_trailing(targets)
     if label_side(blocks[0][0].label) == "output" or label_side(closing) == "input":
         sources, targets = targets, sources
@@ -218,11 +270,11 @@ def _pairs(
     return Found(list(zip(numbers, sources, targets, strict=True)), Strength.SURE, detail, about, warnings + more)
 
 
-def _stripped(lines: list[str]) -> str:
-    """The lines as one text without what stands between demonstrations."""
-    while len(lines) > 1 and (not lines[-1].strip() or _BETWEEN.fullmatch(lines[-1])):
-        lines = lines[:-1]
-    return "\n".join(lines).strip()
+def _side(head: str, lines: Sequence[str], start: int, end: int, between: set[int]) -> str:
+    """What stands from the label at `start` to `end`, without what stands between demonstrations."""
+    while end > start + 1 and (not lines[end - 1].strip() or end - 1 in between):
+        end -= 1
+    return "\n".join([head, *lines[start + 1 : end]]).strip()
 
 
 def _without_trailing(targets: list[str]) -> tuple[list[str], tuple[str, ...]]:

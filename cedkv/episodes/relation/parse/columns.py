@@ -173,10 +173,10 @@ def _without_names(rows: list[Row], delimiter: str, strength: Strength, warnings
         )
     if delimiter in ",;" and any(balanced(delimiter.join(row)) and not all(map(balanced, row)) for _, row in rows):
         return None
-    skips = numbering([row[columns[0]] for _, row in rows])
+    skips, told = numbering([row[columns[0]] for _, row in rows])
     sources = [row[columns[0]][skip:] for (_, row), skip in zip(rows, skips, strict=True)]
     sources, targets, more = without_labels(sources, [row[columns[1]] for _, row in rows])
-    pairs, warnings = list(zip((number for number, _ in rows), sources, targets, strict=True)), warnings + more
+    pairs, warnings = list(zip((number for number, _ in rows), sources, targets, strict=True)), warnings + told + more
     if all(source.endswith((":", "：")) for _, source, _ in pairs) or any(
         _at_edge(cell) for p in pairs for cell in p[1:]
     ):

@@ -15,6 +15,8 @@ from cedkv.episodes.relation.parse.rows import numbered_lines
 from cedkv.errors import DemoError
 
 _JSON_START = re.compile(r'\s*(?:\[\s*)*(?:[\[{]\s*["{\[]|\[\s*\]|\{\s*\})')
+# Lists and tuples in single quotes or round brackets, and DSPy's examples, as a program has them.
+_PYTHON = re.compile(r"(?:\w+\s*=\s*)?(?:[\[({]\s*)*(?:[\[({]\s*'|\(\s*\"|\[\s*(?:\w+\.)?Example\().*[\])}]", re.S)
 _YAML_START = re.compile(r"(?:%YAML|---[ \t]*$|-[ \t]+\S|- *$|[\w-]+:[ \t]*$)", re.M)
 _LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
@@ -23,6 +25,8 @@ def _read_json(lists: str | None, text: str) -> Outcome:
     stripped = text.strip()
     uncommented = "\n".join("" if line.lstrip().startswith("//") else line for line in text.split("\n"))
     start = uncommented.strip()
+    if _PYTHON.fullmatch(start):
+        return Refusal("the demonstrations look like Python; write them as JSON, with json.dumps", Strength.MOSTLY)
     if not start.startswith(("[", "{")):
         return None
     try:

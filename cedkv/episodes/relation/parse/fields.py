@@ -234,7 +234,7 @@ _HEADINGS = (
 
 def normal(name: str) -> str:
     """A name as the lists here have it: `Expected_Output` is `expected output`."""
-    return re.sub(r"[\s_-]+", " ", name.strip().strip("\"'*#").strip()).casefold()
+    return re.sub(r"[\s_-]+", " ", name.strip().strip("\"'*#")).strip().casefold()
 
 
 def is_heading(name: str) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import partial
 
 from cedkv.episodes.relation.parse.fields import is_heading, named_sides
-from cedkv.episodes.relation.parse.reading import Format, Found, Outcome, Refusal, Strength
+from cedkv.episodes.relation.parse.reading import Format, Found, Outcome, Refusal, Strength, short
 from cedkv.episodes.relation.parse.rows import (
     balanced,
     masked,
@@ -16,7 +16,8 @@ from cedkv.episodes.relation.parse.rows import (
     without_labels,
 )
 
-ARROW = re.compile(r"<?[-=–—]+>|[→⇒⟶⟹⇨➔➜➞➡↦]\ufe0f?")
+# A run of dashes is looked at once, from its start: a paste may be nothing else.
+ARROW = re.compile(r"(?:<|(?<![-=–—<]))[-=–—]+>|[→⇒⟶⟹⇨➔➜➞➡↦]\ufe0f?")
 # Marks that prose and code hold too: they count only where every line has exactly one.
 _MARKS = {
     "triple-pipe": ("triple pipe", re.compile(r"\|\|\|"), Strength.SURE),
@@ -66,12 +67,22 @@ def _read_arrows(text: str) -> Outcome:
         if len(once) > 1:
             both = " or ".join(repr(kind) for kind in sorted(once))
             message = f"the lines could split at {both}; put a side that holds an arrow in double quotes"
-            return Refusal(message, Strength.LIKELY)
+            return Refusal(message, Strength.SURE)
         if not once:
-            number = next(row[0] for row, found in zip(rows, places, strict=True) if len(found) > 1)
-            warnings += (f"line {number} has several arrows; the first one splits it",)
+            row, found = next((row, found) for row, found in zip(rows, places, strict=True) if len(found) > 1)
+            return _several(*row, found)
     chosen = [next(m for m in found if not once or _kind(m) in once) for found in places]
     return replace(_pairs(rows, chosen, Strength.LIKELY, warnings), about=about)
+
+
+def _several(number: int, line: str, arrows: list[re.Match[str]]) -> Refusal:
+    first, last = arrows[0], arrows[-1]
+    ways = [f"{short(line[: at.start()].strip())} -> {short(line[at.end() :].strip())}" for at in (first, last)]
+    return Refusal(
+        f"line {number} of the demonstrations has several arrows: it could be {ways[0]} or {ways[1]}; put a side that "
+        "holds an arrow in double quotes",
+        Strength.SURE,
+    )
 
 
 def _read_marks(pattern: re.Pattern[str], strength: Strength, text: str) -> Outcome:
@@ -95,11 +106,11 @@ def _read_marks(pattern: re.Pattern[str], strength: Strength, text: str) -> Outc
 def _pairs(
     rows: list[tuple[int, str]], places: list[re.Match[str]], strength: Strength, warnings: tuple[str, ...]
 ) -> Found:
-    skips = numbering([line[: match.start()] for (_, line), match in zip(rows, places, strict=True)])
+    skips, told = numbering([line[: match.start()] for (_, line), match in zip(rows, places, strict=True)])
     sources = [line[skip : m.start()].strip() for (_, line), m, skip in zip(rows, places, skips, strict=True)]
     targets = [line[m.end() :].strip() for (_, line), m in zip(rows, places, strict=True)]
     sources, targets, more = without_labels(unquoted(sources, ARROW), unquoted(targets, ARROW))
-    pairs, warnings = list(zip((row[0] for row in rows), sources, targets, strict=True)), warnings + more
+    pairs, warnings = list(zip((row[0] for row in rows), sources, targets, strict=True)), warnings + told + more
     if len(pairs) > 1:
         number, source, target = pairs[0]
         if named_sides([source, target]):

@@ -7,15 +7,20 @@ from cedkv.episodes.relation.parse.reading import Format, Found, Outcome, Refusa
 from cedkv.episodes.relation.parse.rows import numbered_lines
 
 _RULE = re.compile(r"\|?[ \t]*:?-+:?[ \t]*(?:[|+][ \t]*:?-+:?[ \t]*)+\|?")
+# Org draws rules between rows too.
+_ORG_RULE = re.compile(r"\|-+(?:\+-+)+\|")
 _PIPE = re.compile(r"(?<!\\)\|")
 
 
 def _read(text: str) -> Outcome:
     lines = numbered_lines(text)
-    if len(lines) < 2 or not _RULE.fullmatch(lines[1][1]) or "|" not in lines[0][1]:
+    top = next((at for at, (_, line) in enumerate(lines) if "|" in line), len(lines))
+    if len(lines) < top + 2 or not _RULE.fullmatch(lines[top + 1][1]):
         return None
-    rows = [(number, _cells(line)) for number, line in lines if not _RULE.fullmatch(line)]
-    names, rest = rows[0][1], rows[1:]
+    about = "\n".join(line for _, line in lines[:top])
+    warnings = (f"the text above the table is no part of it: {about[:60]!r}",) if about else ()
+    names = _cells(lines[top][1])
+    rest = [(number, _cells(line)) for number, line in lines[top + 2 :] if not _ORG_RULE.fullmatch(line)]
     for number, cells in rest:
         if len(cells) != len(names):
             return Refusal(
@@ -28,7 +33,7 @@ def _read(text: str) -> Outcome:
         return Refusal(f"the table's names: {unclear(names)}", Strength.SURE)
     detail = f", input from {names[named[0]]!r}, output from {names[named[1]]!r}"
     pairs = [(number, cells[named[0]], cells[named[1]]) for number, cells in rest]
-    return Found(pairs, Strength.SURE, detail, warnings=left_out(names, named))
+    return Found(pairs, Strength.SURE, detail, about, warnings + left_out(names, named))
 
 
 def _cells(line: str) -> list[str]:

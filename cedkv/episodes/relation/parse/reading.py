@@ -48,7 +48,12 @@ class Reading:
 
     def as_dict(self) -> dict[str, object]:
         """What a report says of it, as `demonstrations_read`."""
-        return {"format": self.format, "count": len(self.pairs), "warnings": list(self.warnings)}
+        return {
+            "format": self.format,
+            "reading": str(self),
+            "count": len(self.pairs),
+            "warnings": list(self.warnings),
+        }
 
 
 class Strength(IntEnum):

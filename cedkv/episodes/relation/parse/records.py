@@ -15,8 +15,8 @@ FIRST, WHOLE = "first", "whole"
 _SHAPES: list[Callable[[list[dict[str, Any]]], Outcome]] = [
     chat.read, promptfoo.read, bigbench.read, instructions.read,
 ]  # fmt: skip
-_EXAMPLES = "positive examples"
-_NOT_EXAMPLES = {"negative examples", "instances"}
+_EXAMPLES, _WRONG = "positive examples", "negative examples"
+_NOT_EXAMPLES = {_WRONG, "instances"}
 
 
 def pairs_of(value: Any, lists: str | None = None) -> Outcome:
@@ -45,14 +45,21 @@ def _of_object(value: Any, lists: str | None) -> Outcome:
     inner = {key: item for key, item in value.items() if _is_records(item)}
     if "messages" in value or "conversations" in value or "vars" in value:
         return _of_records([value], lists)
-    examples = [key for key in inner if normal(key) == _EXAMPLES]
-    if examples and all(normal(key) in {_EXAMPLES, *_NOT_EXAMPLES} for key in inner):
-        inner = {examples[0]: inner[examples[0]]}
+    others = [key for key in inner if normal(key) in _NOT_EXAMPLES]
+    if len(others) < len(inner) or any(normal(key) in {_EXAMPLES, _WRONG} for key in value):
+        inner = {key: item for key, item in inner.items() if key not in others}
+        if others and not inner:
+            names = " and ".join(map(repr, others))
+            return Refusal(f"{names} are not the demonstrations; give 'Positive Examples'", Strength.SURE)
     if len(inner) > 1:
         names = " and ".join(repr(key[:30]) for key in list(inner)[:4])
         return Refusal(f"{names} could each be the demonstrations; give one of them alone", Strength.SURE)
     if inner:
         return _unwrapped(value, *next(iter(inner.items())), lists)
+    # A saved DSPy program keeps them with each of its steps.
+    steps = [item for item in value.values() if isinstance(item, dict) and _is_records(item.get("demos"))]
+    if len(steps) == 1:
+        return _unwrapped(steps[0], "demos", steps[0]["demos"], lists)
     keys, values = list(value), list(value.values())
     if named_sides(keys) and all(isinstance(item, list) for item in values):
         if len({len(item) for item in values}) > 1:

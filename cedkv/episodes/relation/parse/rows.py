@@ -2,12 +2,18 @@
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 
 _QUOTED = re.compile(
     r'(?:(?<=[\s,;|>:=])|^)"(?:[^"\n]|"")*"(?=$|[\s,;|:=.!?-])|`[^`\n]*`|(?:(?<=[\s,;|>:=])|^)“[^”\n]*”|«[^»\n]*»'
 )
 _COMMENT = re.compile(r"(?:#+[ \t]+|//[ \t]*)(?=\w)")
-_NUMBER = re.compile(r"[(\[]?(\d{1,4})[.)\]][ \t]+(?=\S)")
+_NUMBER = re.compile(r"[(\[]?(\d{1,4})(?:[.)\]][ \t]+(?=\S)|:[ \t]+(?=[^\s\d]))")
+_NAMED_NUMBER = re.compile(
+    r"(?:example|demonstration|demo|exemplar|sample|case|shot|pair|item|task)[ \t]*#?(\d{1,4})"
+    r"(?:[ \t]*[:.)][ \t]+|[ \t]+[-–—][ \t]+)(?=\S)",
+    re.I,
+)
 _BULLET = re.compile(r"([-*•+])[ \t]+(?=\S)")
 _LABEL = re.compile(r"[^\W\d_][\w ]{0,20}[:：][ \t]*")
 _OPEN, _CLOSE = "([{", ")]}"
@@ -39,17 +45,29 @@ def without_comments(rows: list[tuple[int, str]], splits) -> tuple[list[tuple[in
     return rest, tuple(f"line {number} is a comment, left out: {line[:60]!r}" for number, line in comments)
 
 
-def numbering(firsts: Sequence[str]) -> list[int]:
-    """How many characters of each text are its bullet or running number; zeros where not all have one."""
-    for pattern in (_NUMBER, _BULLET):
+def numbering(firsts: Sequence[str]) -> tuple[list[int], tuple[str, ...]]:
+    """How many characters of each text are its bullet or number, zeros where not all have one, and warnings.
+
+    Numbers that run from 0 or 1 count the lines, and so do those behind a word such as `Example`. Those that only
+    grow, or are all 1 as Markdown allows, are left out with a warning; others stay, with a warning too.
+    """
+    for pattern in (_NAMED_NUMBER, _NUMBER, _BULLET):
         matches = [pattern.match(text) for text in firsts]
-        if all(matches):
-            marks = [match[1] for match in matches]
-            start = int(marks[0]) if marks[0].isdigit() else None
-            running = [str(start + i) for i in range(len(marks))] if start in (0, 1) else marks[:1] * len(marks)
-            if marks == running and (start in (0, 1) or not marks[0].isdigit()):
-                return [match.end() for match in matches]
-    return [0] * len(firsts)
+        if all(matches) and (pattern is not _BULLET or len({match[1] for match in matches}) == 1):
+            ends = [match.end() for match in matches]
+            return (ends, ()) if pattern is not _NUMBER else _by_number([int(match[1]) for match in matches], ends)
+    return [0] * len(firsts), ()
+
+
+def _by_number(numbers: list[int], ends: list[int]) -> tuple[list[int], tuple[str, ...]]:
+    shown = ", ".join(map(str, numbers[:6])) + (", ..." if len(numbers) > 6 else "")
+    if numbers in (list(range(len(numbers))), list(range(1, len(numbers) + 1))):
+        return ends, ()
+    grow = len(numbers) > 1 and all(a < b for a, b in pairwise(numbers))
+    if grow or set(numbers) == {1}:
+        return ends, (f"the numbers in front of the lines are left out: {shown}",)
+    warning = f"the numbers in front of the lines are part of the inputs: {shown}; remove them if they only count"
+    return [0] * len(numbers), (warning,)
 
 
 def unquoted(texts: Sequence[str], needed: re.Pattern[str] | None = None) -> list[str]:
