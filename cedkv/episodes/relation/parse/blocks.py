@@ -1,6 +1,7 @@
 """Labelled blocks: `Q:` and `A:`, `Sentence:` and `Sentiment:`, `English:` and `French:`, over one or more lines."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -78,13 +79,13 @@ def _label(at: int, line: str) -> _Line | None:
 
 def _opening(labels: Sequence[_Line]) -> _Line | None:
     """The label that starts each demonstration: the first that is repeated or usual."""
-    names = [line.label for line in labels]
+    names = Counter(line.label for line in labels)
     for line in labels:
-        if line.label not in _ABOUT and (label_side(line.label) or names.count(line.label) > 1):
+        if line.label not in _ABOUT and (label_side(line.label) or names[line.label] > 1):
             return line
-        if line.label == "instruction" and (names.count("instruction") > 1 or "response" in names):
+        if line.label == "instruction" and (names["instruction"] > 1 or "response" in names):
             return line
-        if line.label == "context" and names.count("context") > 1:
+        if line.label == "context" and names["context"] > 1:
             return line
     return labels[0] if len(labels) == 2 else None
 
