@@ -65,7 +65,7 @@ class EvalSettings(Settings):
     )
     n_random_trials: StrictInt = Field(5, ge=1, le=50, description="Random selections whose mean accuracy is the bar.")
     decoding: Literal["greedy", "sample"] = Field(
-        "greedy", description="How the answers that are shown are generated; what is judged is greedy."
+        "greedy", description="How answers to look at are made; judged are greedy ones."
     )
     answer_tokens: StrictInt = Field(
         8, ge=1, le=64, description="Longest generated answer, in tokens; longer where the right ones are."

@@ -106,10 +106,9 @@ class Run:
 
     def template(self, lm: "LanguageModel") -> "Template":
         """As the run's queries were cut from it; reports of before that was noted had no opening."""
-        from cedkv.episodes import template_for
+        from cedkv.episodes import noted_template
 
-        episode = self.report["episode"]
-        return template_for(lm, episode["template"], episode.get("opening", ""), episode.get("stop", ""))
+        return noted_template(lm, self.report["episode"])
 
     def prefix(self, method: str) -> "KVPrefix":
         """The state of one method, read once.

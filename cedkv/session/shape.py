@@ -28,6 +28,7 @@ class _Episode(_Read):
     template: str
     opening: str = ""
     stop: str = ""
+    template_digest: str = ""
     on_eval: int = 0
     on_eval_gold: str = ""
     off: dict[str, _Texts] = {}
