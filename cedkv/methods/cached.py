@@ -12,8 +12,7 @@ from cedkv.methods import METHODS, Extraction, Workbench, describe_source, iter_
 from cedkv.provenance import code_fingerprint
 from cedkv.state.cache import StateCache, content_key
 
-# Settings that judge or show a state but have no part in making it. Episode and model go in by their
-# content.
+# Settings that judge or show a state but have no part in making it. Episode and model go in by content.
 _NO_PART = {
     "episode": True,
     "phase2": {"eval", "thresholds", "reporting"},

@@ -62,7 +62,7 @@ def noted_template(lm: LanguageModel, noted: Mapping[str, Any]) -> Template:
     DemoError
         As `template_for`, or the template writes other text by now than its noted digest tells.
     """
-    name, opening, stop = (str(noted.get(key, "")) for key in ("template", "opening", "stop"))
+    name, opening, stop = (str(noted.get(key) or "") for key in ("template", "opening", "stop"))
     template = template_for(lm, name, opening, stop)
     if noted.get("template_digest", template.digest) != template.digest:  # older ones note none
         raise DemoError(
