@@ -76,7 +76,10 @@ class TrainingTick:
 
 @dataclass(frozen=True)
 class StepTrace:
-    """One training step of slots: its losses, the weight of the OFF term, and the top-k in force."""
+    """One training step of slots: its losses, the weight of the OFF term, and the top-k in force.
+
+    top_k : None where slots are no mixtures of single tokens.
+    """
 
     method: str
     step: int
@@ -85,7 +88,7 @@ class StepTrace:
     loss_off: float
     loss_str: float
     lambda_off: float
-    top_k: int
+    top_k: int | None
     seconds: float
 
     def as_dict(self) -> dict[str, Any]:

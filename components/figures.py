@@ -165,10 +165,12 @@ def training_curves(
         row=2,
         col=1,
     )
-    figure.add_scatter(
-        x=at, y=[step["top_k"] for step in steps], name="top-k", line={"color": INK, "shape": "hv"},
-        row=2, col=1, secondary_y=True,
-    )  # fmt: skip
+    mixed = [step for step in steps if step["top_k"] is not None]
+    if mixed:
+        figure.add_scatter(
+            x=[step["step"] + 1 for step in mixed], y=[step["top_k"] for step in mixed], name="top-k",
+            line={"color": INK, "shape": "hv"}, row=2, col=1, secondary_y=True,
+        )  # fmt: skip
     ticked = [tick["step"] + 1 for tick in ticks]
     dots = {"mode": "lines+markers", "x": ticked}
     figure.add_scatter(

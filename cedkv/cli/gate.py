@@ -15,6 +15,9 @@ from cedkv.gate.tables import iter_table
 from cedkv.lm.load import DTYPES
 from cedkv.state import PRECISIONS, KVPrefix
 
+# Settings elsewhere that decide how many queries an episode has.
+_QUERIES = {"phase2.eval.on_samples", "phase3.optim.made_up_queries"}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_options(parser)
@@ -97,7 +100,7 @@ def _made_with(state: str) -> dict[str, Any]:
 
 
 def _decides(path: str) -> bool:
-    return path == "phase2.eval.on_samples" or path.startswith(("episode.", "run."))
+    return path in _QUERIES or path.startswith(("episode.", "run."))
 
 
 def _judge(args: argparse.Namespace) -> GateReport:

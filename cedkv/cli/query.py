@@ -7,7 +7,7 @@ import torch
 from cedkv.cli.options import noted_settings, positive
 from cedkv.cli.show import ProgressLine, quoted, table
 from cedkv.config import Config, setting
-from cedkv.episodes import Demonstration, Template, read_demos, template_for, tokenize_demos
+from cedkv.episodes import Demonstration, Template, noted_template, read_demos, template_for, tokenize_demos
 from cedkv.errors import DemoError
 from cedkv.events import Progress
 from cedkv.lm import EMBEDDED, LanguageModel, generate, load_model, log_probs, read_demo_kv, read_lead
@@ -52,8 +52,7 @@ def _read_demos(args: argparse.Namespace) -> list[Demonstration]:
 
 def _template_of(prefix: KVPrefix, lm: LanguageModel) -> Template | None:
     """The template as the state's own queries were cut from it."""
-    noted = [prefix.meta.get(name, "") for name in ("template", "opening", "stop")]
-    return template_for(lm, *noted) if noted[0] else None
+    return noted_template(lm, prefix.meta) if prefix.meta.get("template") else None
 
 
 def _load(args: argparse.Namespace, prefix: KVPrefix) -> LanguageModel:

@@ -64,7 +64,9 @@ class EvalSettings(Settings):
         2, ge=2, le=10, description="Repeats of the student's evaluation for the repeat tolerance."
     )
     n_random_trials: StrictInt = Field(5, ge=1, le=50, description="Random selections whose mean accuracy is the bar.")
-    decoding: Literal["greedy", "sample"] = Field("greedy", description="How whole answers are generated.")
+    decoding: Literal["greedy", "sample"] = Field(
+        "greedy", description="How answers to look at are made; judged are greedy ones."
+    )
     answer_tokens: StrictInt = Field(
         8, ge=1, le=64, description="Longest generated answer, in tokens; longer where the right ones are."
     )

@@ -19,6 +19,7 @@ from cedkv.episodes.relation import (
     load_task,
     load_task_file,
     make_query,
+    noted_template,
     parse_demos,
     read_demos,
     read_demos_text,
@@ -51,6 +52,7 @@ __all__ = [
     "read_demos",
     "read_demos_text",
     "task_names",
+    "noted_template",
     "template_for",
     "tokenize_demos",
 ]

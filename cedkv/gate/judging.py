@@ -10,7 +10,7 @@ from cedkv.gate.stage import GateRun
 from cedkv.methods import describe_source
 from cedkv.state import KVPrefix
 
-# Temperature of whole answers when `eval.decoding` is `sample`.
+# Temperature of the answers shown when `eval.decoding` is `sample`.
 _SAMPLING_TEMPERATURE = 0.7
 
 
@@ -23,7 +23,9 @@ def judge_view(run: GateRun, name: str, prefix: KVPrefix | None) -> Iterator[Eve
         temperature = _SAMPLING_TEMPERATURE if judged.decoding == "sample" else 0.0
         answers = judge.answers(prefix, judged.answer_tokens, temperature, run.config.run.seed)
         whole = judge.right(answers)
-        run.data["on"][name] = {**judge.on_scores(view), "whole_answer": sum(whole) / len(whole)}
+        # Sampled answers are shown; judged are greedy ones, as those of the random choices are.
+        share = judge.whole_answer(prefix) if temperature else sum(whole) / len(whole)
+        run.data["on"][name] = {**judge.on_scores(view), "whole_answer": share}
         off = run.data["off"][name] = {}
         yield from _on_samples(run, name, view, answers, whole)
         for done, split in enumerate(judge.off_sets, start=1):

@@ -3,7 +3,6 @@
 import csv
 import hashlib
 import io
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +14,8 @@ from cedkv.events import Done, Event, Progress, Warned
 from cedkv.files import dump_json, parse_json, write_whole
 from cedkv.gate.kinds import KINDS
 from cedkv.gate.run import GateReport, iter_gate
+from cedkv.ledger import row_key
 from cedkv.lm import LanguageModel, load_model
-from cedkv.provenance import library_versions
 
 COLUMNS = (
     "task",
@@ -81,8 +80,9 @@ def iter_table(
     """Run the gate on every task and yield what happens; the last event is `Done(GateTable)`.
 
     `OUT/table.csv` and `OUT/table.json` grow task by task beside the runs' own folders. A task that the table
-    already holds under the same settings is not run again, so an interrupted table goes on where it stopped. A task
-    that fails with a `CedKVError` becomes a row with that error, is warned of, and is tried again next time.
+    already holds under the same settings, task file and code is not run again, so an interrupted table goes on where
+    it stopped. A task that fails with a `CedKVError` becomes a row with that error, is warned of, and is tried again
+    next time.
 
     Parameters
     ----------
@@ -117,9 +117,10 @@ def for_task(config: Config, task: str) -> Config:
 
 
 def config_hash(config: Config, phase: int) -> str:
-    """Names everything a row depends on: the settings with their task, the phase and this program's version."""
-    text = json.dumps([library_versions()["cedkv"], phase, dump_config(config)])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    """Names everything a row depends on: the settings, what a task file says, the phase and this program's code."""
+    file = Path(config.episode.task_file or "")
+    said = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None  # none: the gate says so
+    return row_key(settings=dump_config(config), task_file=said, phase=phase)[:16]
 
 
 def _task_rows(config: Config, task: str, phase: int, lm: LanguageModel, out: str | Path) -> Iterator[Event]:

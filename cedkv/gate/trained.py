@@ -27,7 +27,7 @@ def describe_training(training: dict[str, Any]) -> dict[str, Any]:
         "best_step": training["best_step"],
         "seconds_per_step": sum(step["seconds"] for step in steps) / max(len(steps), 1),
         "lambda_off_trace": [row["lambda_off"] for row in training["lambda_off"]],
-        "topk_trace": [step["top_k"] for step in steps],
+        "topk_trace": [step["top_k"] for step in steps if step["top_k"] is not None],
         "role_mass_trace": [{"step": tick["step"], **tick["role_mass"]} for tick in ticks],
         "correlations": proxy_correlations(steps, ticks),
     }

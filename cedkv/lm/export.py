@@ -1,6 +1,7 @@
 """The state for users of plain transformers and of PEFT. See docs/use-elsewhere.md."""
 
 import json
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,8 @@ def save_peft(prefix: KVPrefix, folder: str | Path, model: PreTrainedModel, base
     """Write the state as a prefix-tuning adapter that `peft.PeftModel.from_pretrained(model, folder)` loads.
 
     PEFT puts its prefix at positions 0..S-1 with keys that are already rotated, and the query at S. So only states
-    in compact positions can be written, and where their slots come from is lost.
+    in compact positions can be written, and where their slots come from is lost. The adapter appears whole or not at
+    all, also where another one was.
 
     Parameters
     ----------
@@ -146,12 +148,15 @@ def save_peft(prefix: KVPrefix, folder: str | Path, model: PreTrainedModel, base
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / _ADAPTER_CONFIG).write_text(json.dumps(config, indent=1), encoding="utf-8")
-        save_file(
-            {_ADAPTER_TENSOR: flat},
-            folder / _ADAPTER_WEIGHTS,
-            {"format": "pt", _ADAPTER_FINGERPRINT: prefix.fingerprint},
-        )
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".adapter-") as unfinished:
+            made = Path(unfinished)
+            told = {"format": "pt", _ADAPTER_FINGERPRINT: prefix.fingerprint}
+            save_file({_ADAPTER_TENSOR: flat}, made / _ADAPTER_WEIGHTS, told)
+            (made / _ADAPTER_CONFIG).write_text(json.dumps(config, indent=1), encoding="utf-8")
+            # A folder without this file is no adapter: one that was there is never mixed with the new one.
+            (folder / _ADAPTER_CONFIG).unlink(missing_ok=True)
+            for name in (_ADAPTER_WEIGHTS, _ADAPTER_CONFIG):
+                (made / name).replace(folder / name)
     except (OSError, SafetensorError) as error:
         raise OutputError(f"adapter folder {str(folder)!r} cannot be written: {error}") from error
 

@@ -1,7 +1,8 @@
 """The fingerprint of a model: which states belong to it. Told by content that changes answers, and by nothing else.
 
 What a library's version or an environment writes into a model's folder, the number of files its weights lie in and
-the place it is kept at have no part in it. A folder that `cedkv.lm.convert` made of a GGUF file has that file's.
+the place it is kept at have no part in it; of weights in `.bin` files, which are pickles, the bytes of each file count,
+and so does their number. A folder that `cedkv.lm.convert` made of a GGUF file has that file's.
 """
 
 import hashlib

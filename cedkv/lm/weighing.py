@@ -8,6 +8,7 @@ stock attention, in any engine. `w` belongs to the model: it is fitted once, on 
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from cedkv.errors import OutputError
 from cedkv.lm.convert import cache_root
 from cedkv.lm.load import LanguageModel
 from cedkv.lm.observe import AttentionReading, read_attention
@@ -70,11 +72,6 @@ def weight_directions(lm: LanguageModel, texts: Sequence[str]) -> WeightDirectio
     Parameters
     ----------
     texts : of as many kinds as there are; the first tokens of each are read.
-
-    Raises
-    ------
-    OutputError
-        The cache's folder cannot be written.
     """
     digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
     name = f"{lm.fingerprint}-{str(lm.dtype).removeprefix('torch.')}-{digest}-v{_VERSION}.safetensors"
@@ -83,7 +80,8 @@ def weight_directions(lm: LanguageModel, texts: Sequence[str]) -> WeightDirectio
         return WeightDirections(**load_file(path))
     except (OSError, SafetensorError, TypeError):  # not there yet, or damaged
         directions = fit_directions(lm, texts)
-        write_container(path, {name: tensor.contiguous() for name, tensor in vars(directions).items()}, {})
+        with suppress(OutputError):  # a cache that cannot be written costs the next fit, not this result
+            write_container(path, {name: tensor.contiguous() for name, tensor in vars(directions).items()}, {})
         return directions
 
 

@@ -82,6 +82,7 @@ def describe_source(method: str, bench: Workbench) -> dict[str, Any]:
         "method": method,
         "task": episode.task,
         "template": episode.template.name,
+        "template_digest": episode.template.digest,
         "opening": episode.opening,
         "stop": episode.stop,
         "model": lm.id,

@@ -5,17 +5,19 @@ from dataclasses import replace
 
 from cedkv.config import Config
 from cedkv.episodes import Episode
-from cedkv.events import Done, Event
+from cedkv.errors import OutputError
+from cedkv.events import Done, Event, Warned
 from cedkv.lm import LanguageModel, cache_root
-from cedkv.methods import Extraction, Workbench, describe_source, iter_extract
+from cedkv.methods import METHODS, Extraction, Workbench, describe_source, iter_extract
 from cedkv.provenance import code_fingerprint
 from cedkv.state.cache import StateCache, content_key
 
-# Settings that judge or show a state but have no part in making it. The episode goes in by its content.
+# Settings that judge or show a state but have no part in making it. Episode and model go in by content.
 _NO_PART = {
     "episode": True,
-    "phase2": {"model", "eval", "thresholds", "reporting"},
+    "phase2": {"eval", "thresholds", "reporting"},
     "phase3": {"thresholds"},
+    "run": {"model"},
 }
 
 
@@ -25,7 +27,10 @@ def extraction_cache() -> StateCache:
 
 
 def extraction_key(lm: LanguageModel, episode: Episode, method: str, slots: int, config: Config) -> str:
-    """What an extraction is made of: episode, method, settings, model and its precision, code, format version."""
+    """What an extraction is made of: episode, method, settings, model and its precision, code, format version.
+
+    Of another package's method the code is told by the package's version.
+    """
     return content_key(
         episode=episode.sha256,
         method=method,
@@ -33,7 +38,7 @@ def extraction_key(lm: LanguageModel, episode: Episode, method: str, slots: int,
         settings=config.model_dump(mode="json", exclude=_NO_PART),
         model=lm.fingerprint,
         dtype=str(lm.dtype),
-        code=code_fingerprint(),
+        code=[code_fingerprint(), METHODS.package(method)],
     )
 
 
@@ -42,12 +47,12 @@ def iter_cached_extract(
 ) -> Iterator[Event]:
     """`iter_extract`, unless the cache has its state. A state from the cache comes without traces and artifacts.
 
+    A cache that cannot be written is warned of: the state is there all the same.
+
     Raises
     ------
     ConfigError
         As `iter_extract`.
-    OutputError
-        The cache's folder cannot be written.
     """
     key = extraction_key(lm, episode, method, slots, config)
     prefix = states.get(key, lm.fingerprint)
@@ -58,5 +63,8 @@ def iter_cached_extract(
         return
     for event in iter_extract(lm, episode, method, slots, config):
         if isinstance(event, Done):
-            states.put(key, event.result.prefix)
+            try:
+                states.put(key, event.result.prefix)
+            except OutputError as error:
+                yield Warned(f"this state is not kept for the next time: {error}")
         yield event

@@ -2,8 +2,11 @@
 else."""
 
 from collections.abc import Iterator
+from operator import attrgetter
 
-from cedkv.events import Event
+from cedkv.config import Phase3Settings
+from cedkv.errors import ConfigError
+from cedkv.events import Event, Warned
 from cedkv.methods.base import Workbench
 from cedkv.methods.chunked import closed_form
 from cedkv.methods.training import train_slots
@@ -11,12 +14,35 @@ from cedkv.methods.warm import attention_by_kv_head, warm_prefix, warm_up
 from cedkv.slots.least import LeastSlots
 from cedkv.slots.mixture import MixtureSlots
 
+# Settings that chunks have no use for, beside `mixture`, which is refused there.
+_OF_TOKENS = (
+    "layer_scope.mixture",
+    "loss.lambda_str",
+    "optim.lr",
+    "optim.matching_iterations",
+    "optim.matching_speedup",
+    "optim.matching_queries",
+    "optim.matching_off_texts",
+    "optim.matching_off_weight",
+    "optim.topk_schedule",
+)
+
 
 def ced_kv(bench: Workbench, slots: int) -> Iterator[Event]:
     """Train what `phase3.start` says; mixtures of tokens are fitted to attention outputs before."""
+    if idle := idle_settings(bench.config.phase3):
+        yield Warned(f"ced: chunks are trained without {', '.join(idle)}; phase3.start: tokens heeds what is set there")
     trained = ced_slots(bench, slots)
     warm = warm_up(bench, trained) if isinstance(trained, MixtureSlots) else ()
     yield from train_slots(bench, "ced", trained, slots, warm)
+
+
+def idle_settings(phase3: Phase3Settings) -> list[str]:
+    """The settings that somebody changed and that change nothing in what `ced` trains."""
+    if phase3.start == "tokens":
+        return []
+    default = Phase3Settings()
+    return [f"phase3.{path}" for path in _OF_TOKENS if attrgetter(path)(phase3) != attrgetter(path)(default)]
 
 
 def ced_slots(bench: Workbench, slots: int) -> LeastSlots | MixtureSlots:
@@ -25,10 +51,22 @@ def ced_slots(bench: Workbench, slots: int) -> LeastSlots | MixtureSlots:
 
 
 def least_slots(bench: Workbench, slots: int) -> LeastSlots:
-    """Chunked slots as they are before training, less heavy than those that are not trained."""
+    """Chunked slots as they are before training, less heavy than those that are not trained.
+
+    Raises
+    ------
+    ConfigError
+        Nothing of them may change.
+    """
     settings = bench.config.phase3.least
     chunked = closed_form(bench, slots, settings.start_weight)
-    return LeastSlots.warm_start(bench.lm, chunked, bench.demo_kv, bench.directions, settings)
+    made = LeastSlots.warm_start(bench.lm, chunked, bench.demo_kv, bench.directions, settings)
+    if not made.groups:
+        raise ConfigError(
+            f"phase3.least: weight and gain are false, and within_chunks = {settings.within_chunks} leaves no slot to "
+            "learn either; set one of them to true, or extract with the method chunked"
+        )
+    return made
 
 
 def mixture_slots(bench: Workbench, slots: int) -> MixtureSlots:

@@ -21,11 +21,11 @@ from cedkv.optim.loop import Losses, Measured, Objective, ParameterGroup
 from cedkv.optim.schedule import top_k_at
 from cedkv.probe import OffProbe
 from cedkv.slots.base import TrainableSlots, detached
+from cedkv.slots.mixture import MixtureSlots
 from cedkv.state import DemoTokens, KVPrefix
 
 # Most tokens of an answer that training matches.
 _ANSWER_TOKENS = 16
-REMEDY = "lower phase3.optim.lr or use float32"
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,11 @@ def batch_terms(
     }
 
 
+def remedy_for(slots: TrainableSlots) -> str:
+    """What a user can do when numbers stop being finite."""
+    return f"lower {slots.rates} or use float32"
+
+
 @dataclass
 class SlotObjective(Objective):
     """L = lambda_on * L_on + lambda_off * L_off + lambda_str * L_str, with dual ascent on lambda_off.
@@ -151,7 +156,10 @@ class SlotObjective(Objective):
     weigh: Weigh | None = None
     trace: list[StepTrace] = field(default_factory=list)
     ticks: list[Tick] = field(default_factory=list)
-    remedy: str = REMEDY
+
+    @property
+    def remedy(self) -> str:
+        return remedy_for(self.slots)
 
     @property
     def groups(self) -> Sequence[ParameterGroup]:
@@ -186,7 +194,7 @@ class SlotObjective(Objective):
             loss_off=terms["L_off"],
             loss_str=terms["L_str"],
             lambda_off=self.dual.value,
-            top_k=self.top_k(step),
+            top_k=self.top_k(step) if isinstance(self.slots, MixtureSlots) else None,
             seconds=seconds,
         )
         self.trace.append(told)
@@ -231,11 +239,11 @@ class StressEval:
     Near-format texts come first: they decide the p99 of the whole, of which the first texts of all kinds tell little.
     """
 
-    def __init__(self, bench: Workbench) -> None:
+    def __init__(self, bench: Workbench, remedy: str) -> None:
         phase3 = bench.config.phase3
         texts = bench.episode.off_set("stress", phase3.off_data.stress_samples).texts
         hardest = sorted(texts, key=lambda off: off.bucket != "near_format")[: phase3.optim.tick_stress_samples]
-        self.probe = OffProbe(bench.trunk, [off.text for off in hardest], "stress eval", REMEDY)
+        self.probe = OffProbe(bench.trunk, [off.text for off in hardest], "stress eval", remedy)
 
     def p99(self, prefix: KVPrefix) -> float:
         """p99 of `Delta`, nats. Raises `NonFiniteError` where the model's answers are no numbers any more."""

@@ -29,6 +29,7 @@ class Methods(MutableMapping[str, Method]):
         self._known = dict(own)
         self._offered: dict[str, EntryPoint] | None = None
         self._refused: dict[str, str] = {}
+        self._packages: dict[str, str] = {}
 
     def __getitem__(self, name: str) -> Method:
         if name not in self._known:
@@ -62,6 +63,10 @@ class Methods(MutableMapping[str, Method]):
         """Why a method of another package cannot be used; empty where there is none of that name."""
         return self._refused.get(name, "")
 
+    def package(self, name: str) -> str:
+        """Name and version of the package that a method comes from; empty for this package's own."""
+        return self._packages.get(name, "") if name in self else ""
+
     def _load_all(self) -> None:
         self._discover()
         for name in list(self._offered or ()):
@@ -89,6 +94,7 @@ class Methods(MutableMapping[str, Method]):
             return
         if isinstance(method, Method):
             self._known[offer.name] = method
+            self._packages[offer.name] = f"{offer.dist.name} {offer.dist.version}" if offer.dist else offer.value
         else:
             self._refuse(offer, f"is a {type(method).__name__} and no cedkv.methods.Method; update the package")
 

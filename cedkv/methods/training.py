@@ -8,7 +8,7 @@ import torch
 
 from cedkv.events import Done, Event, Progress, Tick, Warned
 from cedkv.methods.base import Extraction, Workbench
-from cedkv.methods.objective import Batches, SlotObjective, StressEval, measure_tick, on_targets
+from cedkv.methods.objective import Batches, SlotObjective, StressEval, measure_tick, on_targets, remedy_for
 from cedkv.methods.policy import check_policy
 from cedkv.methods.pool import HardPool
 from cedkv.methods.token_weights import weigh_with
@@ -26,7 +26,7 @@ _TOLD_EVERY = 10
 def open_objective(bench: Workbench, method: str, slots: TrainableSlots) -> SlotObjective:
     """Everything a training of these slots needs, read once: ON targets, hard pool, stress eval."""
     phase3 = bench.config.phase3
-    targets, stress = on_targets(bench), StressEval(bench)
+    targets, stress = on_targets(bench), StressEval(bench, remedy_for(slots))
     return SlotObjective(
         name=method,
         lm=bench.trunk,

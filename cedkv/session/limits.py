@@ -92,6 +92,7 @@ _PUBLIC_SETTINGS = {
     "phase3.optim.matching_off_texts": 64,
     "phase3.optim.on_batch": 16,
     "phase3.optim.off_batch": 16,
+    "phase3.optim.off_reads": 8,
     "phase3.optim.topk_schedule": 16,
     "phase3.optim.tick_on_samples": 64,
     "phase3.optim.tick_stress_samples": 128,

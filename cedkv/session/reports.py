@@ -52,6 +52,7 @@ def report_of_state(state: KVPrefix, method: str, lm: LanguageModel, config: Con
             "template": str(state.meta.get("template", "Q: {input}\nA: {output}\n\n")),
             "opening": str(state.meta.get("opening", "")),
             "stop": str(state.meta.get("stop", "")),
+            **({"template_digest": str(state.meta["template_digest"])} if "template_digest" in state.meta else {}),
         },
         **_slots(state, config),
         "timing": {"total": 0.0},

@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 
 _REPORTS = ("report_phase3.json", "report_phase2.json", "report_extract.json")
 _NOTE_SIZES = {"name": 80, "tags": 120, "text": 4000}
-_STUDENTS = ("ced", "select", "free")
-# What a gate can be about; `state` is its name for a saved state, which is then the one.
-JUDGED = ("state", *_STUDENTS)
+# What a run with several methods is about, the likeliest first; `state` is a gate's name for a saved state. Any other
+# method, of this package or another, comes after them.
+_LIKELIEST = ("state", "ced", "select", "free")
+# Views that a gate measures its student by.
+_MEASURES = {"base", "teacher", "random", "few_shot_random"}
 
 
 NOTES = "notes.json"
@@ -111,14 +113,13 @@ class Run:
     def judged_view(self) -> str:
         """The view whose numbers the report's verdict is about, also where its state is not in the folder."""
         views = self.report.get("on", {})
-        return next((name for name in ("state", self.student, *JUDGED) if name in views), "")
+        return next((name for name in ("state", self.student) if name in views), judged_among(views))
 
     def template(self, lm: "LanguageModel") -> "Template":
         """As the run's queries were cut from it; reports of before that was noted had no opening."""
-        from cedkv.episodes import template_for
+        from cedkv.episodes import noted_template
 
-        episode = self.report["episode"]
-        return template_for(lm, episode["template"], episode.get("opening", ""), episode.get("stop", ""))
+        return noted_template(lm, self.report["episode"])
 
     @property
     def notes(self) -> dict[str, str]:
@@ -171,7 +172,12 @@ class Run:
 
 def student_among(methods: Collection[str]) -> str:
     """The method that a run is about where its report does not say; empty where there is none."""
-    return next((name for name in _STUDENTS if name in methods), min(methods, default=""))
+    return judged_among(methods) or min(methods, default="")
+
+
+def judged_among(views: Collection[str]) -> str:
+    """The view that a gate is about; empty where nothing is there but what it measures by."""
+    return next((name for name in _LIKELIEST if name in views), min(set(views) - _MEASURES, default=""))
 
 
 def iter_records(text: str) -> Iterator[tuple[int, Any]]:

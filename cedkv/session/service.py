@@ -58,7 +58,7 @@ class Service:
 
     def read_demos(self, text: str, format: str | None = None) -> Reading:
         """Pasted demonstrations, in whichever format or in the one named."""
-        self.limits.check_demos(0, len(text))
+        self.limits.check_demos(0, len(text))  # before anybody reads it
         reading = read_demos_text(text, format)
         self.limits.check_demos(len(reading.pairs), len(text))
         return reading

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from cedkv.files import dump_json
-from cedkv.session.runs import JUDGED, RunError
+from cedkv.session.runs import RunError, judged_among
 
 # What no other JSON file of a run has.
 REPORT_BLOCKS = {"run_id", "model", "episode", "slots", "collapse"}
@@ -28,6 +28,7 @@ class _Episode(_Read):
     template: str
     opening: str = ""
     stop: str = ""
+    template_digest: str = ""
     on_eval: int = 0
     on_eval_gold: str = ""
     off: dict[str, _Texts] = {}
@@ -124,7 +125,7 @@ class _Report(_Read):
     def _verdict_has_its_numbers(self) -> "_Report":
         if missing := self.on.keys() - self.off.keys():
             raise ValueError(f"'off' has no {min(missing)!r}, which 'on' has")
-        views = {"base", "teacher"} <= self.on.keys() and not self.on.keys().isdisjoint(JUDGED)
+        views = {"base", "teacher"} <= self.on.keys() and judged_among(self.on)
         if self.gate_b and not (views and "passed" in self.model_fields_set):
             raise ValueError("'gate_b' stands without 'passed', or without base, teacher and student in 'on'")
         return self

@@ -12,9 +12,14 @@ from cedkv.state import KVPrefix
 
 @runtime_checkable  # so that the tests can check what is passed for it
 class TrainableSlots(Protocol):
-    """What training needs of slots. `template` is the prefix they start from."""
+    """What training needs of slots.
+
+    template : the prefix they start from.
+    rates : the settings that say how fast they are trained, for whoever has to lower them.
+    """
 
     template: KVPrefix
+    rates: str
 
     @property
     def groups(self) -> Sequence[ParameterGroup]:

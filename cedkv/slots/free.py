@@ -1,6 +1,7 @@
 """Unconstrained slots: the ceiling that mixtures are compared with."""
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -22,6 +23,8 @@ class FreeSlots:
     learning_rate: float
     frozen_sink: bool
     parameters: list[Tensor]
+
+    rates: ClassVar[str] = "phase3.optim.free_lr"
 
     @classmethod
     def warm_start(cls, warm: KVPrefix, learning_rate: float, frozen_sink: bool) -> "FreeSlots":

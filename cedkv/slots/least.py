@@ -7,6 +7,7 @@ the demonstrations: what is learnt reads `counts as 4.2 tokens`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -38,6 +39,8 @@ class LeastSlots:
     gain: Float[Tensor, "layers kv_heads slots"]
     logits: Float[Tensor, "layers kv_heads slots tokens"]
     mixed: Bool[Tensor, " slots"]
+
+    rates: ClassVar[str] = "phase3.least.weight_lr, gain_lr and within_lr"
 
     @classmethod
     def warm_start(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -62,6 +63,8 @@ class MixtureSlots:
     attended: Float[Tensor, "scope_layers scope_heads tokens"]
     logits: Float[Tensor, "scope_layers scope_heads slots tokens"]
     key_logits: Float[Tensor, "scope_layers scope_heads slots tokens"] | None = None
+
+    rates: ClassVar[str] = "phase3.optim.lr"
 
     @classmethod
     def warm_start(

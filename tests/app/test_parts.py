@@ -11,6 +11,7 @@ from cedkv.errors import ConfigError
 from cedkv.events import Opened, Progress, StepTrace
 from cedkv.session.limits import PUBLIC, LimitError, Limits
 from cedkv.session.runs import Run, RunError
+from cedkv.session.service import Service
 from cedkv.session.store import SessionStore
 from cedkv.session.views import Comparison, SlotMap, View, Why
 from components.example import example_comparison, example_runs, example_why
@@ -158,6 +159,7 @@ def test_a_mistake_in_the_yaml_is_told_with_its_line():
         ("phase3: {slots: 33}", "33 slots"),
         ("phase2: {eval: {repro_runs: 10}}", "10 phase2.eval.repro_runs: this deployment allows 3; ask for less"),
         ("phase3: {off_data: {candidates: 100000000}}", "phase3.off_data.candidates"),
+        ("phase3: {optim: {off_reads: 9}}", "phase3.optim.off_reads"),
         (f"episode: {{pasted_inputs: {['word'] * 129}}}", "129 episode.pasted_inputs"),
     ],
 )
@@ -199,6 +201,29 @@ def test_the_headline_of_a_cancelled_run_shows_what_there_is(tmp_path, left, nam
     (tmp_path / "report_phase2.json").write_text(json.dumps(report))
     headline = headline_html(Run(tmp_path))
     assert "cancelled" in headline and re.search(named, headline)
+
+
+@pytest.mark.parametrize(
+    ("views", "about"),
+    [
+        (["base", "teacher", "select", "ced", "random"], "ced"),
+        (["base", "teacher", "ced", "state", "random"], "state"),
+        (["base", "teacher", "chunked", "random"], "chunked"),
+        (["base", "teacher", "random", "their_method", "few_shot_random"], "their_method"),
+        (["base", "teacher", "random"], ""),
+    ],
+)
+def test_a_gate_is_about_its_student_whoever_offers_it(tmp_path, views, about):
+    """Also where no state is in the folder to say which it is."""
+    (tmp_path / "report_phase3.json").write_text(json.dumps({"on": dict.fromkeys(views, {})}))
+    assert Run(tmp_path).judged_view == about
+
+
+def test_pasted_text_that_is_too_long_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("cedkv.session.service.read_demos_text", None)
+    service = Service(PUBLIC, SessionStore(tmp_path, PUBLIC, []))
+    with pytest.raises(LimitError, match="20001 characters of demonstrations"):
+        service.read_demos("x" * (PUBLIC.demo_chars + 1))
 
 
 def test_sessions_cannot_name_each_others_runs(tmp_path):

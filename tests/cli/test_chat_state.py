@@ -38,6 +38,19 @@ def test_query_of_a_chat_state_is_a_turn_behind_the_system_turn(cli, chat_model,
         assert quoted(continuation) in line
 
 
+def test_a_chat_state_is_not_asked_in_another_chat_template(cli, chat_model, demos_file, tmp_path):
+    """The folder's template is no part of the model's fingerprint: weights and vocabulary are the same."""
+    model, out = shutil.copytree(chat_model, tmp_path / "chat"), tmp_path / "state.safetensors"
+    made = cli(
+        "extract", "--demos", demos_file, "--model", model, "--method", "select", "--set", "episode.template=chat",
+        "--set", "episode.on_source=pasted", "--set", "episode.pasted_inputs=[a, b, c, d]", "--out", out,
+    )  # fmt: skip
+    assert made.code == 0, made.err
+    (model / "chat_template.jinja").write_text(CHATML.replace("You help.", "You refuse."), encoding="utf-8")
+    error = cli("query", "--state", out, "--tokens", 4, "rain").error
+    assert "template 'chat' of chat writes other text than when this was made" in error
+
+
 def test_a_model_without_a_chat_template_is_refused_in_one_line(cli, model, demos_file, tmp_path):
     outcome = cli(
         "extract", "--demos", demos_file, "--model", model, "--set", "episode.template=chat", "--out", tmp_path / "s"

@@ -66,7 +66,7 @@ def test_phase_3_trains_nothing_for_a_saved_state(cli, task_state, tmp_path):
 FEW_TEXTS = ["--set", "phase2.eval.off_samples=9", "--set", "phase2.eval.n_random_trials=1"]
 
 
-@pytest.mark.parametrize("relation", ["task", "demos"])
+@pytest.mark.parametrize("relation", ["task", "demos", "made_up"])
 @pytest.mark.parametrize(("changed", "told"), [([], False), (["--set", "run.seed=3"], True)])
 def test_a_state_is_judged_on_queries_it_was_not_trained_on_or_it_is_said(
     cli, model, demos_file, tmp_path, relation, changed, told
@@ -74,6 +74,7 @@ def test_a_state_is_judged_on_queries_it_was_not_trained_on_or_it_is_said(
     """The same draw as at the extraction, in which training and evaluation are disjoint, whoever gave the seed."""
     path = tmp_path / "state.safetensors"
     source = {"task": ["--task", "capitalize", "--set", "phase2.eval.on_samples=5"], "demos": ["--demos", demos_file]}
+    source["made_up"] = [*source["task"], "--set", "phase3.optim.made_up_queries=4"]
     seed = ["--set", "run.seed=1", "--set", "episode.on_train=12"]
     made = cli("extract", *source[relation], *seed, "--model", model, "--method", "select", "--out", path)
     assert made.code == 0, made.err

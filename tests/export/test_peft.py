@@ -7,7 +7,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from cedkv.errors import StateError
+from cedkv.errors import OutputError, StateError
 from cedkv.lm import log_probs
 from cedkv.lm.export import load_peft, save_peft
 from tests.export.test_plain_transformers import TOLERANCE, state_of
@@ -47,6 +47,21 @@ def test_states_that_peft_cannot_express_are_refused(tmp_path):
     with pytest.raises(StateError, match="some layers only"):
         save_peft(state_of("llama").with_injection_layers([0]), tmp_path, plain_model("llama"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_adapter_appears_whole_and_a_failed_one_leaves_what_was_there(tmp_path, monkeypatch):
+    save_peft(state_of("llama"), tmp_path, plain_model("llama"), "first")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert before.keys() == {"adapter_config.json", "adapter_model.safetensors"}
+
+    def full(tensors, path, metadata):
+        path.write_bytes(b"half of it")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("cedkv.lm.export.save_file", full)
+    with pytest.raises(OutputError, match="no space left"):
+        save_peft(state_of("llama"), tmp_path, plain_model("llama"), "second")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_folders_that_are_no_prefix_adapter_are_refused(tmp_path):

@@ -153,6 +153,17 @@ def test_the_hash_names_settings_task_and_phase():
     assert hashes[0] == config_hash(for_task(load_config(None, SMALL), "capitalize"), 2)
 
 
+def test_the_hash_names_what_a_task_file_says_and_the_code(tmp_path, monkeypatch):
+    """A row of an edited file or of other code is measured again."""
+    file = tmp_path / "mine.json"
+    config, hashes = for_task(load_config(None, SMALL), str(file)), []
+    for text in ("[]", "[1]"):
+        file.write_text(text, encoding="utf-8")
+        hashes.append(config_hash(config, 2))
+    monkeypatch.setattr("cedkv.ledger.code_fingerprint", lambda: "other code")
+    assert len({*hashes, config_hash(config, 2)}) == 3
+
+
 def test_no_task_is_an_error(small_config, tmp_path):
     with pytest.raises(ConfigError, match="no task is named"):
         list(iter_table(small_config, [], lm=tiny_lm("llama"), out=tmp_path))

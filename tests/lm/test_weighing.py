@@ -106,6 +106,12 @@ def test_a_head_with_a_large_error_carries_no_weight(tiny):
     assert shift.abs().amax(dim=(2, 3)).count_nonzero() == LAYERS * KV_HEADS - 1
 
 
+def test_a_cache_that_cannot_be_written_does_not_end_what_needs_the_directions(tiny, tmp_path, monkeypatch):
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    monkeypatch.setenv("CEDKV_CACHE", str(tmp_path / "cache"))
+    assert weight_directions(tiny, TEXTS[:4]).error.isfinite().all()
+
+
 def test_directions_are_fitted_once_and_read_again(tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("CEDKV_CACHE", str(tmp_path))
     made = weight_directions(tiny, TEXTS[:4])

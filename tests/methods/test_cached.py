@@ -5,8 +5,9 @@ import torch
 
 from cedkv import provenance
 from cedkv.config import load_config
-from cedkv.events import drain
+from cedkv.events import Done, drain
 from cedkv.lm import demo_kv_bytes, read_demo_kv
+from cedkv.methods import METHODS
 from cedkv.methods.cached import extraction_key, iter_cached_extract
 from cedkv.state.cache import StateCache
 from tests.optim.trainings import SMALL, bench_with
@@ -19,7 +20,13 @@ def key(*overrides: str, method: str = "ced", slots: int = 4) -> str:
 
 
 @pytest.mark.parametrize(
-    "override", ["phase2.eval.on_samples=4", "phase2.thresholds.on_gain_min=0.9", "phase2.reporting.topk_tokens=2"]
+    "override",
+    [
+        "phase2.eval.on_samples=4",
+        "phase2.thresholds.on_gain_min=0.9",
+        "phase2.reporting.topk_tokens=2",
+        "run.model.id=./the/same/model",
+    ],
 )
 def test_what_only_judges_or_shows_a_state_is_not_in_its_key(override):
     assert key(override) == key()
@@ -46,6 +53,24 @@ def test_other_code_is_another_key(monkeypatch, tmp_path):
     monkeypatch.undo()
     provenance.code_fingerprint.cache_clear()
     assert key() == before
+
+
+def test_another_version_of_another_packages_method_is_another_key(monkeypatch):
+    before = key(method="select")
+    monkeypatch.setitem(METHODS._packages, "select", "others 1.0")
+    first = key(method="select")
+    monkeypatch.setitem(METHODS._packages, "select", "others 1.1")
+    assert len({before, first, key(method="select")}) == 3
+
+
+def test_a_cache_that_cannot_be_written_costs_a_warning_and_not_the_state(tmp_path):
+    (tmp_path / "states").write_text("a file where the folder should be")
+    bench = bench_with()
+    *events, done = iter_cached_extract(
+        StateCache(tmp_path / "states"), bench.lm, bench.episode, "select", 4, bench.config
+    )
+    assert isinstance(done, Done) and done.result.prefix.slots == 4
+    assert "not kept for the next time" in events[-1].message
 
 
 def test_a_state_from_the_cache_is_the_same_and_costs_no_forward(tmp_path):

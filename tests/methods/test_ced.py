@@ -38,6 +38,32 @@ def test_more_slots_than_spans_or_tokens():
     assert f"{tokens + 5} slots are asked for" in events_of(events, Warned)[0].message
 
 
+IDLE = ["phase3.optim.lr=0.3", "phase3.loss.lambda_str=0.02", "phase3.optim.topk_schedule=[16, 8, 4]"]
+IDLE += ["phase3.optim.matching_iterations=150", "phase3.optim.matching_off_texts=16"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ([], None),
+        (["phase3.optim.lr=0.1"], "phase3.optim.lr"),
+        (
+            ["phase3.layer_scope.mixture=last_2", "phase3.optim.matching_iterations=9"],
+            "phase3.layer_scope.mixture, phase3.optim.matching_iterations",
+        ),
+    ],
+)
+def test_settings_that_chunks_have_no_use_for_are_told(changed, told):
+    """They mean something to mixtures of tokens, so they are no mistake; but nothing here follows from them."""
+    chunks = ["phase3.start=chunks", "phase3.mixture={}", "phase3.optim.steps=1", *IDLE, *changed]
+    extraction, events = train(bench_with(*chunks))
+    warnings = [event.message for event in events_of(events, Warned) if "chunks are trained without" in event.message]
+    assert warnings == (
+        [f"ced: chunks are trained without {told}; phase3.start: tokens heeds what is set there"] if told else []
+    )
+    assert [step["top_k"] for step in extraction.training["steps"]] == [None]
+
+
 @pytest.mark.parametrize("slots", [1, 2, 9])
 def test_it_gives_as_many_slots_as_are_asked_for(slots):
     prefix = train(bench_with("phase3.optim.steps=2"), slots=slots)[0].prefix

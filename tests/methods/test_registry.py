@@ -8,6 +8,7 @@ import pytest
 import cedkv.cli.extract
 import cedkv.gate.kinds.saved
 import cedkv.methods
+import cedkv.methods.cached
 import cedkv.methods.registry
 from cedkv.cli import main
 from cedkv.config import load_config
@@ -54,7 +55,7 @@ def offered(monkeypatch, tmp_path):
             cedkv.methods.registry, "entry_points", lambda group: EntryPoints(points).select(group=group)
         )
         fresh = Methods(shipped)
-        for holder in (cedkv.methods, cedkv.cli.extract, cedkv.gate.kinds.saved):
+        for holder in (cedkv.methods, cedkv.methods.cached, cedkv.cli.extract, cedkv.gate.kinds.saved):
             monkeypatch.setattr(holder, "METHODS", fresh)
         return fresh
 

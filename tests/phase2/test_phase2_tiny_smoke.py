@@ -3,6 +3,7 @@
 import pytest
 
 from cedkv.config import load_config
+from cedkv.evaluation import Judge
 from cedkv.gate import run_gate
 from tests.gate.reports import SMALL
 from tests.tiny import ARCHITECTURES, tiny_lm
@@ -38,6 +39,16 @@ def test_every_setting_runs_and_keeps_the_plumbing_sound(setting, tmp_path):
     report = run_gate(load_config(None, [*SMALL, setting]), lm=tiny_lm("llama"), out=tmp_path)
     assert all(row["passed"] for row in report.data["gate_a"])
     assert report.data["complete"]
+
+
+def test_sampled_answers_are_shown_and_greedy_ones_are_judged(tmp_path, monkeypatch):
+    """The random choices' are greedy, and the gate holds one against the other."""
+    monkeypatch.setattr(Judge, "right", lambda self, answers: [sum(map(ord, answer)) % 2 == 0 for answer in answers])
+    greedy, sampled = (
+        run_gate(load_config(None, [*SMALL, f"phase2.eval.decoding={name}"]), lm=tiny_lm("llama"), out=tmp_path).data
+        for name in ("greedy", "sample")
+    )
+    assert [on["whole_answer"] for on in sampled["on"].values()] == [on["whole_answer"] for on in greedy["on"].values()]
 
 
 def test_a_random_model_has_learnt_nothing_and_fails_gate_b(tmp_path):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from cedkv.errors import ConfigError
 from cedkv.lm import log_probs
 from cedkv.lm.weighing import WeightDirections
 from cedkv.methods import Workbench
@@ -16,12 +17,12 @@ from cedkv.state import KVPrefix
 from tests.optim.trainings import bench_with, train
 
 SLOTS = 6
-CHUNKS = "phase3.start=chunks"
+CHUNKS = ("phase3.start=chunks", "phase3.mixture={}")
 
 
 def bench_of(*overrides: str) -> Workbench:
     """The tiny model's queries share little; here every head carries weights all the same."""
-    bench = bench_with(CHUNKS, *overrides)
+    bench = bench_with(*CHUNKS, *overrides)
     fitted = bench.directions
     bench.__dict__["directions"] = WeightDirections(fitted.fitted, torch.zeros_like(fitted.error))
     return bench
@@ -30,6 +31,11 @@ def bench_of(*overrides: str) -> Workbench:
 def slots_of(*overrides: str) -> tuple[Workbench, LeastSlots]:
     bench = bench_of(*overrides)
     return bench, least_slots(bench, SLOTS)
+
+
+def test_slots_of_which_nothing_may_change_are_refused():
+    with pytest.raises(ConfigError, match=r"phase3\.least.*within_chunks = none"):
+        slots_of("phase3.least={weight: false, gain: false, within_chunks: none}")
 
 
 def test_it_starts_as_the_closed_form():
@@ -74,7 +80,7 @@ def test_what_is_learnt_is_in_keys_and_values_and_is_said():
 
 
 def test_a_deaf_head_learns_no_weight_and_says_none():
-    bench = bench_with(CHUNKS)
+    bench = bench_with(*CHUNKS)
     error = torch.zeros_like(bench.directions.error)
     error[1, 1] = 1.0
     bench.__dict__["directions"] = WeightDirections(bench.directions.fitted, error)

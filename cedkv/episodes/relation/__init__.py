@@ -9,7 +9,7 @@ from cedkv.episodes.relation.build import (
     make_query,
     read_demos,
 )
-from cedkv.episodes.relation.chat import template_for
+from cedkv.episodes.relation.chat import noted_template, template_for
 from cedkv.episodes.relation.parse import FORMATS, Demonstration, Reading, parse_demos, read_demos_text
 from cedkv.episodes.relation.tasks import Task, load_task, load_task_file, task_names
 from cedkv.episodes.relation.template import CHATS, TEMPLATES, Template, demos_in, get_template, tokenize_demos
@@ -36,6 +36,7 @@ __all__ = [
     "read_demos",
     "read_demos_text",
     "task_names",
+    "noted_template",
     "template_for",
     "tokenize_demos",
 ]

@@ -59,6 +59,7 @@ class RelationEpisode(Episode):
 
     def describe(self) -> dict[str, Any]:
         shape = {"template": self.template.name, "opening": self.opening, "stop": self.stop}
+        shape["template_digest"] = self.template.digest
         return {**super().describe(), "demos": len(self.demos), **shape}
 
 

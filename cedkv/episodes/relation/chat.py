@@ -2,8 +2,9 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from cedkv.episodes.relation.parse import Demonstration
 from cedkv.episodes.relation.template import CHATS, Template, get_template, tokenize_demos, trailing_spaces
@@ -51,6 +52,24 @@ def template_for(lm: LanguageModel, name: str, opening: str = "", stop: str = ""
         text, input_end = _INSIDE.text, _INSIDE.input_end
         lead, prompt = turns.lead + turns.before, _INSIDE.prompt + turns.prompt
     return Template(text, name, lead, prompt.rstrip(" "), gap, input_end, (end,), opening, stop)
+
+
+def noted_template(lm: LanguageModel, noted: Mapping[str, Any]) -> Template:
+    """The template that a state or a report notes, as its queries were cut from it.
+
+    Raises
+    ------
+    DemoError
+        As `template_for`, or the template writes other text by now than its noted digest tells.
+    """
+    name, opening, stop = (str(noted.get(key) or "") for key in ("template", "opening", "stop"))
+    template = template_for(lm, name, opening, stop)
+    if noted.get("template_digest", template.digest) != template.digest:  # older ones note none
+        raise DemoError(
+            f"template {name!r} of {lm.id} writes other text than when this was made; put the model's former chat "
+            "template back, or extract again"
+        )
+    return template
 
 
 def check_conversation(lm: LanguageModel, template: Template, demos: Sequence[Demonstration]) -> None:

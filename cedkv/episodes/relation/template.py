@@ -1,5 +1,7 @@
 """How a demonstration becomes text, and what each of its tokens is: input, output or delimiter."""
 
+import hashlib
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -48,6 +50,11 @@ class Template:
     def __post_init__(self) -> None:
         if not self.stop:
             object.__setattr__(self, "stop", self.endings[0])
+
+    @property
+    def digest(self) -> str:
+        """Tells apart templates of one name: chats whose text the model's folder has, and may have otherwise later."""
+        return hashlib.sha256(json.dumps([self.text, self.lead, self.prompt]).encode()).hexdigest()[:16]
 
     @property
     def parts(self) -> tuple[str, str, str]:
