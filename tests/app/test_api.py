@@ -31,7 +31,7 @@ def test_every_action_is_an_endpoint(client):
 
 
 def test_the_gate_returns_the_report_and_its_parts(client, judged):
-    assert judged["state"] == "done" and len(judged["report"]["gate_b"]) == 5
+    assert judged["state"] == "done" and len(judged["report"]["gate_b"]) == 6
     slots = client.predict(judged["run_id"], api_name="/slots")
     assert len(slots["weights"]) == judged["report"]["slots_budget"]
     assert client.predict(judged["run_id"], api_name="/collapse")["verdict"] == judged["report"]["collapse"]["verdict"]
