@@ -8,13 +8,14 @@ from typing import Any, Literal
 import gradio as gr
 
 from cedkv.config import PRESETS, Config, choices, setting
-from cedkv.episodes import CHATS, FORMATS, TEMPLATES
 from cedkv.session.limits import Limits
 from components.settings import SettingsForm, advanced_groups, bound, group_label, setting_widget
 from components.text import esc
 from components.theme import view_choices
 
 OWN = "(my own demonstrations)"
+# The choice of a format that leaves it to the reader; the others, as tasks and templates, come with the engine.
+FOUND_OUT = ("found out", "")
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,7 @@ def build_setup(limits: Limits, config: Config) -> Setup:
                 placeholder="lift -> lifted\nwalk -> walked\n\nalso: CSV, tabs, tables, Q:/A: blocks, JSON, YAML",
             )  # fmt: skip
             paste_format = gr.Dropdown(
-                [("found out", ""), *((form.label, name) for name, form in FORMATS.items())], value="", label="format",
-                elem_id="paste-format",
+                [FOUND_OUT], value=FOUND_OUT[1], label="format", elem_id="paste-format",
             )  # fmt: skip
             use_pasted = gr.Button("Use these", size="sm")
         method, preset = _method_row()
@@ -162,7 +162,7 @@ def _episode_widgets(limits: Limits, config: Config) -> tuple[gr.Slider, gr.Drop
         label="demonstrations drawn", info=setting("episode.demos").description,
     )  # fmt: skip
     template = gr.Dropdown(
-        [*TEMPLATES, *CHATS], value=config.episode.template, allow_custom_value=True,
+        [config.episode.template], value=config.episode.template, allow_custom_value=True,
         label="template", info=setting("episode.template").description,
     )  # fmt: skip
     on_source = gr.Radio(

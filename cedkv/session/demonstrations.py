@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cedkv.config import Config
-from cedkv.episodes import DEFAULT_TASK, draw_demos, load_task, parse_demos
+from cedkv.episodes import CHATS, DEFAULT_TASK, FORMATS, TEMPLATES, draw_demos, load_task, parse_demos
 from cedkv.files import write_whole
 
 
@@ -20,6 +20,11 @@ def task_demos(config: Config) -> list[tuple[str, str]]:
     """The demonstrations that `episode_from_config` draws from the config's task."""
     drawn, _ = draw_demos(load_task(task_of(config)).pairs, config.episode.demos, config.run.seed)
     return drawn
+
+
+def forms() -> tuple[list[str], list[tuple[str, str]]]:
+    """The names of templates, and what demonstrations may be pasted as: how a face calls it, and its name."""
+    return [*TEMPLATES, *CHATS], [(form.label, name) for name, form in FORMATS.items()]
 
 
 def with_demos(config: Config, demos: Sequence[tuple[str, str]], own: bool, folder: Path) -> Config:

@@ -13,7 +13,7 @@ from cedkv.methods import METHODS
 from cedkv.methods.base import never
 from cedkv.session.archive import pack_runs, unpack_runs
 from cedkv.session.compare import iter_compare, prefixes_of
-from cedkv.session.demonstrations import task_demos, task_of, with_demos, with_episode
+from cedkv.session.demonstrations import forms, task_demos, task_of, with_demos, with_episode
 from cedkv.session.going import Going
 from cedkv.session.keep import keep_mixed
 from cedkv.session.limits import Limits
@@ -38,6 +38,7 @@ class Service:
 
     task_of = staticmethod(task_of)
     task_demos = staticmethod(task_demos)
+    forms = staticmethod(forms)
     phase_of = staticmethod(phase_of)
     reproduce = staticmethod(reproduce)
 

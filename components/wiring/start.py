@@ -13,7 +13,7 @@ from components.desk import Desk
 from components.handlers import DRAWING, told
 from components.headline import top_html
 from components.request import demo_warnings, read_request, read_table, shown_values, with_mixture
-from components.setup import OWN, apply_button, mixture_files, preset_files, reading_html, status_html
+from components.setup import FOUND_OUT, OWN, apply_button, mixture_files, preset_files, reading_html, status_html
 from components.tabs.compare import CompareParts, comparing
 from components.tabs.frame import Page, show_files, show_states
 from components.theme import view_choices
@@ -30,9 +30,12 @@ def wire_start(page: Page, desk: Desk) -> None:
     def start(request: gr.Request) -> Iterator[dict]:
         yield {page.top: top_html(*desk.model_line())}
         service = desk.service
+        templates, formats = service.forms()
         yield {
             setup.task: gr.Dropdown([*service.tasks, OWN]),
             setup.method: gr.Dropdown(view_choices(service.methods)),
+            setup.template: gr.Dropdown(templates),
+            setup.paste_format: gr.Dropdown([FOUND_OUT, *formats]),
             setup.demos: [list(pair) for pair in service.task_demos(page.config)],
         }
         yield from from_address(page, desk, dict(request.query_params))
@@ -55,7 +58,7 @@ def wire_start(page: Page, desk: Desk) -> None:
     # events of their own: parts of tabs that were never opened keep only what an event ends with.
     filled = page.blocks.load(show_example, None, page.shown(), **DRAWING)
     known = filled.then(show_example_states, None, page.shown(), **DRAWING)
-    restored = [setup.status, asking.query, asking.plain, asking.linked, *setup.inputs()]
+    restored = [setup.status, setup.paste_format, asking.query, asking.plain, asking.linked, *setup.inputs()]
     known.then(start, None, [page.top, *restored], **DRAWING)
     # The columns that the page opens on answer another query than a link's.
     asking.linked.change(**comparing(page, desk, quiet=True))

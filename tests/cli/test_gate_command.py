@@ -104,7 +104,7 @@ def test_later_options_win():
 
 
 def test_options_win_over_the_file(tmp_path):
-    (tmp_path / "c.yaml").write_text("phase2: {prefix_len: 5, seed: 3}", encoding="utf-8")
+    (tmp_path / "c.yaml").write_text("{phase2: {prefix_len: 5}, run: {seed: 3}}", encoding="utf-8")
     config = config_of("--config", str(tmp_path / "c.yaml"), "--phase2-prefix-len", "6")
     assert (config.phase2.prefix_len, config.run.seed) == (6, 3)
 
