@@ -31,7 +31,7 @@ def test_extract_saves_a_state_that_says_what_it_is(state, demos_file, model):
     assert (prefix.meta["method"], prefix.meta["task"]) == ("select", "past")
     assert prefix.meta["template"] == "Q: {input}\nA: {output}\n\n"
     assert prefix.meta["settings"]["episode"]["demos_file"] == demos_file
-    assert prefix.meta["settings"]["phase2"]["model"]["id"] == model
+    assert prefix.meta["settings"]["run"]["model"]["id"] == model
 
 
 def test_extract_prints_a_summary_and_the_file_last(cli, model, tmp_path):
