@@ -11,7 +11,7 @@ from typing import NoReturn, Protocol
 
 import torch
 
-from cedkv.cli import app, bench, cache, extract, gate, inspect, query
+from cedkv.cli import app, bench, cache, extract, gate, inspect, query, serve
 from cedkv.errors import CedKVError, ConfigError
 
 
@@ -34,6 +34,7 @@ COMMANDS: dict[str, Command] = {
     "cache": cache,
     "bench": bench,
     "app": app,
+    "serve": serve,
 }
 EXIT_ERROR = 2
 # As shells report a process that SIGINT or SIGPIPE ended.
