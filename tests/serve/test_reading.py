@@ -12,6 +12,7 @@ from cedkv.serve.vllm_connector.folder import StateFolder
 from cedkv.serve.vllm_connector.model import check_files
 from cedkv.serve.vllm_connector.state import read_state
 from cedkv.state import KVPrefix
+from cedkv.state.container import open_container, write_container
 from tests.export.test_plain_transformers import state_of
 from tests.serve.conftest import SHAPE, with_gaps
 from tests.tiny import tiny_folder, tiny_path
@@ -43,17 +44,32 @@ def test_every_byte_of_a_state_counts(tmp_path):
             read_state(path)
 
 
-def refused_states():
-    state = state_of("llama")
-    yield "no slot that is switched on", state.without(list(range(8)))
-    yield "slot 0 is switched on in some layers only", state.with_injection_layers([1, 2])
+REFUSED = {
+    "no slot that is switched on": lambda state: state.without(list(range(8))),
+    "slot 0 is switched on in some layers only": lambda state: state.with_injection_layers([1, 2]),
+}
 
 
-@pytest.mark.parametrize(("message", "state"), refused_states())
-def test_what_a_prompt_cannot_say_is_refused(tmp_path, message, state):
-    state.save(tmp_path / "it.safetensors")
+@pytest.mark.parametrize(("message", "spoil"), REFUSED.items(), ids=REFUSED)
+def test_what_a_prompt_cannot_say_is_refused(tmp_path, message, spoil):
+    spoil(state_of("llama")).save(tmp_path / "it.safetensors")
     with pytest.raises(Refused, match=message):
         read_state(tmp_path / "it.safetensors")
+
+
+@pytest.mark.parametrize("field", ["format_version", "dtype", "slots", "layers", "query_start", "checksums"])
+@pytest.mark.parametrize("value", [None, [], "x", -1])
+def test_a_file_that_was_sealed_again_is_refused_and_nothing_else_happens(tmp_path, field, value):
+    path = tmp_path / "it.safetensors"
+    state_of("llama", slots=2).save(path)
+    with path.open("rb") as file:
+        container = open_container(path, file)
+        header = json.loads(container.metadata["header"])
+        tensors = {name: container.read(name, header["checksums"][name]) for name in container.entries}
+    header[field] = value
+    write_container(path, tensors, {"format": "cedkv-state", "header": json.dumps(header)})
+    with pytest.raises(Refused, match=r"state file 'it\.safetensors'"):
+        read_state(path)
 
 
 def test_integers_are_to_be_exported_first(tmp_path):

@@ -36,7 +36,7 @@ def state_for(asked: Asked, states: StateFolder) -> State | None:
     Refused
         It cannot be served: it would get wrong answers, or another request would.
     """
-    parameters = asked.parameters or {}
+    parameters = asked.parameters if isinstance(asked.parameters, Mapping) else {}
     if PARAMETER not in parameters:
         # Its blocks would lie in the prefix cache as if they were the state's.
         if (asked.salt or "").startswith(SALT_PREFIX):

@@ -76,19 +76,11 @@ def read_state(path: Path) -> State:
         data = path.read_bytes()
     except OSError as error:
         raise Refused(f"state file {path.name!r} cannot be read: {error.strerror}") from error
-    entries, header, seal, start = _verified(path.name, data)
-    if header["dtype"] not in _PRECISIONS:
-        raise Refused(f"state file {path.name!r} is stored as {header['dtype']}; export it again, as floating point")
-    shape = (header["layers"], header["kv_heads"], header["slots"], header["head_dim"])
-    stored = _PRECISIONS[header["dtype"]]
-    wanted = {
-        "keys": (stored, shape),
-        "values": (stored, shape),
-        "positions": ("I64", (header["slots"],)),
-        "active": ("BOOL", (header["layers"], header["slots"])),
-    }
-    tensors = {name: _tensor(path.name, data, start, entries.get(name), *wanted[name]) for name in wanted}
-    return _state(path.name, tensors, header, seal)
+    try:
+        return _state(path.name, data, *_verified(path.name, data))
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError, RecursionError) as error:
+        # Whoever seals a file again can write anything into it.
+        raise _damaged(path.name, "its header cannot be read") from error
 
 
 def _verified(name: str, data: bytes) -> tuple[dict[str, Any], dict[str, Any], str, int]:
@@ -97,27 +89,24 @@ def _verified(name: str, data: bytes) -> tuple[dict[str, Any], dict[str, Any], s
     start = 8 + length
     if not 2 <= length <= _MAX_HEADER_BYTES or start > len(data):
         raise _damaged(name, "its header is not whole")
-    try:
-        entries = json.loads(data[8:start])
-        metadata = entries.pop("__metadata__")
-        if metadata["format"] != FORMAT:
-            raise Refused(f"state file {name!r} is no state file")
-        header, seal = json.loads(metadata["header"]), metadata["sha256"]
-        if header["format_version"] != FORMAT_VERSION:
-            raise Refused(f"state file {name!r} has format version {header['format_version']!r}, not {FORMAT_VERSION}")
-        blank = data[8:start].replace(seal.encode(), b"0" * 64, 1)
-        if len(seal) != 64 or hashlib.sha256(blank).hexdigest() != seal:
-            raise _damaged(name, "its seal does not match")
-        end = start
-        for tensor, entry in sorted(entries.items(), key=lambda item: item[1]["data_offsets"]):
-            first, last = (start + offset for offset in entry["data_offsets"])
-            if first != end or not first <= last <= len(data):
-                raise _damaged(name, f"{tensor!r} is not whole")
-            if hashlib.sha256(data[first:last]).hexdigest() != header["checksums"][tensor]:
-                raise _damaged(name, f"the checksum of {tensor!r} does not match")
-            end = last
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise _damaged(name, "its header cannot be read") from error
+    entries = json.loads(data[8:start])
+    metadata = entries.pop("__metadata__")
+    if metadata["format"] != FORMAT:
+        raise Refused(f"state file {name!r} is no state file")
+    header, seal = json.loads(metadata["header"]), metadata["sha256"]
+    if header["format_version"] != FORMAT_VERSION:
+        raise Refused(f"state file {name!r} has format version {header['format_version']!r}, not {FORMAT_VERSION}")
+    blank = data[8:start].replace(seal.encode(), b"0" * 64, 1)
+    if len(seal) != 64 or hashlib.sha256(blank).hexdigest() != seal:
+        raise _damaged(name, "its seal does not match")
+    end = start
+    for tensor, entry in sorted(entries.items(), key=lambda item: item[1]["data_offsets"]):
+        first, last = (start + offset for offset in entry["data_offsets"])
+        if first != end or not first <= last <= len(data):
+            raise _damaged(name, f"{tensor!r} is not whole")
+        if hashlib.sha256(data[first:last]).hexdigest() != header["checksums"][tensor]:
+            raise _damaged(name, f"the checksum of {tensor!r} does not match")
+        end = last
     if end != len(data):
         raise _damaged(name, f"it has {len(data)} bytes, its header says {end}")
     return entries, header, seal, start
@@ -137,7 +126,18 @@ def _tensor(
     )
 
 
-def _state(name: str, tensors: dict[str, torch.Tensor], header: dict[str, Any], seal: str) -> State:
+def _state(name: str, data: bytes, entries: dict[str, Any], header: dict[str, Any], seal: str, start: int) -> State:
+    if header["dtype"] not in _PRECISIONS:
+        raise Refused(f"state file {name!r} is stored as {header['dtype']}; export it again, as floating point")
+    shape = (header["layers"], header["kv_heads"], header["slots"], header["head_dim"])
+    stored = _PRECISIONS[header["dtype"]]
+    wanted = {
+        "keys": (stored, shape),
+        "values": (stored, shape),
+        "positions": ("I64", (header["slots"],)),
+        "active": ("BOOL", (header["layers"], header["slots"])),
+    }
+    tensors = {tensor: _tensor(name, data, start, entries.get(tensor), *wanted[tensor]) for tensor in wanted}
     active = tensors["active"]
     on = active.all(0)
     if not active.any(0).equal(on):
@@ -152,7 +152,7 @@ def _state(name: str, tensors: dict[str, torch.Tensor], header: dict[str, Any], 
     positions, query = tensors["positions"][slots], header["query_start"]
     if (positions < 0).any() or (positions >= query).any():
         raise _damaged(name, f"its positions are not all from 0 to before {query}")
-    return State(keys, values, positions - query, header["fingerprint"], seal)
+    return State(keys, values, positions - query, str(header["fingerprint"]), seal)
 
 
 def _damaged(name: str, what: str) -> Refused:

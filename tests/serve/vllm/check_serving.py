@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_KVCACHE_SPACE": "1"}
 
 from cedkv_vllm.client import Handle
 from vllm import LLM, SamplingParams
@@ -69,7 +69,7 @@ def differences(case: dict, output) -> float:
     completion = output.outputs[0]
     assert completion.text == case["text"], (case["state"], case["query"])
     given = completion.logprobs[0]
-    assert set(case["top"]) == {str(token) for token in list(given)[: len(case["top"])]} | set(case["top"])
+    assert set(case["top"]) <= set(map(str, given)), (case["state"], case["query"])
     return max(abs(given[int(token)].logprob - value) for token, value in case["top"].items())
 
 
@@ -101,7 +101,7 @@ def preemptions(llm: LLM) -> int:
 def test_after_a_preemption_the_slots_are_there_again(llm):
     """Each prompt fills one block to the border: its first new token needs another, and there are too few."""
     before = preemptions(llm)
-    cases = [case for case in STATEFUL if case["state"] == "first-26"] * 4
+    cases = [case for case in STATEFUL if case["state"] == "first-26"] * 6
     outputs = run(llm, [asked(case) for case in cases])
     for case, output in zip(cases, outputs, strict=True):
         check(case, output)
@@ -203,7 +203,8 @@ def server(tmp_path_factory):
     command += ["--served-model-name", "model", "--enforce-eager", "--kv-transfer-config", json.dumps(TRANSFER)]
     command += [text for name, value in options.items() for text in (f"--{name}", str(value))]
     with log.open("w") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=out)
+        environment = {**os.environ, "VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
+        process = subprocess.Popen(command, stdout=out, stderr=out, env=environment)
     try:
         deadline = time.monotonic() + float(os.environ.get("CEDKV_SERVE_WAIT", "900"))
         while process.poll() is None and time.monotonic() < deadline:

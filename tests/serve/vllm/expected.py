@@ -62,27 +62,31 @@ def first(prefix: KVPrefix, slots: int) -> KVPrefix:
     )
 
 
-def case(lm: LanguageModel, name: str | None, prefix: KVPrefix | None, text: str) -> dict:
-    """What a view says after a text: whole greedy continuation, and the five likeliest first tokens."""
-    ids = lm.encode(text)
-    top = log_probs(lm, [ids], prefix)[0].topk(5)
-    return {
-        "state": name,
-        "query": ids,
-        "text": generate(lm, [ids], prefix, NEW_TOKENS)[0],
-        "top": dict(zip(map(str, top.indices.tolist()), top.values.tolist(), strict=True)),
-    }
+def cases_of(lm: LanguageModel, name: str | None, prefix: KVPrefix | None) -> list[dict]:
+    """What a view says after each text: whole greedy continuation, and the five likeliest first tokens."""
+    queries = [lm.encode(text) for text in QUERIES]
+    texts = generate(lm, queries, prefix, NEW_TOKENS)
+    tops = [row.topk(5) for row in log_probs(lm, queries, prefix)]
+    return [
+        {
+            "state": name,
+            "query": ids,
+            "text": text,
+            "top": dict(zip(map(str, top.indices.tolist()), top.values.tolist(), strict=True)),
+        }
+        for ids, text, top in zip(queries, texts, tops, strict=True)
+    ]
 
 
 @torch.no_grad()
 def main(folder: Path) -> None:
     lm = load_model(device="cpu")
     made, served = folder / "made", folder / "states"
-    cases = [case(lm, None, None, text) for text in QUERIES]
+    cases = cases_of(lm, None, None)
     for name, prefix in states(lm):
         prefix.save(made / f"{name}.safetensors")
         export_state("vllm", made / f"{name}.safetensors", served, lm, EMBEDDED)
-        cases += [case(lm, name, prefix, text) for text in QUERIES]
+        cases += cases_of(lm, name, prefix)
     spoilt = first(block(lm, PAST), 8)
     replace(spoilt, fingerprint="0" * 32).save(served / "foreign.safetensors")
     spoilt.with_injection_layers([0, 1, 2]).save(served / "some-layers.safetensors")
