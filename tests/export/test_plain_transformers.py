@@ -1,5 +1,7 @@
 """A state behind a plain transformers model: the engine's logits and the engine's continuations."""
 
+import copy
+import re
 from dataclasses import replace
 
 import pytest
@@ -158,3 +160,37 @@ def test_a_model_that_was_loaded_from_nowhere_is_refused():
     model = AutoModelForCausalLM.from_config(LlamaConfig(num_hidden_layers=1, hidden_size=32, intermediate_size=32))
     with pytest.raises(ModelError, match="does not say where it was loaded from"):
         to_cache(state_of("llama"), model)
+
+
+# Ways to generate that read several tokens at a time behind the query, or bring a cache of their own.
+OTHER_WAYS = {
+    "static cache": lambda model: {"cache_implementation": "static"},
+    "prompt lookup": lambda model: {"prompt_lookup_num_tokens": 2},
+    "assistant": lambda model: {"assistant_model": model},
+    "chunked prefill": lambda model: {"prefill_chunk_size": 3},
+}
+
+
+@pytest.mark.parametrize("way", OTHER_WAYS.values(), ids=OTHER_WAYS)
+@torch.no_grad()
+def test_other_ways_to_generate_are_right_or_refused_by_name(architecture, way):
+    lm, model, state = tiny_lm(architecture), plain_model(architecture), state_of(architecture)
+    query = lm.encode(QUERY_TEXTS[0] * 2)  # a text that repeats itself, so that a lookup finds something
+    expected = new_tokens(model, generate_inputs(state, model, [query]), do_sample=False)
+    try:
+        given = new_tokens(model, generate_inputs(state, model, [query]), do_sample=False, **way(model))
+    except (StateError, ValueError) as refusal:
+        assert re.search("the cache of the state has been used|Passing both `cache_implementation`", str(refusal))
+    else:
+        assert given.equal(expected)
+
+
+@torch.no_grad()
+def test_a_chat_is_a_query_like_any_other(architecture):
+    lm, model, state = tiny_lm(architecture), plain_model(architecture), state_of(architecture)
+    tokenizer = copy.deepcopy(lm.tokenizer)
+    tokenizer.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
+    query = tokenizer.apply_chat_template([{"role": "user", "content": "rain"}], return_dict=True)["input_ids"]
+    assert tokenizer.decode(query) == "user: rain\nassistant:"
+    given = new_tokens(model, generate_inputs(state, model, [query]), do_sample=False)[0].tolist()
+    assert lm.decode([i for i in given if i not in lm.stop_ids]) == generate(lm, [query], state, 5)[0]
