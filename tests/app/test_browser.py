@@ -167,7 +167,7 @@ def test_a_link_restores_settings_and_the_gate_fills_the_tabs(browser, server):
         expect(page.locator("#headline")).not_to_contain_text("example")
         expect(page.locator("#columns")).to_contain_text("walk")
         open_tab(page, "Gate")
-        expect(page.locator("#gate-table tr[data-name]")).to_have_count(10)
+        expect(page.locator("#gate-table tr[data-name]")).to_have_count(11)
         with page.expect_download() as download:
             page.locator("#download-report").click()
         report = json.loads(download.value.path().read_text())
