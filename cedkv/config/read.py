@@ -43,7 +43,9 @@ def load_config(
     ConfigError
         A file cannot be read, a key is unknown (the nearest valid one is named) or a value is out of range.
     """
-    tree, lines, source = {}, {}, "settings"
+    tree: dict[str, Any] = {}
+    lines: dict[tuple, int] = {}
+    source = "settings"
     if path is not None:
         file = PRESETS / f"{path}.yaml" if path in preset_names() else path
         source = str(file)

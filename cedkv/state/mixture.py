@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -88,7 +89,9 @@ class Mixture:
         """The mixture with `missing` null slots appended: rows of zeros."""
         rows, numbers = (0, 0, 0, missing), (0, missing)
         paddings = {"weights": rows, "key_weights": rows, "log_bias": numbers, "value_gain": numbers}
-        present = {name: tensor for name in paddings if (tensor := getattr(self, name)) is not None}
-        return replace(
-            self, **{name: torch.nn.functional.pad(tensor, paddings[name]) for name, tensor in present.items()}
-        )
+        padded: dict[str, Any] = {
+            name: torch.nn.functional.pad(tensor, padding)
+            for name, padding in paddings.items()
+            if (tensor := getattr(self, name)) is not None
+        }
+        return replace(self, **padded)

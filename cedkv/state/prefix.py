@@ -5,6 +5,7 @@ Both are plain data. They know nothing of transformers; `cedkv.lm` rotates keys 
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -42,7 +43,7 @@ class KVPrefix:
 
     def save(self, path: str | Path, precision: str | None = None) -> None:
         """Write the state to a file, in the precision it has or in another one; see `cedkv.state.file`."""
-        write_state(StateFields(**vars(self)), path, precision)
+        write_state(cast(StateFields, vars(self)), path, precision)
 
     @staticmethod
     def load(path: str | Path, fingerprint: str | None = None) -> "KVPrefix":
@@ -176,7 +177,8 @@ def with_precision(prefix: KVPrefix, precision: str) -> KVPrefix:
         The precision is unknown, or the state's numbers do not fit into it.
     """
     check_precision(precision)
-    shape = tuple(prefix.keys.shape)
+    layers, kv_heads, slots, head_dim = prefix.keys.shape
+    shape = (layers, kv_heads, slots, head_dim)
     keys, values = (
         decode(name, encode(name, tensor, precision), shape, precision)
         for name, tensor in (("keys", prefix.keys), ("values", prefix.values))

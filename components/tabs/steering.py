@@ -16,6 +16,7 @@ from components.slot_text import change_name, mix_name
 from components.tabs.compare import CompareParts, comparison_html
 from components.tabs.frame import Page, Updates, show_run
 from components.tabs.runs import run_label
+from components.text import esc
 from components.theme import view_name
 
 _NOTHING_CHANGED = empty_html("Nothing changed yet", "Move a fader, or choose a slot above and switch it off.")
@@ -81,12 +82,13 @@ def show_steering(parts: Steering, run: Run, method: str) -> Updates:
     """A state with all its faders at 1."""
     slots = run.prefix(method).slots if method else 0
     return {
-        parts.faders: faders_html(slots), parts.factors: [], parts.keep: gr.Button(visible=False),
+        parts.faders: faders_html(slots, f"{run.id}/{method}"), parts.factors: [], parts.keep: gr.Button(visible=False),
         parts.effect: _NOTHING_CHANGED,
     }  # fmt: skip
 
 
-def faders_html(slots: int) -> str:
+def faders_html(slots: int, of: str) -> str:
+    """Faders of a state, all at 1. `of` tells states apart: the page draws anew only what has changed."""
     rows = "".join(
         f'<div class="ck-fader" data-fader="{slot}"><span class="num">{slot}</span>'
         f'<input type="range" min="0" max="3" step="0.1" value="1" aria-label="values of slot {slot} times">'
@@ -95,7 +97,7 @@ def faders_html(slots: int) -> str:
         for slot in range(1, slots + 1)
     )
     title = "mixing desk: what each slot’s values are multiplied by"
-    return f'<div class="ck"><h3>{title}</h3><div class="ck-faders">{rows}</div></div>'
+    return f'<div class="ck" data-of="{esc(of)}"><h3>{title}</h3><div class="ck-faders">{rows}</div></div>'
 
 
 def wire_steering(page: Page, desk: Desk, parts: Steering, method: Component, slot: Component) -> None:

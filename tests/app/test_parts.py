@@ -282,7 +282,9 @@ def test_a_run_that_was_not_judged_offers_it_where_it_has_a_state(tmp_path):
 
 
 def test_a_desk_has_a_fader_for_each_slot_and_a_mix_is_told_in_words():
-    assert faders_html(3).count('type="range"') == 3 and 'aria-label="values of slot 3 times"' in faders_html(3)
+    assert faders_html(3, "a/ced").count('type="range"') == 3 and 'aria-label="values of slot 3 times"' in faders_html(
+        3, "a/ced"
+    )
     assert mix_name("CED mixture", [1, 0, 2.5]) == "CED mixture, slot 2 off, slot 3 × 2.5"
     assert mix_name("CED mixture", [1, 1]) == "CED mixture, as it is"
 
