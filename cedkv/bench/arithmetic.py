@@ -16,7 +16,7 @@ from cedkv.lm import LanguageModel
 # In a last layer only these see every token; the others are needed for the rows that are read.
 _KEYS_AND_VALUES = ("k_proj", "v_proj")
 # In a first layer the gradients of these would only reach the embeddings.
-_FROM_EMBEDDINGS = ("q_proj", "k_proj", "v_proj")
+_FROM_EMBEDDINGS = ("q_proj", "k_proj", "v_proj", "qkv_proj")
 
 
 @dataclass(frozen=True)
