@@ -189,7 +189,7 @@ def test_demonstrations_longer_than_the_context_are_refused_with_counts():
 def test_episode_of_a_shipped_task():
     episode = from_yaml(
         "episode: {task: plural-singular, demos: 4, on_train: 7, template: arrow}\n"
-        "run: {seed: 2, eval: {on_samples: 9}}"
+        "run: {seed: 2}\nphase2: {eval: {on_samples: 9}}"
     )
     assert_disjoint(episode)
     assert (episode.task, episode.seed) == ("plural-singular", 2)

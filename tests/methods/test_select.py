@@ -214,7 +214,9 @@ def test_selection_is_the_same_every_time(mode):
 
 
 def test_random_spans_follow_the_seed():
-    picks = [selected(bench_of(f"run: {{seed: {seed}, select: {{mode: random_span}}}}"), 9) for seed in range(6)]
+    picks = [
+        selected(bench_of(f"run: {{seed: {seed}}}\nphase2: {{select: {{mode: random_span}}}}"), 9) for seed in range(6)
+    ]
     assert len({str(pick["tokens"]) for pick in picks}) > 1
 
 
