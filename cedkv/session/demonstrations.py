@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cedkv.config import Config
-from cedkv.episodes import CHATS, DEFAULT_TASK, FORMATS, TEMPLATES, draw_demos, load_task, parse_demos
+from cedkv.episodes import CHATS, DEFAULT_TASK, FORMATS, TEMPLATES, draw_demos, load_task, parse_demos, read_demos
 from cedkv.files import write_whole
 
 
@@ -20,6 +20,25 @@ def task_demos(config: Config) -> list[tuple[str, str]]:
     """The demonstrations that `episode_from_config` draws from the config's task."""
     drawn, _ = draw_demos(load_task(task_of(config)).pairs, config.episode.demos, config.run.seed)
     return drawn
+
+
+def demos_of(config: Config) -> list[tuple[str, str]]:
+    """The demonstrations that a run with this config is on.
+
+    Raises
+    ------
+    DemoError
+        The file that it names is no longer there, or holds none.
+    """
+    file = config.episode.demos_file
+    if file is None:
+        return task_demos(config)
+    return [(demo.input, demo.output) for demo in read_demos(file, config.episode.demos_format).pairs]
+
+
+def without_files(config: Config) -> Config:
+    """The config without the files of demonstrations that it names."""
+    return with_episode(config, demos_file=None, demos_format=None)
 
 
 def forms() -> tuple[list[str], list[tuple[str, str]]]:

@@ -80,6 +80,7 @@ class Limits:
 _PUBLIC_SETTINGS = {
     "episode.on_train": 128,
     "episode.pasted_inputs": 128,
+    "episode.test_pairs": 128,
     "phase2.eval.on_samples": 64,
     "phase2.eval.off_samples": 256,
     "phase2.eval.repro_runs": 3,

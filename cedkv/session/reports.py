@@ -27,7 +27,7 @@ def report_of_extraction(
         "seed": config.run.seed,
         "slots_budget": extraction.prefix.slots,
         "model": lm.describe(),
-        "episode": episode.describe(),
+        "episode": {**episode.describe(), "a_query": episode.on_eval[0].input},
         "demonstrations_read": episode.reading.as_dict() if episode.reading else None,
         **_slots(extraction.prefix, config),
         "timing": {"total": seconds},

@@ -13,7 +13,8 @@ from cedkv.methods import METHODS
 from cedkv.methods.base import never
 from cedkv.session.archive import pack_runs, unpack_runs
 from cedkv.session.compare import iter_compare, prefixes_of
-from cedkv.session.demonstrations import forms, task_demos, task_of, with_demos, with_episode
+from cedkv.session.demonstrations import demos_of, forms, task_demos, task_of, with_demos, with_episode, without_files
+from cedkv.session.examine import Examination, iter_examine
 from cedkv.session.going import Going
 from cedkv.session.keep import keep_mixed
 from cedkv.session.limits import Limits
@@ -23,6 +24,7 @@ from cedkv.session.running import Runner, phase_of
 from cedkv.session.runs import Run
 from cedkv.session.slots import Mix, SlotChange, similarity, slot_map
 from cedkv.session.store import SessionStore
+from cedkv.session.strip import Strip, at_place, iter_strip
 from cedkv.session.turns import Turns
 from cedkv.session.upload import open_files
 from cedkv.session.views import Comparison, SlotMap, Why
@@ -38,9 +40,12 @@ class Service:
 
     task_of = staticmethod(task_of)
     task_demos = staticmethod(task_demos)
+    demos_of = staticmethod(demos_of)
+    without_files = staticmethod(without_files)
     forms = staticmethod(forms)
     phase_of = staticmethod(phase_of)
     reproduce = staticmethod(reproduce)
+    at_place = staticmethod(at_place)
 
     def __init__(self, limits: Limits, store: SessionStore) -> None:
         self.limits, self.store = limits, store
@@ -152,6 +157,18 @@ class Service:
         self.limits.check_config(config)
         self.limits.check_demos(len(demos), sum(len(x) + len(y) for x, y in demos))
         return with_demos(config, demos, own, self.store.folder(session))
+
+    def examine(
+        self, session: str, config: Config, demos: Sequence[tuple[str, str]], own: bool
+    ) -> Iterator[Examination]:
+        """Demonstrations looked at one by one, as far as is known."""
+        self.prepare(session, config, demos, own)
+        return self.turns.parted(found for lm in [self.models.get(config)] for found in iter_examine(lm, config, demos))
+
+    def strip(self, session: str, config: Config, demos: Sequence[tuple[str, str]], own: bool) -> Iterator[Strip]:
+        """Instant slots of several sizes and weights for demonstrations, as they are measured."""
+        config = self.prepare(session, config, demos, own)
+        return self.turns.parted(strip for lm in [self.models.get(config)] for strip in iter_strip(lm, config))
 
     def iter_compare(
         self,

@@ -1,6 +1,7 @@
 """Who listens to whom on the whole page. What happens within a tab is wired by the tab itself."""
 
 from components.desk import Desk
+from components.sizes import wire_sizes
 from components.tabs.frame import Page
 from components.wiring.running import wire_running
 from components.wiring.start import wire_setup, wire_start
@@ -24,6 +25,7 @@ def wire(page: Page, desk: Desk) -> None:
     wire_start(page, desk)
     wire_setup(page, desk)
     wire_running(page, desk)
+    wire_sizes(page, desk)
     for tab in page.tabs:
         tab.wire(page, desk)
 

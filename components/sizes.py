@@ -1,0 +1,179 @@
+"""Above the tabs: instant slots of every size and weight, what they do, and a click that opens one as a run."""
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from cedkv.session.runs import Run
+from components.desk import Desk
+from components.figures import LEGEND, calm
+from components.handlers import DRAWING, drawn, told_stream
+from components.plots import take_away_plot
+from components.request import read_request
+from components.text import number
+from components.theme import VIEW_COLORS, view_name
+
+if TYPE_CHECKING:
+    from cedkv.session.strip import Point, Strip
+    from components.tabs.frame import Page
+
+_NOTE = (
+    '<div class="ck muted">Instant slots (means of your demonstrations’ tokens, nothing is trained) of several sizes, '
+    "and of several weights: how many tokens a slot counts as, from one to all of its own. About as long as a few "
+    "comparisons.</div>"
+)
+# A click on a point, and the same by button; plotly replaces its element with every figure.
+_CLICKS = """
+const open = (slots, weight) => trigger('click', {slots, weight});
+document.addEventListener('pointerover', (event) => {
+  const plot = event.target.closest?.('#sizes-plot .js-plotly-plot');
+  if (!plot || plot.dataset.hooked || !plot.on) return;
+  plot.dataset.hooked = '1';
+  plot.on('plotly_click', (clicked) => {
+    const place = clicked.points[0].customdata;
+    if (place) open(place[0], place[1]);
+  });
+});
+element.addEventListener('click', (event) => {
+  const {slots, weight} = event.target.closest('[data-slots]')?.dataset ?? {};
+  if (slots) open(Number(slots), Number(weight));
+});
+"""
+# What the three columns show of a point.
+_COLUMNS = {
+    "first token, share right": lambda point: point.accuracy,
+    "KL to teacher, nats": lambda point: point.kl,
+    "OFF effect p99, nats": lambda point: point.off,
+}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """`found` is the strip that is drawn, `chosen` the place (slots, weight) that was clicked last and when."""
+
+    measure: gr.Button
+    places: gr.HTML
+    plot: gr.Plot
+    found: gr.State
+    chosen: gr.State
+
+
+def build_sizes() -> Sizes:
+    with gr.Accordion("how many slots, and how loud?", open=False, elem_id="sizes"):
+        gr.HTML(_NOTE)
+        measure = gr.Button("Measure for these demonstrations", size="sm", elem_id="measure-sizes", min_width=200)
+        places = gr.HTML("", elem_id="sizes-places", js_on_load=_CLICKS)
+        plot = take_away_plot("sizes-plot")
+    return Sizes(measure, places, plot, gr.State(None), gr.State(None))
+
+
+def wire_sizes(page: "Page", desk: Desk) -> None:
+    """Measuring and choosing; what a chosen place starts is wired with the other runs."""
+    sizes, setup = page.sizes, page.setup
+
+    @told_stream
+    def measure(run_id: str, request: gr.Request, *rail: Any) -> Iterator[tuple[Any, ...]]:
+        asked = read_request(setup.form, rail)
+        run = desk.store.get(request.session_hash, run_id) if run_id else None
+        for strip in desk.service.strip(request.session_hash, asked.config, asked.demos, asked.own):
+            if strip.points:
+                yield drawn(sizes_figure(strip, place_of(run))), places_html(strip), strip
+
+    def choose(event: gr.EventData) -> tuple[int, float, float]:
+        return int(event.slots), float(event.weight), time.monotonic()
+
+    def ring(run_id: str, strip: Any, request: gr.Request) -> Any:
+        if strip is None or not run_id:
+            return gr.skip()
+        return drawn(sizes_figure(strip, place_of(desk.store.get(request.session_hash, run_id))))
+
+    sizes.measure.click(
+        measure, [page.run_id, *setup.inputs()], [sizes.plot, sizes.places, sizes.found], show_progress="minimal",
+        show_progress_on=sizes.measure, concurrency_id="sizes", concurrency_limit=1, api_visibility="private",
+    )  # fmt: skip
+    sizes.places.click(choose, None, sizes.chosen, **DRAWING)
+    page.run_id.change(ring, [page.run_id, sizes.found], sizes.plot, **DRAWING)
+
+
+def place_of(run: Run | None) -> tuple[int, float] | None:
+    """Where a run's state stands on the strip; None where it is not of its kind."""
+    if run is None or run.student != "chunked":
+        return None
+    return run.report["slots_budget"], run.config.phase3.chunked.weight
+
+
+def sizes_figure(strip: "Strip", shown: tuple[int, float] | None) -> go.Figure:
+    """First token, KL and OFF effect by number of slots and by weight; yardsticks are thin lines, `shown` a ring."""
+    figure = make_subplots(
+        2, 3, shared_yaxes="columns", vertical_spacing=0.26, horizontal_spacing=0.07, column_titles=list(_COLUMNS)
+    )
+    rows = (
+        (strip.sizes(), lambda slots: (slots, strip.weight), "slots"),
+        (strip.weights(), lambda weight: (strip.slots, weight), "weight"),
+    )
+    for row, (points, place_at, name) in enumerate(rows, start=1):
+        for column, read in enumerate(_COLUMNS.values(), start=1):
+            cell = {"row": row, "col": column}
+            first = row == column == 1
+            _add_points(figure, points, place_at, name, read, first, cell)
+            ring = [at for at in points if place_at(at) == shown]
+            figure.add_scatter(
+                x=[_tick(at) for at in ring], y=[read(points[at]) for at in ring], mode="markers", name="shown now",
+                marker={"symbol": "circle-open", "size": 15, "color": VIEW_COLORS["student"], "line": {"width": 2}},
+                hoverinfo="skip", showlegend=first and bool(ring), **cell,
+            )  # fmt: skip
+            for view, yardstick in strip.yardsticks.items():
+                if not (view == "teacher" and column == 2):  # whose distance from itself is nothing
+                    figure.add_hline(y=read(yardstick), line={"color": VIEW_COLORS[view], "width": 1}, **cell)
+    for view in strip.yardsticks:
+        label = "demonstrations" if view == "teacher" else view_name(view)
+        line = {"color": VIEW_COLORS[view], "width": 1}
+        figure.add_scatter(x=[None], y=[None], mode="lines", name=label, line=line, row=1, col=1)
+    figure.update_xaxes(type="category")
+    figure.update_xaxes(title=f"slots, at weight {strip.weight:g}", row=1)
+    figure.update_xaxes(title=f"weight, with {strip.slots} slots", row=2)
+    figure.update_yaxes(rangemode="tozero")
+    figure.update_annotations(font_size=11)
+    figure.update_layout(legend={**LEGEND, "y": 1.12})
+    return calm(figure, height=380, top=66)
+
+
+def _add_points(
+    figure: go.Figure, points: Mapping[Any, "Point"], place_at: Any, name: str, read: Any, first: bool, cell: dict
+) -> None:
+    figure.add_scatter(
+        x=[_tick(at) for at in points], y=[read(point) for point in points.values()],
+        customdata=[place_at(at) for at in points], mode="lines+markers", name="chunked slots", showlegend=first,
+        line={"color": VIEW_COLORS["student"], "width": 1.5},
+        hovertemplate=f"{name} %{{x}}: %{{y:.2f}}, a click opens it<extra></extra>", **cell,
+    )  # fmt: skip
+
+
+def _tick(at: float) -> str:
+    return f"{at:g}"
+
+
+def places_html(strip: "Strip") -> str:
+    """The same points as buttons, with their numbers, and what they were measured on."""
+    sizes = [_button(f"S = {slots}", slots, strip.weight, point) for slots, point in strip.sizes().items()]
+    dials = [_button(f"weight {weight:g}", strip.slots, weight, point) for weight, point in strip.weights().items()]
+    asked = "queries, the teacher’s own answers taken for right" if strip.gold == "teacher" else "unseen queries"
+    about = f"{strip.queries} {asked}, and {strip.texts} other texts, whose p99 is nearly the worst of them"
+    more = "" if strip.done else " · measuring"
+    return (
+        f'<div class="ck"><div class="ck-places">{"".join(sizes)}</div><div class="ck-places">{"".join(dials)}</div>'
+        f'<p class="muted">open one as a run · {about}{more}</p></div>'
+    )
+
+
+def _button(label: str, slots: int, weight: float, point: "Point") -> str:
+    numbers = f"first token {number(point.accuracy)}, KL {number(point.kl)}, OFF p99 {number(point.off)}"
+    return (
+        f'<button data-slots="{slots}" data-weight="{weight}" title="{numbers}" aria-label="{label}: {numbers}">'
+        f"{label}</button>"
+    )
