@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from components.quick_gradio import without_stubs
@@ -45,6 +46,7 @@ def serve(port: int | None = None, root: Path = Path("runs/app"), block: bool = 
         server_port=port, theme=theme(), css_paths=[STYLE], footer_links=["api"], run_history=False,
         max_file_size=limits.upload_mb * 1_000_000, prevent_thread_lock=True, ssr_mode=False,
         enable_monitoring=False, pwa=False, allowed_paths=[str(root)],
+        mcp_server=limits.assistants and find_spec("mcp") is not None,
     )  # fmt: skip
     desk.warm(load_config("smoke"))
     if block:
