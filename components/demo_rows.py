@@ -85,7 +85,7 @@ def _row(place: int, pair: tuple[str, str], row: "Row | None", most: float) -> s
     )
     return (
         f'<li draggable="true" data-row="{place}"><span class="ck-pair"><bdi>{esc(visible(pair[0]))}</bdi> → '
-        f"<bdi>{esc(visible(pair[1]))}</bdi></span>{_influence(row, most)}<span>{moves}</span>{says}</li>"
+        f"<bdi>{esc(visible(pair[1]))}</bdi></span><span>{moves}</span>{_influence(row, most)}{says}</li>"
     )
 
 
@@ -100,7 +100,7 @@ def _marks(row: "Row") -> list[str]:
 
 def _influence(row: "Row | None", most: float) -> str:
     if row is None or row.influence is None:
-        return "<span></span>"
+        return ""
     half = abs(row.influence) / most / 2
     left = 0.5 - half if row.influence < 0 else 0.5
     title = f"{row.influence:+.2f} nats a token: how much likelier it makes the others’ outputs"

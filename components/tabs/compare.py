@@ -76,7 +76,10 @@ def build(opening: Run | None) -> CompareParts:
         )
         ask = gr.Button("Compare", variant="primary", elem_id="ask", scale=0, min_width=96)
     with gr.Row():
-        plain = gr.Checkbox(False, label="as plain text, without the template", container=False, elem_id="plain")
+        plain = gr.Checkbox(
+            False, label="as plain text, without the template", container=False, elem_id="plain",
+            info="For text that asks nothing of the relation: the slots should leave it as it is.",
+        )  # fmt: skip
         views = gr.CheckboxGroup([], label="further columns", container=False, show_label=False, elem_id="views")
     columns = gr.HTML(_opening_columns(opening), elem_id="columns")
     why = gr.HTML(_opening_why(opening), elem_id="why", js_on_load=_WHY_KEYS)
