@@ -1,7 +1,7 @@
 """Above the tabs: instant slots of every size and weight, what they do, and a click that opens one as a run."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -112,46 +112,50 @@ def sizes_figure(strip: "Strip", shown: tuple[int, float] | None) -> go.Figure:
     figure = make_subplots(
         2, 3, shared_yaxes="columns", vertical_spacing=0.26, horizontal_spacing=0.07, column_titles=list(_COLUMNS)
     )
-    rows = (
-        (strip.sizes(), lambda slots: (slots, strip.weight), "slots"),
-        (strip.weights(), lambda weight: (strip.slots, weight), "weight"),
-    )
-    for row, (points, place_at, name) in enumerate(rows, start=1):
+    for row, (places, axis) in enumerate(((strip.sizes(), 0), (strip.weights(), 1)), start=1):
         for column, read in enumerate(_COLUMNS.values(), start=1):
             cell = {"row": row, "col": column}
-            first = row == column == 1
-            _add_points(figure, points, place_at, name, read, first, cell)
-            ring = [at for at in points if place_at(at) == shown]
-            figure.add_scatter(
-                x=[_tick(at) for at in ring], y=[read(points[at]) for at in ring], mode="markers", name="shown now",
-                marker={"symbol": "circle-open", "size": 15, "color": VIEW_COLORS["student"], "line": {"width": 2}},
-                hoverinfo="skip", showlegend=first and bool(ring), **cell,
-            )  # fmt: skip
+            measured = [place for place in places if place in strip.points]
+            _add(figure, "chunked slots", measured, axis, [read(strip.points[place]) for place in measured], cell)
+            ring = [place for place in measured if place == shown]
+            _add(figure, "shown now", ring, axis, [read(strip.points[place]) for place in ring], cell)
             for view, yardstick in strip.yardsticks.items():
-                if not (view == "teacher" and column == 2):  # whose distance from itself is nothing
+                # A teacher's distance from itself is nothing.
+                if measured and not (view == "teacher" and column == 2):
                     figure.add_hline(y=read(yardstick), line={"color": VIEW_COLORS[view], "width": 1}, **cell)
+        title = f"slots, at weight {strip.weight:g}" if axis == 0 else f"weight, with {strip.slots} slots"
+        # Every place has its room from the start: nothing moves while the points come.
+        ticks = {"categoryarray": [_tick(place[axis]) for place in places], "range": [-0.4, len(places) - 0.6]}
+        figure.update_xaxes(type="category", categoryorder="array", title=title, row=row, **ticks)
     for view in strip.yardsticks:
         label = "demonstrations" if view == "teacher" else view_name(view)
         line = {"color": VIEW_COLORS[view], "width": 1}
         figure.add_scatter(x=[None], y=[None], mode="lines", name=label, line=line, row=1, col=1)
-    figure.update_xaxes(type="category")
-    figure.update_xaxes(title=f"slots, at weight {strip.weight:g}", row=1)
-    figure.update_xaxes(title=f"weight, with {strip.slots} slots", row=2)
-    figure.update_yaxes(rangemode="tozero")
+    shown_points = [*strip.points.values(), *strip.yardsticks.values()]
+    for column, read in enumerate(_COLUMNS.values(), start=1):
+        figure.update_yaxes(range=[0, 1.08 * max(map(read, shown_points), default=1) or 1], col=column)
+    figure.update_xaxes(title_font_size=11)
     figure.update_annotations(font_size=11)
     figure.update_layout(legend={**LEGEND, "y": 1.12})
     return calm(figure, height=380, top=66)
 
 
-def _add_points(
-    figure: go.Figure, points: Mapping[Any, "Point"], place_at: Any, name: str, read: Any, first: bool, cell: dict
+def _add(
+    figure: go.Figure, name: str, places: Sequence[tuple[int, float]], axis: int, values: list[float], cell: dict
 ) -> None:
-    figure.add_scatter(
-        x=[_tick(at) for at in points], y=[read(point) for point in points.values()],
-        customdata=[place_at(at) for at in points], mode="lines+markers", name="chunked slots", showlegend=first,
-        line={"color": VIEW_COLORS["student"], "width": 1.5},
-        hovertemplate=f"{name} %{{x}}: %{{y:.2f}}, a click opens it<extra></extra>", **cell,
-    )  # fmt: skip
+    """Points at places along an axis, 0 for slots and 1 for weights; what is shown now is a ring."""
+    color, first = VIEW_COLORS["student"], cell == {"row": 1, "col": 1}
+    if name == "shown now":
+        marker = {"symbol": "circle-open", "size": 15, "color": color, "line": {"width": 2}}
+        look: dict[str, Any] = {"mode": "markers", "marker": marker, "hoverinfo": "skip"}
+    else:
+        told = f"{('slots', 'weight')[axis]} %{{x}}: %{{y:.2f}}, a click opens it<extra></extra>"
+        look = {"mode": "lines+markers", "line": {"color": color, "width": 1.5}, "hovertemplate": told}
+    if places:
+        figure.add_scatter(
+            x=[_tick(place[axis]) for place in places], y=values, customdata=list(places), name=name, showlegend=first,
+            **look, **cell,
+        )  # fmt: skip
 
 
 def _tick(at: float) -> str:
@@ -160,8 +164,9 @@ def _tick(at: float) -> str:
 
 def places_html(strip: "Strip") -> str:
     """The same points as buttons, with their numbers, and what they were measured on."""
-    sizes = [_button(f"S = {slots}", slots, strip.weight, point) for slots, point in strip.sizes().items()]
-    dials = [_button(f"weight {weight:g}", strip.slots, weight, point) for weight, point in strip.weights().items()]
+    known = [[place for place in places if place in strip.points] for places in (strip.sizes(), strip.weights())]
+    sizes = [_button(f"S = {place[0]}", place, strip.points[place]) for place in known[0]]
+    dials = [_button(f"weight {place[1]:g}", place, strip.points[place]) for place in known[1]]
     asked = "queries, the teacher’s own answers taken for right" if strip.gold == "teacher" else "unseen queries"
     about = f"{strip.queries} {asked}, and {strip.texts} other texts, whose p99 is nearly the worst of them"
     more = "" if strip.done else " · measuring"
@@ -171,7 +176,8 @@ def places_html(strip: "Strip") -> str:
     )
 
 
-def _button(label: str, slots: int, weight: float, point: "Point") -> str:
+def _button(label: str, place: tuple[int, float], point: "Point") -> str:
+    slots, weight = place
     numbers = f"first token {number(point.accuracy)}, KL {number(point.kl)}, OFF p99 {number(point.off)}"
     return (
         f'<button data-slots="{slots}" data-weight="{weight}" title="{numbers}" aria-label="{label}: {numbers}">'

@@ -39,7 +39,8 @@ class Point:
 class Strip:
     """States by (slots, weight) as far as they are measured, on the same queries and texts as the yardsticks.
 
-    slots, weight : the present settings; a state that differs in one of the two from them is in a row of its own.
+    slots, weight : the present settings, from which every state differs in at most one of the two.
+    places : all (slots, weight) that are asked for.
     gold : `labels`, or `teacher` where the teacher's own answers are taken for right.
     """
 
@@ -48,17 +49,18 @@ class Strip:
     queries: int
     texts: int
     gold: str
+    places: tuple[tuple[int, float], ...]
     points: dict[tuple[int, float], Point] = field(default_factory=dict)
     yardsticks: dict[str, Point] = field(default_factory=dict)
     done: bool = False
 
-    def sizes(self) -> dict[int, Point]:
-        """By number of slots, at the present weight."""
-        return {slots: point for (slots, weight), point in sorted(self.points.items()) if weight == self.weight}
+    def sizes(self) -> list[tuple[int, float]]:
+        """The places of every number of slots at the present weight."""
+        return sorted(place for place in self.places if place[1] == self.weight)
 
-    def weights(self) -> dict[float, Point]:
-        """By weight, with the present number of slots."""
-        return {weight: point for (slots, weight), point in sorted(self.points.items()) if slots == self.slots}
+    def weights(self) -> list[tuple[int, float]]:
+        """The places of every weight with the present number of slots."""
+        return sorted(place for place in self.places if place[0] == self.slots)
 
 
 def iter_strip(lm: LanguageModel, config: Config) -> Iterator[Strip]:
@@ -68,11 +70,11 @@ def iter_strip(lm: LanguageModel, config: Config) -> Iterator[Strip]:
     episode = episode_from_config(lm, config)
     bench = Workbench(lm, episode, config)
     judge = Judge(lm, episode, bench.teacher, {"stress": episode.off_set("stress", _TEXTS)})
-    strip = Strip(slots, weight, len(episode.on_eval), _TEXTS, episode.gold)
+    asked = [*((size, weight) for size in sorted({*SIZES, slots})), *((slots, dial) for dial in WEIGHTS)]
+    strip = Strip(slots, weight, len(episode.on_eval), _TEXTS, episode.gold, tuple(dict.fromkeys(asked)))
     strip = replace(strip, yardsticks={"teacher": _measured(judge, bench.teacher)})
     yield strip
-    asked = [*((size, weight) for size in sorted({*SIZES, slots})), *((slots, dial) for dial in (*WEIGHTS, weight))]
-    for place in dict.fromkeys(asked):
+    for place in strip.places:
         strip = replace(strip, points={**strip.points, place: _measured(judge, closed_form(bench, *place))})
         yield strip
     for event in run_method("select", bench, slots):

@@ -1,6 +1,7 @@
 """Who listens to whom on the whole page. What happens within a tab is wired by the tab itself."""
 
 from components.desk import Desk
+from components.plots import FORGET_REMOVED
 from components.sizes import wire_sizes
 from components.tabs.frame import Page
 from components.wiring.running import wire_running
@@ -22,6 +23,7 @@ _FIT_PLOTS = """
 def wire(page: Page, desk: Desk) -> None:
     """Connect every component of the page."""
     page.strip.select(None, js=_FIT_PLOTS)
+    page.blocks.load(None, js=FORGET_REMOVED)
     wire_start(page, desk)
     wire_setup(page, desk)
     wire_running(page, desk)
