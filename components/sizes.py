@@ -1,7 +1,6 @@
 """Above the tabs: instant slots of every size and weight, what they do, and a click that opens one as a run."""
 
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,17 +9,13 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from cedkv.session.runs import Run
-from components.desk import Desk
 from components.figures import LEGEND, calm
-from components.handlers import DRAWING, drawn, told_stream
 from components.plots import take_away_plot
-from components.request import read_request
 from components.text import number
 from components.theme import VIEW_COLORS, view_name
 
 if TYPE_CHECKING:
     from cedkv.session.strip import Point, Strip
-    from components.tabs.frame import Page
 
 _NOTE = (
     '<div class="ck muted">Instant slots (means of your demonstrations’ tokens, nothing is trained) of several sizes, '
@@ -70,34 +65,6 @@ def build_sizes() -> Sizes:
         places = gr.HTML("", elem_id="sizes-places", js_on_load=_CLICKS)
         plot = take_away_plot("sizes-plot")
     return Sizes(measure, places, plot, gr.State(None), gr.State(None))
-
-
-def wire_sizes(page: "Page", desk: Desk) -> None:
-    """Measuring and choosing; what a chosen place starts is wired with the other runs."""
-    sizes, setup = page.sizes, page.setup
-
-    @told_stream
-    def measure(run_id: str, request: gr.Request, *rail: Any) -> Iterator[tuple[Any, ...]]:
-        asked = read_request(setup.form, rail)
-        run = desk.store.get(request.session_hash, run_id) if run_id else None
-        for strip in desk.service.strip(request.session_hash, asked.config, asked.demos, asked.own):
-            if strip.points:
-                yield drawn(sizes_figure(strip, place_of(run))), places_html(strip), strip
-
-    def choose(event: gr.EventData) -> tuple[int, float, float]:
-        return int(event.slots), float(event.weight), time.monotonic()
-
-    def ring(run_id: str, strip: Any, request: gr.Request) -> Any:
-        if strip is None or not run_id:
-            return gr.skip()
-        return drawn(sizes_figure(strip, place_of(desk.store.get(request.session_hash, run_id))))
-
-    sizes.measure.click(
-        measure, [page.run_id, *setup.inputs()], [sizes.plot, sizes.places, sizes.found], show_progress="minimal",
-        show_progress_on=sizes.measure, concurrency_id="sizes", concurrency_limit=1, api_visibility="private",
-    )  # fmt: skip
-    sizes.places.click(choose, None, sizes.chosen, **DRAWING)
-    page.run_id.change(ring, [page.run_id, sizes.found], sizes.plot, **DRAWING)
 
 
 def place_of(run: Run | None) -> tuple[int, float] | None:

@@ -22,23 +22,18 @@ def task_demos(config: Config) -> list[tuple[str, str]]:
     return drawn
 
 
-def demos_of(config: Config) -> list[tuple[str, str]]:
-    """The demonstrations that a run with this config is on.
+def as_asked(config: Config) -> tuple[list[tuple[str, str]], Config]:
+    """The demonstrations that a run with this config is on, and the config without the file that may hold them.
 
     Raises
     ------
     DemoError
         The file that it names is no longer there, or holds none.
     """
-    file = config.episode.demos_file
+    file, plain = config.episode.demos_file, with_episode(config, demos_file=None, demos_format=None)
     if file is None:
-        return task_demos(config)
-    return [(demo.input, demo.output) for demo in read_demos(file, config.episode.demos_format).pairs]
-
-
-def without_files(config: Config) -> Config:
-    """The config without the files of demonstrations that it names."""
-    return with_episode(config, demos_file=None, demos_format=None)
+        return task_demos(config), plain
+    return [(demo.input, demo.output) for demo in read_demos(file, config.episode.demos_format).pairs], plain
 
 
 def forms() -> tuple[list[str], list[tuple[str, str]]]:

@@ -13,18 +13,17 @@ from cedkv.methods import METHODS
 from cedkv.methods.base import never
 from cedkv.session.archive import pack_runs, unpack_runs
 from cedkv.session.compare import iter_compare, prefixes_of
-from cedkv.session.demonstrations import demos_of, forms, task_demos, task_of, with_demos, with_episode, without_files
-from cedkv.session.examine import Examination, iter_examine
+from cedkv.session.demonstrations import as_asked, forms, task_demos, task_of, with_demos, with_episode
 from cedkv.session.going import Going
 from cedkv.session.keep import keep_mixed
 from cedkv.session.limits import Limits
+from cedkv.session.looks import Looks
 from cedkv.session.models import ModelShelf
 from cedkv.session.reproduce import reproduce
 from cedkv.session.running import Runner, phase_of
 from cedkv.session.runs import Run
 from cedkv.session.slots import Mix, SlotChange, similarity, slot_map
 from cedkv.session.store import SessionStore
-from cedkv.session.strip import Strip, at_place, iter_strip
 from cedkv.session.turns import Turns
 from cedkv.session.upload import open_files
 from cedkv.session.views import Comparison, SlotMap, Why
@@ -34,18 +33,17 @@ from cedkv.session.why import why_compared
 class Service:
     """The engine behind one server. Runs come one after the other by the face's queue; short calls come in between.
 
-    models : the model at hand. running : makes runs. going : the runs that go on, which can be cancelled. turns : whose
-    turn it is; `in_turn` and the calls that use the model for seconds keep to it.
+    `models` has the model at hand, `running` makes runs, `going` knows those that go on, `turns` whose turn it is, which
+    all keep to that use the model for seconds; `looks` measures without a run.
     """
 
     task_of = staticmethod(task_of)
     task_demos = staticmethod(task_demos)
-    demos_of = staticmethod(demos_of)
-    without_files = staticmethod(without_files)
+    as_asked = staticmethod(as_asked)
     forms = staticmethod(forms)
+    tasks = staticmethod(task_names)
     phase_of = staticmethod(phase_of)
     reproduce = staticmethod(reproduce)
-    at_place = staticmethod(at_place)
 
     def __init__(self, limits: Limits, store: SessionStore) -> None:
         self.limits, self.store = limits, store
@@ -53,14 +51,11 @@ class Service:
         self.going = Going(limits)
         self.running = Runner(self.models, store)
         self.turns = Turns()
+        self.looks = Looks(self.models, self.turns)
 
     @property
     def methods(self) -> list[str]:
         return list(METHODS)
-
-    @property
-    def tasks(self) -> list[str]:
-        return task_names()
 
     def read_demos(self, text: str, format: str | None = None) -> Reading:
         """Pasted demonstrations, in whichever format or in the one named."""
@@ -157,18 +152,6 @@ class Service:
         self.limits.check_config(config)
         self.limits.check_demos(len(demos), sum(len(x) + len(y) for x, y in demos))
         return with_demos(config, demos, own, self.store.folder(session))
-
-    def examine(
-        self, session: str, config: Config, demos: Sequence[tuple[str, str]], own: bool
-    ) -> Iterator[Examination]:
-        """Demonstrations looked at one by one, as far as is known."""
-        self.prepare(session, config, demos, own)
-        return self.turns.parted(found for lm in [self.models.get(config)] for found in iter_examine(lm, config, demos))
-
-    def strip(self, session: str, config: Config, demos: Sequence[tuple[str, str]], own: bool) -> Iterator[Strip]:
-        """Instant slots of several sizes and weights for demonstrations, as they are measured."""
-        config = self.prepare(session, config, demos, own)
-        return self.turns.parted(strip for lm in [self.models.get(config)] for strip in iter_strip(lm, config))
 
     def iter_compare(
         self,

@@ -2,9 +2,9 @@
 
 from components.desk import Desk
 from components.plots import FORGET_REMOVED
-from components.sizes import wire_sizes
 from components.tabs.frame import Page
 from components.wiring.running import wire_running
+from components.wiring.sizes import wire_sizes
 from components.wiring.start import wire_setup, wire_start
 
 # A plot that was drawn while its tab was hidden has plotly's own width until the window changes. Only then is it told

@@ -49,8 +49,9 @@ def wire_running(page: Page, desk: Desk) -> None:
     def open_place(session: str, given: Sequence[Any], stop: Stop) -> Iterator[Event]:
         (slots, weight, _), *rail = given
         asked = read_request(setup.form, rail)
-        config = desk.service.prepare(session, asked.config, asked.demos, asked.own)
-        return desk.service.running.iter_run(session, desk.service.at_place(config, slots, weight), "chunked", stop)
+        config = desk.service.looks.at_place(asked.config, slots, weight)
+        config = desk.service.prepare(session, config, asked.demos, asked.own)
+        return desk.service.running.iter_run(session, config, "chunked", stop)
 
     def waiting(request: gr.Request) -> Any:
         said = desk.service.going.others(request.session_hash)

@@ -47,7 +47,7 @@ def wire_start(page: Page, desk: Desk) -> None:
         service = desk.service
         templates, formats = service.forms()
         yield {
-            setup.task: gr.Dropdown([*service.tasks, OWN]),
+            setup.task: gr.Dropdown([*service.tasks(), OWN]),
             setup.method: gr.Dropdown(view_choices(service.methods)),
             setup.template: gr.Dropdown(templates),
             setup.paste_format: gr.Dropdown([FOUND_OUT, *formats]),
@@ -125,11 +125,10 @@ def from_address(page: Page, desk: Desk, parameters: dict[str, str]) -> Iterator
 def from_run(page: Page, desk: Desk, run: Run) -> list[Any]:
     """The rail's values for the settings that a run was made with."""
     config, form = run.config, page.setup.form
-    demos = desk.service.demos_of(config)
+    demos, plain = desk.service.as_asked(config)
     own = config.episode.demos_file is not None and config.episode.task is None
     task = OWN if own else desk.service.task_of(config)
     method = run.made_by if run.made_by in desk.service.methods else "select"
-    plain = desk.service.without_files(config)
     return shown_values(form, plain, task, demos, method)
 
 
@@ -178,7 +177,8 @@ def wire_setup(page: Page, desk: Desk) -> None:
     @told_stream
     def examine(request: gr.Request, *rail: Any) -> Iterator[tuple[Any, str]]:
         asked = read_request(setup.form, rail)
-        for found in desk.service.examine(request.session_hash, asked.config, asked.demos, asked.own):
+        config = desk.service.prepare(request.session_hash, asked.config, asked.demos, asked.own)
+        for found in desk.service.looks.examine(config, asked.demos):
             yield found, demo_rows_html(asked.demos, found)
 
     setup.demos.change(row_list, [setup.demos, setup.examined], setup.rows, **DRAWING)
