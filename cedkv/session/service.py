@@ -33,8 +33,8 @@ from cedkv.session.why import why_compared
 class Service:
     """The engine behind one server. Runs come one after the other by the face's queue; short calls come in between.
 
-    `models` has the model at hand, `running` makes runs, `going` knows those that go on, `turns` whose turn it is, which
-    all keep to that use the model for seconds; `looks` measures without a run.
+    `models` has the model at hand, `running` makes runs, `going` knows those that go on, `turns` whose turn it is, and
+    all that uses the model for seconds keeps to it; `looks` measures without a run.
     """
 
     task_of = staticmethod(task_of)
