@@ -3,6 +3,7 @@
 from components.desk import Desk
 from components.plots import FORGET_REMOVED
 from components.tabs.frame import Page
+from components.wiring.rows import wire_rows
 from components.wiring.running import wire_running
 from components.wiring.sizes import wire_sizes
 from components.wiring.start import wire_setup, wire_start
@@ -26,6 +27,7 @@ def wire(page: Page, desk: Desk) -> None:
     page.blocks.load(None, js=FORGET_REMOVED)
     wire_start(page, desk)
     wire_setup(page, desk)
+    wire_rows(page, desk)
     wire_running(page, desk)
     wire_sizes(page, desk)
     for tab in page.tabs:

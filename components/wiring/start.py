@@ -10,9 +10,9 @@ import gradio as gr
 from cedkv.config import load_config, parse_config
 from cedkv.errors import CedKVError
 from cedkv.session.runs import Run
-from components.demo_rows import demo_rows_html, demo_warnings, reordered
+from components.demo_rows import demo_warnings
 from components.desk import Desk
-from components.handlers import DRAWING, run_of, told, told_stream
+from components.handlers import DRAWING, run_of, told
 from components.headline import top_html
 from components.request import read_request, read_table, shown_values, with_mixture
 from components.settings import found_settings
@@ -167,26 +167,6 @@ def wire_setup(page: Page, desk: Desk) -> None:
             return gr.skip()
         given = [f"episode.task={json.dumps(task)}", f"episode.demos={int(count)}", f"run.seed={int(seed)}"]
         return [list(pair) for pair in desk.service.task_demos(parse_config("", "settings", given))]
-
-    def row_list(demos: list, examined: Any) -> str:
-        return demo_rows_html(read_table(demos), examined)
-
-    def reorder(demos: list, event: gr.EventData) -> list[list[str]]:
-        return reordered(read_table(demos), event.order)
-
-    @told_stream
-    def examine(request: gr.Request, *rail: Any) -> Iterator[tuple[Any, str]]:
-        asked = read_request(setup.form, rail)
-        config = desk.service.prepare(request.session_hash, asked.config, asked.demos, asked.own)
-        for found in desk.service.looks.examine(config, asked.demos):
-            yield found, demo_rows_html(asked.demos, found)
-
-    setup.demos.change(row_list, [setup.demos, setup.examined], setup.rows, **DRAWING)
-    setup.rows.input(reorder, setup.demos, setup.demos, **DRAWING)
-    setup.examine.click(
-        examine, setup.inputs(), [setup.examined, setup.rows], show_progress="minimal",
-        show_progress_on=setup.examine, concurrency_id="examine", concurrency_limit=1, api_visibility="private",
-    )  # fmt: skip
 
     @told
     def paste(text: str, format: str) -> tuple[Any, Any, str]:
