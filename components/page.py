@@ -30,7 +30,7 @@ def build_page(blocks: gr.Blocks, limits: Limits, config: Config, opening: Run |
                 judge = gr.Button("Judge this state", size="sm", visible=False, elem_id="judge", min_width=140)
                 take = gr.Button("Its settings into the form", size="sm", elem_id="take", min_width=180)
             sizes = build_sizes()
-            with gr.Tabs(elem_id="tabs") as strip:
+            with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as strip:  # a phone shows them all
                 built = {tab: _built(tab, opening) for tab in tabs}
     return Page(blocks, config, run_id, top, setup, headline, judge, take, sizes, strip, built)
 
