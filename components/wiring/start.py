@@ -200,7 +200,8 @@ def wire_setup(page: Page, desk: Desk) -> None:
         return found_settings(setup.form, words)
 
     found = [*setup.form.groups.values(), *setup.form.components()]
-    setup.find.input(find, setup.find, found, trigger_mode="always_last", **DRAWING)
+    # Not `input`, which a box that is first drawn in an unfolded accordion does not tell.
+    setup.find.change(find, setup.find, found, trigger_mode="always_last", **DRAWING)
     seed = setup.form.widgets["run.seed"]
     gr.on(
         [setup.task.input, setup.count.release, seed.blur],
