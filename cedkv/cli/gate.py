@@ -13,6 +13,7 @@ from cedkv.gate import GateReport, iter_gate
 from cedkv.gate.kinds import KINDS
 from cedkv.gate.tables import iter_table
 from cedkv.lm.load import DTYPES
+from cedkv.report import Report
 from cedkv.state import PRECISIONS, KVPrefix
 
 # Settings elsewhere that decide how many queries an episode has.
@@ -120,7 +121,7 @@ def _judge(args: argparse.Namespace) -> GateReport:
         progress.close()
 
 
-def views_table(report: dict[str, Any]) -> str:
+def views_table(report: Report) -> str:
     """Every view's right answers and distance on ON queries, and its effect on the OFF stress set."""
     rows = [["view", "first token", "whole answer", "its log-prob", "KL to teacher", "OFF p99"]]
     for name, on in report["on"].items():
@@ -148,13 +149,11 @@ def _figures(row: dict[str, Any]) -> list[str]:
     return [*right, f"{row['kl_to_teacher']:.3f}", f"{row['off_delta_p99']:.3f}"]
 
 
-def gates_table(report: dict[str, Any]) -> str:
+def gates_table(report: Report) -> str:
     """Both gates, one criterion a line: value, bound, verdict."""
     rows = [["gate", "criterion", "value", "", "threshold", "verdict"]]
-    for gate in ("a", "b"):
-        for row in report[f"gate_{gate}"]:
+    for gate, criteria in (("A", report["gate_a"]), ("B", report["gate_b"])):
+        for row in criteria:
             verdict = "PASS" if row["passed"] else "FAIL"
-            rows.append(
-                [gate.upper(), row["name"], f"{row['value']:.4g}", row["op"], f"{row['threshold']:.4g}", verdict]
-            )
+            rows.append([gate, row["name"], f"{row['value']:.4g}", row["op"], f"{row['threshold']:.4g}", verdict])
     return table(rows, right=(2, 4))

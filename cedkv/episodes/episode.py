@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cedkv.episodes.off import NearFormat, OffSet, sample_off
+from cedkv.report import EpisodeBlock
 from cedkv.state import DemoTokens
 
 
@@ -88,7 +89,7 @@ class Episode:
         """Checksum of `content`."""
         return hashlib.sha256(json.dumps(self.content()).encode()).hexdigest()
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> EpisodeBlock:
         """What a report says of the episode."""
         return {
             "task": self.task,
