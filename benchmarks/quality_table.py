@@ -15,7 +15,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -26,6 +25,7 @@ from cedkv.errors import CedKVError
 from cedkv.evaluation import Judge
 from cedkv.files import dump_json, write_whole
 from cedkv.gate.tables import config_hash, for_task
+from cedkv.ledger import Ledger, Row
 from cedkv.lm import LanguageModel, load_model
 from cedkv.methods import Workbench, extract
 from cedkv.methods.select import random_trial
@@ -58,26 +58,40 @@ STUDENTS: dict[str, View] = {
 REFERENCES = {"base": View("base"), "teacher": View("teacher")}
 ON_FIGURES = ("accuracy", "whole_answer", "answer_logprob", "kl_to_teacher")
 FIGURES = (*ON_FIGURES, "off_p99", "off_mean")
-Row = dict[str, Any]
 
 
 class Table:
     """Rows that are on the disk as soon as they are known. A row is found again by all it depends on."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.rows: list[Row] = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
+        self.path, self.ledger = path, Ledger.beside(path)
+        self.kept = self.ledger.rows()
+        self.rows: list[Row] = []
+        for row in self.kept.values():
+            self._show(row)
 
     def find(self, key: Row) -> Row | None:
-        return next((row for row in self.rows if row.items() >= key.items()), None)
+        row = self.kept.get(_name(key))
+        if row is not None and row not in self.rows:
+            self._show(row)
+        return row
 
     def add(self, key: Row, figures: Row) -> Row:
         """Take in a row in place of the one that other settings gave."""
-        place = {name: key[name] for name in ("task", "seed", "slots", "view")}
-        self.rows = [row for row in self.rows if not row.items() >= place.items()] + [{**key, **figures}]
+        row = self.kept[_name(key)] = {**key, **figures}
+        self.ledger.put(_name(key), row)
+        self._show(row)
         written = {"rows": self.rows, "means": means(self.rows), "versions": library_versions()}
         write_whole(self.path, dump_json(written))
-        return self.rows[-1]
+        return row
+
+    def _show(self, row: Row) -> None:
+        place = {name: row[name] for name in ("task", "seed", "slots", "view")}
+        self.rows = [other for other in self.rows if not other.items() >= place.items()] + [row]
+
+
+def _name(key: Row) -> str:
+    return json.dumps(key, sort_keys=True)
 
 
 class TaskBench:
