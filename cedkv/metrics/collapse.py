@@ -44,7 +44,7 @@ def effective_rank(x: Float[Tensor, "layers kv_heads slots head_dim"]) -> float:
 def collapse_summary(
     keys: Float[Tensor, "layers kv_heads slots head_dim"],
     values: Float[Tensor, "layers kv_heads slots head_dim"],
-    weights: Float[Tensor, "layers heads slots tokens"] | None,
+    weights: Float[Tensor, "scope_layers scope_heads slots tokens"] | None,
 ) -> CollapseBlock:
     """Whether the slots of a state differ, in numbers and in words.
 

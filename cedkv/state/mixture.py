@@ -81,7 +81,7 @@ class Mixture:
 
     weights: Float[Tensor, "scope_layers scope_heads slots tokens"]
     tokens: DemoTokens
-    key_weights: Float[Tensor, "scope_layers scope_heads slots tokens"] | None = None
+    key_weights: Float[Tensor, "key_layers key_heads slots tokens"] | None = None
     log_bias: Float[Tensor, "layers kv_heads slots"] | None = None
     value_gain: Float[Tensor, "layers kv_heads slots"] | None = None
 
