@@ -5,11 +5,13 @@ Each kind of block has a package of its own beside this file (`relation/`) that 
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from cedkv.episodes.off import NearFormat, OffSet, sample_off
-from cedkv.report import EpisodeBlock
+from cedkv.events import Event
+from cedkv.report import DemosBlock, EpisodeBlock
 from cedkv.state import DemoTokens
 
 
@@ -36,6 +38,14 @@ class Query:
     def asked_ids(self) -> tuple[int, ...]:
         """The tokens in front of it."""
         return self.ids + self.answer_ids[: self.blanks]
+
+
+class Read(Protocol):
+    """What reading a file found: for the report, and as events for whoever watches."""
+
+    def as_dict(self) -> DemosBlock: ...
+
+    def events(self) -> Iterator[Event]: ...
 
 
 @dataclass(frozen=True)
@@ -69,6 +79,11 @@ class Episode:
     def cut_outputs(self) -> int:
         """How many of the given answers go on after `stop`."""
         return 0
+
+    @property
+    def reading(self) -> Read | None:
+        """How the block was read from a file; None where it was not."""
+        return None
 
     @property
     def near(self) -> NearFormat:

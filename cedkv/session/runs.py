@@ -108,7 +108,8 @@ class Run:
     @property
     def made_by(self) -> str:
         """The method that made the student's state, also where that came from a file."""
-        return (self.report.get("state") or {}).get("method") or self.student
+        state = self.report.get("state")
+        return (state and state.get("method")) or self.student
 
     @property
     def judged_view(self) -> str:

@@ -52,8 +52,9 @@ class LeastSlots:
         settings: LeastSettings,
     ) -> "LeastSlots":
         """Start from chunked slots, which have a mixture with log-biases."""
+        assert chunked.mixture is not None and chunked.mixture.log_bias is not None, "chunked slots say what they count"
         bias = chunked.mixture.log_bias.clone()
-        mixed = _mixed_slots(chunked, demo_kv, settings)
+        mixed = _mixed_slots(chunked.mixture, demo_kv, settings)
         return cls(
             template=chunked,
             demo_kv=demo_kv,
@@ -76,6 +77,7 @@ class LeastSlots:
 
     def mixture(self) -> Float[Tensor, "scope_layers scope_heads slots tokens"]:
         """The weights in force: the chunks' means, or what training made of them."""
+        assert self.template.mixture is not None, "chunked slots are mixtures"
         means = self.template.mixture.weights
         if not self.logits.requires_grad:
             return means
@@ -99,9 +101,9 @@ class LeastSlots:
         return torch.zeros((), device=self.along.device)
 
 
-def _mixed_slots(chunked: KVPrefix, demo_kv: DemoKV, settings: LeastSettings) -> Bool[Tensor, " slots"]:
+def _mixed_slots(chunked: Mixture, demo_kv: DemoKV, settings: LeastSettings) -> Bool[Tensor, " slots"]:
     """The slots that learn a mixture of their tokens."""
-    rows = chunked.mixture.weights[0, 0] > 0
+    rows = chunked.weights[0, 0] > 0
     places = chunk_weights(chunks_by_place(demo_kv.tokens), len(demo_kv.tokens)).to(rows.device) > 0
     shared = (rows.float() @ places.float().mT).count_nonzero(dim=-1) > 1
     return {"merged": shared, "all": rows.sum(-1) > 1, "none": torch.zeros_like(shared)}[settings.within_chunks]

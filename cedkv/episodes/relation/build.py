@@ -12,7 +12,7 @@ from cedkv.episodes.off import NearFormat
 from cedkv.episodes.relation.chat import check_conversation, template_for
 from cedkv.episodes.relation.made_up import generated_inputs
 from cedkv.episodes.relation.parse import Demonstration, Reading, read_demos_text
-from cedkv.episodes.relation.tasks import MAX_FILE_BYTES, load_task, load_task_file
+from cedkv.episodes.relation.tasks import MAX_FILE_BYTES, Task, load_task, load_task_file
 from cedkv.episodes.relation.template import Template, answer_tokens, leading_blanks, tokenize_demos
 from cedkv.errors import DemoError
 from cedkv.lm import LanguageModel, generate, read_demo_kv
@@ -211,7 +211,7 @@ def episode_from_config(lm: LanguageModel, config: Config) -> RelationEpisode:
     settings, seed = config.episode, config.run.seed
     template = template_for(lm, settings.template)
     if settings.task_file:
-        task = load_task_file(settings.task_file)
+        task: Task | None = load_task_file(settings.task_file)
     elif settings.demos_file and settings.task is None:
         task = None
     else:
@@ -227,7 +227,7 @@ def episode_from_config(lm: LanguageModel, config: Config) -> RelationEpisode:
         demos,
         pairs,
         template,
-        task=task.name if task else Path(settings.demos_file).stem,
+        task=task.name if task else Path(settings.demos_file or "").stem,
         seed=seed,
         on_train=settings.on_train,
         on_eval=config.phase2.eval.on_samples,
