@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, StrictInt, model_validator
 
 from cedkv.config.base import LayerScope, Seed, SelectMode, Settings
+from cedkv.config.harm import HarmSettings, HarmThresholds
 from cedkv.config.phase3 import Phase3Settings
 
 
@@ -70,6 +71,7 @@ class EvalSettings(Settings):
     answer_tokens: StrictInt = Field(
         8, ge=1, le=64, description="Longest generated answer, in tokens; longer where the right ones are."
     )
+    harm: HarmSettings = HarmSettings()
 
 
 class PrefixSettings(Settings):
@@ -124,6 +126,7 @@ class Phase2Thresholds(Settings):
     delta_on_min: float = Field(0.5, ge=0, description="Least mean Delta on ON queries: the prefix does something.")
     rel_kl_to_teacher_max: float = Field(0.6, gt=0, description="Largest KL to the teacher, as a share of the base's.")
     repro_acc_tol: float = Field(0.0, ge=0, description="Largest accuracy difference between repeats.")
+    harm: HarmThresholds = HarmThresholds()
 
 
 class ReportingSettings(Settings):

@@ -1,15 +1,16 @@
 """Episodes of one relation: demonstrations, queries and OFF texts from a config or from pairs."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from cedkv.config import Config
 from cedkv.episodes.episode import Episode, Query
-from cedkv.episodes.off import NearFormat
+from cedkv.episodes.off import NearFormat, OffText
 from cedkv.episodes.relation.chat import check_conversation, template_for
+from cedkv.episodes.relation.foreign import foreign_stream
 from cedkv.episodes.relation.made_up import generated_inputs
 from cedkv.episodes.relation.parse import Demonstration, Reading, read_demos_text
 from cedkv.episodes.relation.tasks import MAX_FILE_BYTES, load_task, load_task_file
@@ -53,6 +54,11 @@ class RelationEpisode(Episode):
     @property
     def near(self) -> NearFormat:
         return NearFormat(self.template.text)
+
+    def off_streams(self, split: str) -> dict[str, Iterator[OffText]]:
+        own = [each.input for each in (*self.demos, *self.on_train, *self.on_eval)]
+        foreign = foreign_stream(split, self.seed, self.task, own, self.template)
+        return {**super().off_streams(split), "foreign": foreign}
 
     def content(self) -> list[Any]:
         return [self.template.text, [[demo.input, demo.output] for demo in self.demos], *super().content()]
