@@ -48,3 +48,14 @@ class HarmThresholds(Settings):
     choice_loss_max: float | None = Field(
         None, ge=0, le=1, description="Most accuracy that may be lost on multiple-choice questions; optional."
     )
+
+
+# The setting without which a bound has nothing to hold.
+MEASURED_BY = {
+    "real_delta_mean_max": "real_pieces",
+    "real_delta_p99_max": "real_pieces",
+    "perplexity_ratio_max": "real_pieces",
+    "foreign_delta_p99_max": "foreign_texts",
+    "same_continuations_min": "continuations",
+    "choice_loss_max": "questions",
+}

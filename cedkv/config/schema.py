@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, StrictInt, model_validator
 
 from cedkv.config.base import LayerScope, Seed, SelectMode, Settings
-from cedkv.config.harm import HarmSettings, HarmThresholds
+from cedkv.config.harm import MEASURED_BY, HarmSettings, HarmThresholds
 from cedkv.config.phase3 import Phase3Settings
 
 
@@ -151,3 +151,14 @@ class Config(Settings):
     run: RunSettings = RunSettings()
     phase2: Phase2Settings = Phase2Settings()
     phase3: Phase3Settings = Phase3Settings()
+
+    @model_validator(mode="after")
+    def _harm_is_measured(self) -> "Config":
+        """A bound on what nobody measures would hold for nothing."""
+        for phase, block in (("phase2", self.phase2), ("phase3", self.phase3)):
+            for bound, amount in MEASURED_BY.items():
+                if getattr(block.thresholds.harm, bound) is not None and not getattr(self.phase2.eval.harm, amount):
+                    raise ValueError(
+                        f"{phase}.thresholds.harm.{bound} is set, but phase2.eval.harm.{amount} is 0; set both or none"
+                    )
+        return self

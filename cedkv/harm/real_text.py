@@ -77,5 +77,5 @@ def _figures(told: Told, kinds: Sequence[str]) -> Figures:
     return {
         **told.figures(settled),
         "all_positions": told.figures(every),
-        "kinds": {kind: told.figures(settled & chosen) for kind, chosen in of_kind.items()},
+        "buckets": {kind: told.figures(settled & chosen) for kind, chosen in of_kind.items()},
     }

@@ -67,8 +67,8 @@ def test_positions_after_the_eighth_are_counted(figures):
     real, all_read = figures["real_text"]["demonstrations"], LITTLE.real_pieces * LITTLE.real_tokens
     assert real["all_positions"]["count"] == all_read
     assert real["count"] == all_read - SETTLED * LITTLE.real_pieces
-    assert sum(kind["count"] for kind in real["kinds"].values()) == real["count"]
-    assert set(real["kinds"]) == {"prose", "manual", "licence", "code", "other_language"}
+    assert sum(kind["count"] for kind in real["buckets"].values()) == real["count"]
+    assert set(real["buckets"]) == {"prose", "manual", "licence", "code", "other_language"}
 
 
 def test_a_continuation_is_greedy_and_of_one_length(asked, demonstrations):
