@@ -112,7 +112,7 @@ def _of_vector(judge: Judge, vector: FunctionVector) -> Row:
     answers = vector.answers([query.ids for query in queries], judge.answer_room, judge.episode.stop)
     right = judge.right(answers)
     texts = [off.bucket for off in judge.off_sets["stress"].texts]
-    off = off_summary(kl(vector.log_probs(probe.ids), probe.base), texts)["all"]
+    off = off_summary(kl(vector.log_probs(probe.ids), probe.base), texts)
     return {
         "accuracy": (first.argmax(-1) == gold).float().mean().item(),
         "whole_answer": sum(right) / len(right),

@@ -1,7 +1,7 @@
 """Judge a relation's KV prefix with Gate A and Gate B and write the report."""
 
 import argparse
-from typing import Any
+from typing import Any, Literal, cast
 
 from cedkv.cli.options import add_config_options, add_setting, config_from, noted_settings, override
 from cedkv.cli.show import ProgressLine, drain, table
@@ -14,10 +14,14 @@ from cedkv.gate.kinds import KINDS
 from cedkv.gate.tables import iter_table
 from cedkv.harm import YARDSTICKS
 from cedkv.lm.load import DTYPES
+from cedkv.report import Report
 from cedkv.state import PRECISIONS, KVPrefix
 
 # Settings elsewhere that decide how many queries an episode has.
 _QUERIES = {"phase2.eval.on_samples", "phase3.optim.made_up_queries"}
+
+# Blocks of a report that say what views do besides `Delta`.
+_BY_VIEW: tuple[Literal["continued", "choice"], ...] = ("continued", "choice")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -120,7 +124,7 @@ def _judge(args: argparse.Namespace) -> GateReport:
         progress.close()
 
 
-def views_table(report: dict[str, Any]) -> str:
+def views_table(report: Report) -> str:
     """Every view's right answers and distance on ON queries, and its effect on the OFF stress set."""
     rows = [["view", "first token", "whole answer", "its log-prob", "KL to teacher", "OFF p99"]]
     for name, on in report["on"].items():
@@ -132,12 +136,12 @@ def views_table(report: dict[str, Any]) -> str:
     return table(rows, right=(1, 2, 3, 4, 5))
 
 
-def harm_table(report: dict[str, Any]) -> str:
+def harm_table(report: Report) -> str:
     """What each view does to real text, other relations, continuations and simple questions, as far as it was read."""
     rows = [["view", "real text mean", "p99", "perplexity", "other relations p99", "same 8 tokens", "questions right"]]
     for name, off in report["off"].items():
-        real, foreign = off.get("real_text", {}), off.get("foreign", {})
-        continued, choice = (report.get(block, {}).get(name, {}) for block in ("continued", "choice"))
+        blocks = off.get("real_text"), off.get("foreign"), *(report.get(key, {}).get(name) for key in _BY_VIEW)
+        real, foreign, continued, choice = (cast(dict[str, Any], block or {}) for block in blocks)
         cells = [real.get("delta_mean"), real.get("delta_p99"), real.get("perplexity_ratio"), foreign.get("delta_p99")]
         cells += [continued.get("same_first", {}).get("8"), choice.get("accuracy")]
         if any(cell is not None for cell in cells):
@@ -163,13 +167,11 @@ def _figures(row: dict[str, Any]) -> list[str]:
     return [*right, f"{row['kl_to_teacher']:.3f}", f"{row['off_delta_p99']:.3f}"]
 
 
-def gates_table(report: dict[str, Any]) -> str:
+def gates_table(report: Report) -> str:
     """Both gates, one criterion a line: value, bound, verdict."""
     rows = [["gate", "criterion", "value", "", "threshold", "verdict"]]
-    for gate in ("a", "b"):
-        for row in report[f"gate_{gate}"]:
+    for gate, criteria in (("A", report["gate_a"]), ("B", report["gate_b"])):
+        for row in criteria:
             verdict = "PASS" if row["passed"] else "FAIL"
-            rows.append(
-                [gate.upper(), row["name"], f"{row['value']:.4g}", row["op"], f"{row['threshold']:.4g}", verdict]
-            )
+            rows.append([gate, row["name"], f"{row['value']:.4g}", row["op"], f"{row['threshold']:.4g}", verdict])
     return table(rows, right=(2, 4))

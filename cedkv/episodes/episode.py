@@ -11,6 +11,7 @@ from typing import Any
 
 from cedkv.episodes.off import NearFormat, OffSet, OffText, off_stream, real_stream, sample_off
 from cedkv.errors import ConfigError
+from cedkv.report import EpisodeBlock
 from cedkv.state import DemoTokens
 
 
@@ -90,7 +91,7 @@ class Episode:
         """Checksum of `content`."""
         return hashlib.sha256(json.dumps(self.content()).encode()).hexdigest()
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> EpisodeBlock:
         """What a report says of the episode."""
         return {
             "task": self.task,

@@ -1,11 +1,13 @@
 """Harm beside the frozen OFF sets, in a gate run: neutral yardsticks, real text, other relations and what they show."""
 
 from collections.abc import Iterator
+from typing import cast
 
 from cedkv.events import Event
 from cedkv.gate.judging import judge_off
 from cedkv.gate.stage import GateRun
 from cedkv.harm import Asked, iter_harm, yardsticks
+from cedkv.report import OffScores
 
 # Measures that give `Delta` and so stand in the report's `off`; the others are blocks of their own.
 _OFF = ("real_text", "foreign")
@@ -24,7 +26,7 @@ def judge_harm(run: GateRun) -> Iterator[Event]:
     for measure, figures in found.items():
         if measure in _OFF:
             for view, scores in figures.items():
-                run.data["off"][view][measure] = scores
+                run.data["off"][view][measure] = cast(OffScores, scores)
         else:
-            run.data[measure] = figures
+            run.report.add({measure: figures})
     run.save(complete=False)

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import cast
 
 from cedkv.evaluation import OnView
 from cedkv.events import Event, Progress, Sample
 from cedkv.gate.kinds.base import Trial
 from cedkv.gate.stage import GateRun
 from cedkv.methods import describe_source
+from cedkv.report import OnScores
 from cedkv.state import KVPrefix
 
 # Temperature of the answers shown when `eval.decoding` is `sample`.
@@ -71,7 +73,7 @@ def _off_samples(run: GateRun, name: str, split: str, delta: list[float]) -> Ite
 def judge_trials(run: GateRun, name: str, drawn: Trial) -> Iterator[Event]:
     """Random choices of the same size: ON scores are means over the trials, OFF effect is the first trial's."""
     trials = run.config.phase2.eval.n_random_trials
-    scores: list[dict[str, float]] = []
+    scores: list[OnScores] = []
     with run.part(f"judge_{name}"):
         for trial in range(trials):
             yield Progress(f"judging {name}", trial, trials)
@@ -81,9 +83,15 @@ def judge_trials(run: GateRun, name: str, drawn: Trial) -> Iterator[Event]:
                 if drawn.kept:
                     run.save_state(name, replace(prefix, meta=describe_source(name, run.bench)))
                 off = {s: run.judge.off_scores(run.judge.delta_off(prefix, s), s) for s in run.judge.off_sets}
-    run.data["on"][name] = {
-        **{key: sum(score[key] for score in scores) / trials for key in scores[0]},
+    run.data["on"][name] = _over_trials(scores)
+    run.data["off"][name] = off
+
+
+def _over_trials(scores: list[OnScores]) -> OnScores:
+    """Means of all figures, and each trial's share of right answers."""
+    means = {key: sum(cast(dict[str, float], score)[key] for score in scores) / len(scores) for key in scores[0]}
+    return {
+        **cast(OnScores, means),
         "trials": [score["accuracy"] for score in scores],
         "whole_answer_trials": [score["whole_answer"] for score in scores],
     }
-    run.data["off"][name] = off

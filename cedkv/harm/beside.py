@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -12,9 +11,10 @@ from cedkv.episodes import Episode
 from cedkv.errors import NonFiniteError
 from cedkv.events import Progress
 from cedkv.lm import LanguageModel, iter_log_probs, log_probs
+from cedkv.report import ChoiceScores, ContinuedScores, OffScores
 from cedkv.state import KVPrefix
 
-Figures = dict[str, Any]
+Figures = OffScores | ContinuedScores | ChoiceScores
 Views = Mapping[str, KVPrefix | None]
 
 
@@ -28,7 +28,7 @@ class Asked:
 
 
 # Figures by the view's name. All views are read in one go, so the base is read once and nothing is kept of it.
-Measure = Callable[[Asked, Views], Generator[Progress, None, dict[str, Figures]]]
+Measure = Callable[[Asked, Views], Generator[Progress, None, Mapping[str, Figures]]]
 
 
 def beside_base(

@@ -6,12 +6,13 @@ import torch
 
 from cedkv.episodes.relation import RelationEpisode, foreign_questions, get_template
 from cedkv.events import Progress
-from cedkv.harm.beside import Asked, Figures, Views, beside_base
+from cedkv.harm.beside import Asked, Views, beside_base
+from cedkv.report import ChoiceScores
 
 _NO_FORMAT = "{input}\n{output}\n"
 
 
-def choice(asked: Asked, views: Views) -> Generator[Progress, None, dict[str, Figures]]:
+def choice(asked: Asked, views: Views) -> Generator[Progress, None, dict[str, ChoiceScores]]:
     """`accuracy` and the `base`'s own on the same questions, and how often both choose the same (`agreement`)."""
     own = asked.episode
     template = own.template if isinstance(own, RelationEpisode) else get_template(_NO_FORMAT)

@@ -4,9 +4,10 @@ from collections.abc import Generator, Sequence
 
 from cedkv.episodes.off import real_texts
 from cedkv.events import Progress
-from cedkv.harm.beside import Asked, Figures, Views
+from cedkv.harm.beside import Asked, Views
 from cedkv.lm import LanguageModel, read_queries, stream_tokens
 from cedkv.lm.forward import pack_slices
+from cedkv.report import ContinuedScores
 from cedkv.state import KVPrefix
 
 # Tokens of each beginning: so many that the text speaks for itself.
@@ -15,7 +16,7 @@ _BEGINNING = 32
 _LENGTHS = (1, 4, 8, 16, 32, 64)
 
 
-def continued(asked: Asked, views: Views) -> Generator[Progress, None, dict[str, Figures]]:
+def continued(asked: Asked, views: Views) -> Generator[Progress, None, dict[str, ContinuedScores]]:
     """`same_first`: the share of greedy continuations whose first so many tokens are the base's own.
 
     `same_tokens` : how many tokens are the same before the first other one, in the mean.
@@ -24,7 +25,7 @@ def continued(asked: Asked, views: Views) -> Generator[Progress, None, dict[str,
     ids = [asked.lm.encode(piece.text)[:_BEGINNING] for piece in pieces]
     length = asked.settings.continued_tokens
     base = greedy(asked.lm, ids, None, length)
-    found = {}
+    found: dict[str, ContinuedScores] = {}
     for number, (name, view) in enumerate(views.items()):
         yield Progress("continuing real text", number, len(views))
         same = [_common(*pair) for pair in zip(base, greedy(asked.lm, ids, view, length), strict=True)]

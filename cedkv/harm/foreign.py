@@ -6,11 +6,12 @@ from itertools import islice
 import torch
 
 from cedkv.events import Progress
-from cedkv.harm.beside import Asked, Figures, Views, beside_base, require_finite
+from cedkv.harm.beside import Asked, Views, beside_base, require_finite
 from cedkv.metrics import kl, off_summary
+from cedkv.report import OffScores
 
 
-def foreign(asked: Asked, views: Views) -> Generator[Progress, None, dict[str, Figures]]:
+def foreign(asked: Asked, views: Views) -> Generator[Progress, None, dict[str, OffScores]]:
     """As the report's `off` entry of an OFF set, a bucket for each format, alone and behind examples."""
     stream = asked.episode.off_streams("stress").get("foreign", iter(()))
     texts = list(islice(stream, asked.settings.foreign_texts))
@@ -23,7 +24,6 @@ def foreign(asked: Asked, views: Views) -> Generator[Progress, None, dict[str, F
     return {name: _figures(torch.cat(deltas), [off.bucket for off in texts]) for name, deltas in found.items() if texts}
 
 
-def _figures(delta: torch.Tensor, buckets: list[str]) -> Figures:
+def _figures(delta: torch.Tensor, buckets: list[str]) -> OffScores:
     require_finite(delta, "other relations' queries")
-    summary = off_summary(delta, buckets)
-    return {**summary["all"], "buckets": summary["buckets"]}
+    return off_summary(delta, buckets)

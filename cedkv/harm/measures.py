@@ -1,7 +1,7 @@
 """The measures there are, and all that are asked for over several views."""
 
-from collections.abc import Generator
-from typing import TypeVar
+from collections.abc import Generator, Mapping
+from typing import Any, TypeVar
 
 from cedkv.config import HarmSettings
 from cedkv.events import Progress
@@ -27,7 +27,7 @@ def asked_for(settings: HarmSettings) -> list[str]:
     return [name for name, (amount, _) in MEASURES.items() if getattr(settings, amount)]
 
 
-def iter_harm(asked: Asked, views: Views) -> Generator[Progress, None, dict[str, dict[str, Figures]]]:
+def iter_harm(asked: Asked, views: Views) -> Generator[Progress, None, dict[str, Mapping[str, Figures]]]:
     """Figures by measure and view, of all measures that the settings ask for.
 
     Raises
@@ -35,13 +35,13 @@ def iter_harm(asked: Asked, views: Views) -> Generator[Progress, None, dict[str,
     NonFiniteError
         The model's answers are no numbers.
     """
-    found = {}
+    found: dict[str, Mapping[str, Figures]] = {}
     for name in asked_for(asked.settings):
         found[name] = yield from MEASURES[name][1](asked, views)
     return found
 
 
-def harm_of(asked: Asked, views: Views) -> dict[str, dict[str, Figures]]:
+def harm_of(asked: Asked, views: Views) -> dict[str, Mapping[str, Any]]:
     """Drain `iter_harm`."""
     return result_of(iter_harm(asked, views))
 

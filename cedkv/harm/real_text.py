@@ -13,8 +13,9 @@ from torch import Tensor
 
 from cedkv.episodes.off import real_texts
 from cedkv.events import Progress
-from cedkv.harm.beside import Asked, Figures, Views, beside_base, require_finite
+from cedkv.harm.beside import Asked, Views, beside_base, require_finite
 from cedkv.metrics import kl, tail_stats
+from cedkv.report import OffScores, Tail
 
 # Tokens after which a text speaks for itself.
 SETTLED = 8
@@ -35,13 +36,13 @@ class Told:
     read: Int[Tensor, " positions"]
     text: Int[Tensor, " positions"]
 
-    def figures(self, chosen: Bool[Tensor, " positions"]) -> Figures:
+    def figures(self, chosen: Bool[Tensor, " positions"]) -> Tail:
         """Statistics of some positions; `perplexity_ratio` is the student's perplexity over the base's."""
         ratio = self.worse[chosen].mean().exp().item()
-        return {**tail_stats(self.delta[chosen]).as_dict(), "perplexity_ratio": ratio}
+        return {**tail_stats(self.delta[chosen]).as_delta(), "perplexity_ratio": ratio}
 
 
-def real_text(asked: Asked, views: Views) -> Generator[Progress, None, dict[str, Figures]]:
+def real_text(asked: Asked, views: Views) -> Generator[Progress, None, dict[str, OffScores]]:
     """The figures of `Told` after the eighth token, with those of `all_positions` and of each kind of text."""
     pieces = real_texts("judged", asked.settings.real_pieces)
     ids = [asked.lm.encode(piece.text)[: asked.settings.real_tokens + 1] for piece in pieces]
@@ -71,7 +72,7 @@ def every_position(
     }
 
 
-def _figures(told: Told, kinds: Sequence[str]) -> Figures:
+def _figures(told: Told, kinds: Sequence[str]) -> OffScores:
     settled, every = told.read > SETTLED, torch.ones_like(told.read, dtype=torch.bool)
     of_kind = {kind: torch.tensor([each == kind for each in kinds])[told.text] for kind in dict.fromkeys(kinds)}
     return {

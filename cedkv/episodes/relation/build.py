@@ -17,6 +17,7 @@ from cedkv.episodes.relation.tasks import MAX_FILE_BYTES, load_task, load_task_f
 from cedkv.episodes.relation.template import Template, answer_tokens, leading_blanks, tokenize_demos
 from cedkv.errors import DemoError
 from cedkv.lm import LanguageModel, generate, read_demo_kv
+from cedkv.report import EpisodeBlock
 from cedkv.state import DemoTokens
 
 Pair = TypeVar("Pair")
@@ -63,10 +64,15 @@ class RelationEpisode(Episode):
     def content(self) -> list[Any]:
         return [self.template.text, [[demo.input, demo.output] for demo in self.demos], *super().content()]
 
-    def describe(self) -> dict[str, Any]:
-        shape = {"template": self.template.name, "opening": self.opening, "stop": self.stop}
-        shape["template_digest"] = self.template.digest
-        return {**super().describe(), "demos": len(self.demos), **shape}
+    def describe(self) -> EpisodeBlock:
+        return {
+            **super().describe(),
+            "demos": len(self.demos),
+            "template": self.template.name,
+            "opening": self.opening,
+            "stop": self.stop,
+            "template_digest": self.template.digest,
+        }
 
 
 def make_query(lm: LanguageModel, template: Template, text: str, output: str = "") -> Query:
@@ -102,15 +108,9 @@ def build_episode(
     """
     check_conversation(lm, template, demos)
     template = template.fitted(lm, demos)
-    tokens = tokenize_demos(lm, list(demos), template)
-    if len(tokens) + QUERY_ROOM > lm.context:
-        raise DemoError(
-            f"the {len(demos)} demonstrations have {len(tokens)} tokens, but {lm.id} takes {lm.context} including "
-            f"{QUERY_ROOM} for the query; use fewer or shorter ones"
-        )
+    tokens = _block_tokens(lm, demos, template)
     taken = {demo.input for demo in demos}
-    pairs = list({pair.input: pair for pair in held_out if pair.input not in taken}.values())
-    random.Random(seed).shuffle(pairs)
+    pairs = _drawn(held_out, taken, seed)
     judged, spare = pairs[:on_eval], [pair.input for pair in pairs[on_eval:]]
     taken |= {pair.input for pair in judged}
     source = "generated" if on_source == "held_out" and not spare else on_source
@@ -144,6 +144,23 @@ def build_episode(
         reading=reading,
         cut_outputs=sum(template.cut(pair.output) != pair.output for pair in (*demos, *judged)),
     )
+
+
+def _block_tokens(lm: LanguageModel, demos: Sequence[Demonstration], template: Template) -> DemoTokens:
+    tokens = tokenize_demos(lm, list(demos), template)
+    if len(tokens) + QUERY_ROOM > lm.context:
+        raise DemoError(
+            f"the {len(demos)} demonstrations have {len(tokens)} tokens, but {lm.id} takes {lm.context} including "
+            f"{QUERY_ROOM} for the query; use fewer or shorter ones"
+        )
+    return tokens
+
+
+def _drawn(held_out: Sequence[Demonstration], taken: set[str], seed: int) -> list[Demonstration]:
+    """Pairs of other inputs than are taken, each input once, by lot."""
+    pairs = list({pair.input: pair for pair in held_out if pair.input not in taken}.values())
+    random.Random(seed).shuffle(pairs)
+    return pairs
 
 
 def _training_inputs(

@@ -11,13 +11,14 @@ from cedkv.gate.kinds.harmless import beside, harm_criteria
 from cedkv.methods.few_shot import few_shot_trial
 from cedkv.methods.select import random_trial
 from cedkv.metrics import exact_match
+from cedkv.report import OffScores, OnScores, Report
 
 # Random choices of the same size, from the same tokens.
 TRIALS = {"random": Trial(random_trial, kept=True), "few_shot_random": Trial(few_shot_trial)}
 
 
 def phase2_criteria(
-    on: dict, off: dict, thresholds: Phase2Thresholds, by_format: bool = False
+    on: dict[str, OnScores], off: dict[str, dict[str, OffScores]], thresholds: Phase2Thresholds, by_format: bool = False
 ) -> Iterator[GateCriterion]:
     """Whether Select-KV works and is harmless enough; `on` and `off` are the report's blocks.
 
@@ -74,7 +75,7 @@ def phase2_criteria(
     )
 
 
-def _record(report: dict[str, Any]) -> dict[str, Any]:
+def _record(report: Report) -> dict[str, Any]:
     on, off = report["on"], report["off"]
     return {
         "phase2_on_acc_base": on["base"]["accuracy"],
@@ -90,7 +91,7 @@ def _record(report: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _criteria(report: dict[str, Any], config: Config) -> Iterator[GateCriterion]:
+def _criteria(report: Report, config: Config) -> Iterator[GateCriterion]:
     limits, by_format = config.phase2.thresholds, report["episode"]["first_token"]["by_format"]
     yield from phase2_criteria(report["on"], report["off"], limits, by_format)
     yield from harm_criteria(report, "select", limits.harm)

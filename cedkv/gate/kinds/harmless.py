@@ -1,11 +1,11 @@
 """What any kind of gate may ask of a state's harm besides its own bounds, and what stands beside each figure of it."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from cedkv.config import HarmThresholds
 from cedkv.events import GateCriterion
 from cedkv.gate.kinds.base import criterion
+from cedkv.report import OffScores, Report
 
 # Continuations are compared over so many tokens.
 _COMPARED = "8"
@@ -16,13 +16,13 @@ _BESIDE = {
 }
 
 
-def beside(off: Mapping[str, Any]) -> str:
+def beside(off: dict[str, dict[str, OffScores]]) -> str:
     """The stress p99 of what a user might have in front of a text in place of the slots, in words."""
     known = [f"{words} {off[view]['stress']['delta_p99']:.2f}" for view, words in _BESIDE.items() if view in off]
     return ", ".join(known)
 
 
-def harm_criteria(report: Mapping[str, Any], student: str, limits: HarmThresholds) -> Iterator[GateCriterion]:
+def harm_criteria(report: Report, student: str, limits: HarmThresholds) -> Iterator[GateCriterion]:
     """The criteria whose bound is set."""
     off = report["off"]
     if limits.paragraph_share_max is not None:
