@@ -40,6 +40,10 @@ def report_page(run: Run) -> str:
     return _FRAME.format(title=esc(f"CED-KV {run.id}"), style=STYLE.read_text(encoding="utf-8"), body=body)
 
 
+# Judged on other texts alone.
+_YARDSTICKS = ("neutral_token", "neutral_paragraph")
+
+
 def _views(run: Run) -> str:
     rows = [
         [view_name(view), number(on["accuracy"]), number(on.get("whole_answer")), number(on.get("answer_logprob")),
@@ -47,6 +51,11 @@ def _views(run: Run) -> str:
          number(run.report["off"][view]["stress"]["delta_p99"])]
         for view, on in run.report.get("on", {}).items()
     ]  # fmt: skip
+    rows += [
+        [view_name(view), *[""] * 5, number(off["stress"]["delta_p99"])]
+        for view, off in run.report.get("off", {}).items()
+        if view in _YARDSTICKS
+    ]
     names = ["view", "first token", "whole answer", "its log-prob, nats", "KL to teacher, nats", "Delta ON mean, nats",
              "OFF p99 stress, nats"]  # fmt: skip
     return _table("views", names, rows)
