@@ -64,6 +64,23 @@ class LeastSettings(Settings):
         "of the template had to share it, everywhere, or nowhere.",
     )
     within_lr: float = Field(0.3, gt=0, le=10, description="Learning rate of Adam on the logits of these mixtures.")
+    shared: Literal["none", "heads", "layers"] = Field(
+        "none", description="What shares weight and gain: nothing, the heads of a layer, or all layers and heads."
+    )
+    pure_sink: bool = Field(False, description="Leave the slot of the attention sink as it is.")
+    price: float = Field(
+        0.0,
+        ge=0,
+        description="Price, in L_str, of each slot's log(1 + count) in the mean over heads: slots leave the heads that "
+        "do without them.",
+    )
+    selective: bool = Field(
+        False, description="Learn a weight too that the relation's queries feel and other texts do not."
+    )
+    value_rank: StrictInt = Field(
+        0, ge=0, le=4, description="Rank of a map that is learnt for each slot's value and pulled to none; 0: no map."
+    )
+    value_rank_lr: float = Field(0.02, gt=0, le=10, description="Learning rate of Adam on these maps.")
 
 
 class MixtureScopeSettings(Settings):
