@@ -27,6 +27,8 @@ VIEW_NAMES = {
     "state": "state",
     "few_shot_random": "few-shot, random",
     "changed": "student, slot changed",
+    "neutral_token": "a line break",
+    "neutral_paragraph": "an ordinary paragraph",
 }
 STYLE = Path(__file__).with_name("style.css")
 

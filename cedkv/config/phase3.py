@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StrictInt, model_validator
 
 from cedkv.config.base import LayerScope, OffSource, Settings
+from cedkv.config.harm import HarmThresholds
 
 
 class KAnchorSettings(Settings):
@@ -171,6 +172,11 @@ class OffDataSettings(Settings):
     off_constraint_source: OffSource = Field("fixed_stress", description="What the OFF constraint is measured on.")
     dual_metric_source: OffSource = Field("fixed_stress", description="What dual ascent reads.")
     stress_samples: StrictInt = Field(256, ge=8, le=16384, description="Size of the fixed stress eval.")
+    pool_kinds: tuple[Literal["made", "real_text", "foreign"], ...] = Field(
+        ("made",),
+        min_length=1,
+        description="Kinds of OFF text that are mined, by turns: made from frames, of real texts, other relations.",
+    )
     pool_size: StrictInt = Field(24, ge=8, description="Texts kept in the hard pool.")
     candidates: StrictInt = Field(48, ge=8, description="Fresh candidates per refill, mined for large Delta.")
     refill_every: StrictInt = Field(8, ge=1, description="Steps between refills.")
@@ -185,6 +191,7 @@ class Phase3Thresholds(Settings):
     kl_to_teacher_max: float = Field(0.3, gt=0, description="Largest KL(teacher || student) on ON queries, nats.")
     delta_on_min: float = Field(0.5, ge=0, description="Least mean Delta on ON queries.")
     overlap_max: float = Field(0.98, gt=0, le=1, description="Largest overlap of two slots' mixtures.")
+    harm: HarmThresholds = HarmThresholds()
 
 
 class Phase3Settings(Settings):

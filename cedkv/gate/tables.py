@@ -14,6 +14,7 @@ from cedkv.events import Done, Event, Progress, Warned
 from cedkv.files import dump_json, parse_json, write_whole
 from cedkv.gate.kinds import KINDS
 from cedkv.gate.run import GateReport, iter_gate
+from cedkv.harm import YARDSTICKS
 from cedkv.ledger import row_key
 from cedkv.lm import LanguageModel, load_model
 
@@ -29,6 +30,9 @@ COLUMNS = (
     "off_delta_mean",
     "off_delta_p99",
     "off_delta_max",
+    "real_delta_mean",
+    "real_delta_p99",
+    "real_perplexity_ratio",
     "passed",
     "run_id",
     "config",
@@ -137,18 +141,27 @@ def _task_rows(config: Config, task: str, phase: int, lm: LanguageModel, out: st
 
 
 def _method_rows(report: GateReport) -> Iterator[dict[str, Any]]:
+    known = {"passed": report.passed, "run_id": report.data["run_id"]}
     for method, on in report.data["on"].items():
-        stress = report.data["off"][method]["stress"]
         yield {
             "method": method,
             "accuracy": on["accuracy"],
             "whole_answer": on["whole_answer"],
             "answer_logprob": on["answer_logprob"],
             "kl_to_teacher": on["kl_to_teacher"],
-            **{f"off_{name}": stress[name] for name in ("delta_mean", "delta_p99", "delta_max")},
-            "passed": report.passed,
-            "run_id": report.data["run_id"],
+            **_off_figures(report.data["off"][method]),
+            **known,
         }
+    for name in YARDSTICKS:
+        yield {"method": name, **_off_figures(report.data["off"][name]), **known}
+
+
+def _off_figures(off: dict[str, Any]) -> dict[str, float | None]:
+    real = off.get("real_text", {})
+    return {
+        **{f"off_{name}": off["stress"][name] for name in ("delta_mean", "delta_p99", "delta_max")},
+        **{f"real_{name}": real.get(name) for name in ("delta_mean", "delta_p99", "perplexity_ratio")},
+    }
 
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:

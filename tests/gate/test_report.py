@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.gate.reports import records, samples
+from tests.gate.reports import records, samples, unnamed
 
 VIEWS = ["base", "teacher", "select", "few_shot", "random", "few_shot_random"]
 DOCS = Path(__file__).parents[2] / "docs" / "report.md"
@@ -23,6 +23,12 @@ def test_the_file_is_the_report(report, data):
     assert data == json.loads(json.dumps(report.data))
     assert data["complete"] is True
     assert data["run_id"] == report.folder.name
+
+
+def test_its_type_names_every_field(data):
+    assert unnamed(data) == []
+    misspelt = {**data, "slots": [{**data["slots"][0], "positon": 3}], "seed": "1"}
+    assert unnamed(misspelt) == [("seed",), ("slots", 0, "positon")]
 
 
 def test_it_has_every_field_of_the_contract(data):
