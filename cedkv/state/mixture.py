@@ -92,8 +92,8 @@ class Mixture:
 
     def padded(self, missing: int) -> "Mixture":
         """The mixture with `missing` null slots appended: rows of zeros."""
-        paddings = {"weights": (0, 0, 0, missing), "key_weights": (0, 0, 0, missing)}
-        paddings |= dict.fromkeys(PER_SLOT, (0, missing))
+        rows: tuple[int, ...] = (0, 0, 0, missing)
+        paddings = {"weights": rows, "key_weights": rows, **dict.fromkeys(PER_SLOT, (0, missing))}
         padded: dict[str, Any] = {
             name: torch.nn.functional.pad(tensor, padding)
             for name, padding in paddings.items()
