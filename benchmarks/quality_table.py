@@ -26,6 +26,7 @@ from cedkv.errors import CedKVError
 from cedkv.evaluation import Judge
 from cedkv.files import dump_json, write_whole
 from cedkv.gate.tables import config_hash, for_task
+from cedkv.harm import YARDSTICKS, yardsticks
 from cedkv.lm import LanguageModel, load_model
 from cedkv.methods import Workbench, extract
 from cedkv.methods.select import random_trial
@@ -74,7 +75,7 @@ FREEDOMS: dict[str, View] = {
         "upper half of layers": ("phase3.layer_scope.injection=last_15",),
     }.items()
 }
-REFERENCES = {"base": View("base"), "teacher": View("teacher")}
+REFERENCES = {name: View(name) for name in ("base", "teacher", *YARDSTICKS)}
 ON_FIGURES = ("accuracy", "whole_answer", "answer_logprob", "kl_to_teacher")
 FIGURES = (*ON_FIGURES, "off_p99", "off_mean")
 Row = dict[str, Any]
@@ -133,7 +134,8 @@ class TaskBench:
 
     def _prefixes(self, method: str, slots: int, config: Config) -> list[KVPrefix | None]:
         if method in REFERENCES:
-            return [self.workbench.teacher if method == "teacher" else None]
+            neutral = yardsticks(self.lm, len(self.episode.tokens)) if method in YARDSTICKS else {}
+            return [self.workbench.teacher if method == "teacher" else neutral.get(method)]
         if method == "random":
             return [random_trial(self.workbench, slots, trial) for trial in range(config.phase2.eval.n_random_trials)]
         # Training queries may be others than the references'; the evaluation queries, drawn first, are the same.

@@ -17,6 +17,8 @@ VIEW_COLORS = {
     "select": "#4fa39a",
     "free": "#c46a9b",
     "changed": "#b8552a",
+    "neutral_token": "#a3a86b",
+    "neutral_paragraph": "#6f9a4a",
 }
 # Slots have hues of their own, the same wherever a slot is named (after Paul Tol's muted scheme).
 _SLOT_HUES = (
