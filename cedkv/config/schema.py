@@ -31,6 +31,11 @@ class EpisodeSettings(Settings):
     )
     on_train: StrictInt = Field(64, ge=1, le=2048, description="Training queries; never an evaluation input.")
     pasted_inputs: tuple[str, ...] = Field((), description="Inputs for on_source: pasted.")
+    test_pairs: tuple[tuple[str, str], ...] = Field(
+        (),
+        description="Labelled pairs to judge on, in place of a task's held-out ones or of queries that the model makes "
+        "up. None may be a demonstration.",
+    )
 
 
 class ModelSettings(Settings):
