@@ -23,11 +23,12 @@ def add_endpoints(desk: Desk) -> None:
     for name, make in ENDPOINTS.items():
         queue = next((queue for queue, names in _QUEUES.items() if name in names), None)
         limits = {"concurrency_id": queue, "concurrency_limit": 1} if queue else {"concurrency_limit": None}
-        gr.api(described(make(desk)), api_name=name, **limits)
+        gr.api(described(make(desk), name), api_name=name, **limits)
 
 
-def described(endpoint: Callable) -> Callable:
-    """The endpoint with its arguments told in its docstring, from which gradio makes the description of a tool."""
+def described(endpoint: Callable, name: str) -> Callable:
+    """The endpoint with a name and with its arguments told in its docstring, from which gradio makes a tool."""
+    endpoint.__name__ = name
     told = [f"    {name}: {_ARGUMENTS[name]}" for name in inspect.signature(endpoint).parameters if name in _ARGUMENTS]
     endpoint.__doc__ = "\n".join(
         [inspect.cleandoc(endpoint.__doc__ or ""), "", "Args:", *told] if told else [endpoint.__doc__]

@@ -135,6 +135,7 @@ def wire(page: Page, desk: Desk) -> None:
 
     @told
     def upload(paths: list[str], request: gr.Request) -> dict:
+        """Open the files of a run, or a session's zip, as runs of this session, and show the newest of them."""
         files = [Path(path) for path in paths]
         if len(files) == 1 and files[0].suffix == ".zip":
             run = desk.service.open_zip(request.session_hash, files[0])

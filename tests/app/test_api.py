@@ -34,7 +34,7 @@ def test_every_action_is_an_endpoint(client):
 
 def test_every_action_and_its_arguments_are_told_to_assistants():
     for name, make in ENDPOINTS.items():
-        about, arguments, _ = get_function_description(described(make(None)))
+        about, arguments, _ = get_function_description(described(make(None), name))
         told = {argument: text for argument, text in arguments.items() if argument != "request"}
         assert len(about) > 40 and all(told.values()), (name, about, told)
 

@@ -4,20 +4,22 @@ import pytest
 import torch
 
 from cedkv.config import parse_config
-from cedkv.episodes import episode_from_config
+from cedkv.episodes import Demonstration, episode_from_config, get_template, make_query, tokenize_demos
 from cedkv.errors import CedKVError
 from cedkv.evaluation import Judge
 from cedkv.lm import log_probs, read_demo_kv
 from cedkv.methods import Workbench
 from cedkv.methods.chunked import closed_form
 from cedkv.metrics import kl
+from cedkv.session import strip as module
 from cedkv.session.examine import iter_examine
-from cedkv.session.strip import SIZES, WEIGHTS, at_place, iter_strip
+from cedkv.session.strip import at_place, iter_strip
 from components.demo_rows import demo_rows_html, reordered
 from components.sizes import places_html, sizes_figure
-from tests.tiny import PAIRS, text_tokens, tiny_lm
+from tests.tiny import PAIRS, tiny_lm
 
-CONFIG = parse_config("episode: {demos: 4, on_train: 4}\nphase2: {eval: {on_samples: 3}}\nphase3: {slots: 3}", "test")
+CONFIG = parse_config("episode: {demos: 4, on_train: 4}\nphase2: {eval: {on_samples: 3}}\nphase3: {slots: 13}", "test")
+SIZES, WEIGHTS = (12, 16), (0.0, 0.8)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +29,11 @@ def lm():
 
 @pytest.fixture(scope="module")
 def strips(lm):
-    return list(iter_strip(lm, CONFIG))
+    """Of a few sizes: to merge a tiny tokenizer's many places into one slot takes longer than all else."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "SIZES", SIZES)
+        patch.setattr(module, "WEIGHTS", WEIGHTS)
+        return list(iter_strip(lm, CONFIG))
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +44,7 @@ def examined(lm):
 def test_a_strip_grows_by_every_size_and_every_weight_and_ends_with_its_yardsticks(strips):
     last = strips[-1]
     assert last.done and not any(strip.done for strip in strips[:-1])
-    assert [slots for slots, _ in last.sizes()] == sorted({*SIZES, 3})
+    assert [slots for slots, _ in last.sizes()] == [12, 13, 16]
     assert [weight for _, weight in last.weights()] == sorted(WEIGHTS) and set(last.points) == set(last.places)
     assert last.yardsticks.keys() == {"teacher", "select"} and (last.queries, last.gold) == (3, "labels")
     assert last.yardsticks["teacher"].kl == pytest.approx(0, abs=1e-6)
@@ -46,7 +52,7 @@ def test_a_strip_grows_by_every_size_and_every_weight_and_ends_with_its_yardstic
 
 
 def test_a_point_is_what_the_state_does_that_its_click_opens(lm, strips):
-    slots, weight = 4, CONFIG.phase3.chunked.weight
+    slots, weight = 16, CONFIG.phase3.chunked.weight
     config = at_place(CONFIG, slots, weight)
     assert (config.phase3.slots, config.phase3.chunked.weight) == (slots, weight) and config.episode == CONFIG.episode
     episode = episode_from_config(lm, config)
@@ -62,24 +68,26 @@ def test_a_point_is_what_the_state_does_that_its_click_opens(lm, strips):
 
 def test_the_strip_is_drawn_with_its_yardsticks_and_a_ring_around_what_is_shown(strips):
     strip = strips[-1]
-    figure = sizes_figure(strip, (4, strip.weight))
+    figure = sizes_figure(strip, (12, strip.weight))
     points = [trace for trace in figure.data if trace.name == "chunked slots"]
-    assert len(points) == 6 and list(points[0].x) == ["1", "2", "3", "4", "8", "16"]
+    assert len(points) == 6 and list(points[0].x) == ["12", "13", "16"]
     assert list(points[1].y) == [strip.points[place].kl for place in strip.sizes()]
-    assert tuple(points[3].customdata[0]) == (3, 0.0)
+    assert tuple(points[3].customdata[0]) == (13, 0.0)
     rings = [trace for trace in figure.data if trace.name == "shown now"]
-    assert [list(ring.x) for ring in rings] == [["4"]] * 3
+    assert [list(ring.x) for ring in rings] == [["12"]] * 3
     lines = [shape.y0 for shape in figure.layout.shapes]
     assert len(lines) == 10 and lines.count(strip.yardsticks["select"].off) == 2
     html = places_html(strip)
-    assert html.count("data-slots") == 6 + len(strip.weights()) and "first token" in html and "measuring" not in html
+    assert html.count("data-slots") == 3 + 2 and "first token" in html and "measuring" not in html
 
 
 def test_each_demonstration_is_read_behind_the_others_alone(lm, examined):
     rows = examined[-1].rows
-    others = "".join(f"Q: {source}\nA: {target}\n\n" for source, target in PAIRS[:4] if source != "walk")
-    asked, answer = lm.encode("Q: walk\nA:"), lm.encode(" walked")
-    prefix = read_demo_kv(lm, text_tokens(lm, others)).as_prefix()
+    demos = [Demonstration(*pair) for pair in PAIRS[:4]]
+    template = get_template("qa").fitted(lm, demos)
+    query = make_query(lm, template, *PAIRS[1])
+    asked, answer = query.ids, list(query.answer_ids)
+    prefix = read_demo_kv(lm, tokenize_demos(lm, [demos[0], *demos[2:]], template)).as_prefix()
     said = log_probs(lm, [[*asked, *answer[:-1]]], prefix, [len(answer)])
     alone = said.gather(1, torch.tensor(answer)[:, None]).mean().item()
     assert rows[1].log_prob == pytest.approx(alone, abs=1e-3)
