@@ -1,5 +1,6 @@
 """The strip above the tabs: which run this is, its verdict, and a few numbers, each with its yardstick."""
 
+import re
 from math import sqrt
 
 from cedkv.report import Report
@@ -21,8 +22,8 @@ _MEANING = {
     "effective rank, keys": "How many of the slots' keys really differ from each other. Higher is better.",
     "largest value cosine": "How alike the two most similar slots are, 1 being copies. Lower is better.",
     "largest overlap": "How much two slots draw on the same tokens, 1 being all. Lower is better.",
-    "stress p99, nats": "How far the slots move the model on texts that have nothing to do with the examples, in all "
-    "but the worst 1 of 100. Lower is better.",
+    "p99 on training’s texts, nats": "How far the slots move the model on texts that have nothing to do with the "
+    "examples, in all but the worst 1 of 100. Lower is better.",
     "L_on, nats": "The training's loss: KL from the teacher on training queries. Lower is better.",
 }
 
@@ -45,7 +46,7 @@ def intro_html() -> str:
         '<p class="ck ck-intro">A <b>slot</b> is one key and value vector mixed from your examples’ tokens; a few '
         "slots stand in for the whole prompt. <b>Good</b> means that the student (slots and query) answers like the "
         "teacher (examples and query), and that text which has nothing to do with the examples is read as if nothing "
-        'were there. <a class="ck-to-rail" href="#rail">To the next run</a></p>'
+        'were there. <a class="ck-to-rail" href="#rail">Set up a run</a></p>'
     )
 
 
@@ -54,12 +55,18 @@ def headline_html(run: Run | None) -> str:
         return empty_html("No run yet", "Choose demonstrations on the left and press Run.")
     report, view = run.report, run.judged_view
     what = (
-        f"{esc(report['episode']['task'])} · S={report['slots_budget']} · {esc(view_name(run.student or view))}"
+        f"<h2>{esc(task_name(report))} · S={report['slots_budget']} · {esc(view_name(run.student or view))}</h2>"
         f"<small>{esc(' · '.join(part for part in (run.notes['name'], run.note, run.id) if part))}</small> "
     )
     stats = "".join(_stats(report, view)) if run.judged else _unjudged(report)
     said = f'<p class="ck-says">{verdict_sentence(report, view)}</p>' if run.judged else ""
     return f'<div class="ck ck-head"><div class="what run">{what}{_verdicts(run)}{said}</div>{stats}</div>'
+
+
+def task_name(report: Report) -> str:
+    """A run's task as people read it; demonstrations of one's own are a file with a number for its name."""
+    name = str(report["episode"]["task"])
+    return "own demonstrations" if re.fullmatch(r"demonstrations-[0-9a-f]{8}", name) else name
 
 
 def verdict_sentence(report: Report, view: str) -> str:
@@ -69,7 +76,8 @@ def verdict_sentence(report: Report, view: str) -> str:
     works, harmless = (all(row["passed"] for row in part) for part in ([r for r in rows if r not in harm], harm))
     name = "whole_answer" if on[view].get("whole_answer") is not None else "accuracy"
     queries, right = report["episode"].get("on_eval", 0), "whole answers" if name == "whole_answer" else "first tokens"
-    asked = "the teacher’s own answers" if report["episode"].get("on_eval_gold") == "teacher" else "unseen queries"
+    made_up = "queries that the model made up, measured by the teacher’s own answers"
+    asked = made_up if report["episode"].get("on_eval_gold") == "teacher" else "unseen queries"
     count, theirs = (round(on[who][name] * queries) for who in (view, "teacher"))
     allowed = next((f" of {number(row['threshold'])} allowed" for row in harm if "p99" in row["name"]), "")
     costs = [

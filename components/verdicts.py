@@ -10,7 +10,10 @@ from components.text import esc, number
 
 def gate_html(run: Run | None) -> str:
     if run is None or not run.report.get("gate_a"):
-        return empty_html("Not judged yet", "Press Run gate: it asks unseen queries and OFF texts, and takes a minute.")
+        return empty_html(
+            "Not judged yet",
+            "Press Run gate: it asks unseen queries and OFF texts; the line below the buttons says how far it is.",
+        )
     return criteria_html(run.report["gate_a"], run.report.get("gate_b", []))
 
 

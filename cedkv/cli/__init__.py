@@ -11,7 +11,7 @@ from typing import NoReturn, Protocol
 
 import torch
 
-from cedkv.cli import app, bench, cache, extract, gate, inspect, query, serve, train
+from cedkv.cli import app, bench, cache, diagnose, extract, gate, inspect, query, serve, train
 from cedkv.errors import CedKVError, ConfigError
 
 
@@ -34,6 +34,7 @@ COMMANDS: dict[str, Command] = {
     "cache": cache,
     "train": train,
     "bench": bench,
+    "diagnose": diagnose,
     "app": app,
     "serve": serve,
 }

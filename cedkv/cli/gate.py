@@ -1,7 +1,7 @@
 """Judge a relation's KV prefix with Gate A and Gate B and write the report."""
 
 import argparse
-from typing import Any
+from typing import Any, Literal, cast
 
 from cedkv.cli.options import add_config_options, add_setting, config_from, noted_settings, override
 from cedkv.cli.show import ProgressLine, drain, table
@@ -12,12 +12,16 @@ from cedkv.events import Done, Opened
 from cedkv.gate import GateReport, iter_gate
 from cedkv.gate.kinds import KINDS
 from cedkv.gate.tables import iter_table
+from cedkv.harm import YARDSTICKS
 from cedkv.lm.load import DTYPES
 from cedkv.report import Report
 from cedkv.state import PRECISIONS, KVPrefix
 
 # Settings elsewhere that decide how many queries an episode has.
 _QUERIES = {"phase2.eval.on_samples", "phase3.optim.made_up_queries"}
+
+# Blocks of a report that say what views do besides `Delta`.
+_BY_VIEW: tuple[Literal["continued", "choice"], ...] = ("continued", "choice")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,10 +79,9 @@ def _run_table(args: argparse.Namespace) -> int:
 
 def _run_one(args: argparse.Namespace) -> int:
     report = _judge(args)
-    print(views_table(report.data))
-    print()
-    print(gates_table(report.data))
-    print()
+    for shown in (views_table(report.data), harm_table(report.data), gates_table(report.data)):
+        if shown:
+            print(f"{shown}\n")
     print("The gate passes." if report.passed else "The gate fails.")
     print(report.folder)
     return 0 if report.passed else 1
@@ -128,7 +131,22 @@ def views_table(report: Report) -> str:
         right = [f"{on['accuracy']:.2f}", f"{on['whole_answer']:.2f}", f"{on['answer_logprob']:.2f}"]
         off = report["off"][name]["stress"]["delta_p99"]
         rows.append([name, *right, f"{on['kl_to_teacher']:.3f}", f"{off:.3f}"])
+    for name in YARDSTICKS:
+        rows.append([name, *[""] * 4, f"{report['off'][name]['stress']['delta_p99']:.3f}"])
     return table(rows, right=(1, 2, 3, 4, 5))
+
+
+def harm_table(report: Report) -> str:
+    """What each view does to real text, other relations, continuations and simple questions, as far as it was read."""
+    rows = [["view", "real text mean", "p99", "perplexity", "other relations p99", "same 8 tokens", "questions right"]]
+    for name, off in report["off"].items():
+        blocks = off.get("real_text"), off.get("foreign"), *(report.get(key, {}).get(name) for key in _BY_VIEW)
+        real, foreign, continued, choice = (cast(dict[str, Any], block or {}) for block in blocks)
+        cells = [real.get("delta_mean"), real.get("delta_p99"), real.get("perplexity_ratio"), foreign.get("delta_p99")]
+        cells += [continued.get("same_first", {}).get("8"), choice.get("accuracy")]
+        if any(cell is not None for cell in cells):
+            rows.append([name, *("" if cell is None else f"{cell:.3f}" for cell in cells)])
+    return table(rows, right=range(1, 7)) if len(rows) > 1 else ""
 
 
 def tasks_table(rows: list[dict[str, Any]], student: str) -> str:

@@ -3,6 +3,7 @@
 from cedkv.config.base import (
     Settings,
 )
+from cedkv.config.harm import HarmSettings, HarmThresholds
 from cedkv.config.moved import SettingsMoved, settings_then, settings_today
 from cedkv.config.phase3 import (
     ChunkedSettings,
@@ -55,6 +56,8 @@ __all__ = [
     "DualSettings",
     "EpisodeSettings",
     "EvalSettings",
+    "HarmSettings",
+    "HarmThresholds",
     "InjectionSettings",
     "KAnchorSettings",
     "LayerScopeSettings",

@@ -28,14 +28,19 @@ def judge_view(run: GateRun, name: str, prefix: KVPrefix | None) -> Iterator[Eve
         # Sampled answers are shown; judged are greedy ones, as those of the random choices are.
         share = judge.whole_answer(prefix) if temperature else sum(whole) / len(whole)
         run.data["on"][name] = {**judge.on_scores(view), "whole_answer": share}
-        off = run.data["off"][name] = {}
         yield from _on_samples(run, name, view, answers, whole)
-        for done, split in enumerate(judge.off_sets, start=1):
-            yield Progress(f"judging {name}", done, 1 + len(judge.off_sets))
-            delta = judge.delta_off(prefix, split)
-            off[split] = judge.off_scores(delta, split)
-            yield from _off_samples(run, name, split, delta.tolist())
+        yield from judge_off(run, name, prefix)
     run.save(complete=False)
+
+
+def judge_off(run: GateRun, name: str, prefix: KVPrefix | None) -> Iterator[Event]:
+    """One view on the OFF sets: into the report, and a sample for every text."""
+    off = run.data["off"][name] = {}
+    for done, split in enumerate(run.judge.off_sets, start=1):
+        yield Progress(f"judging {name}", done, 1 + len(run.judge.off_sets))
+        delta = run.judge.delta_off(prefix, split)
+        off[split] = run.judge.off_scores(delta, split)
+        yield from _off_samples(run, name, split, delta.tolist())
 
 
 def _on_samples(run: GateRun, name: str, view: OnView, answers: list[str], whole: list[bool]) -> Iterator[Sample]:

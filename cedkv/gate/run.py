@@ -10,6 +10,7 @@ from cedkv.evaluation import Judge
 from cedkv.events import Done, Event, GateCriterion, Opened, Progress, Sample, StepTrace, Warned, drain, timed
 from cedkv.files import dump_json
 from cedkv.gate.answers import describe_first_token, judging_warnings
+from cedkv.gate.harm import judge_harm
 from cedkv.gate.judging import judge_trials, judge_view
 from cedkv.gate.kinds import KINDS, Kind, in_place_of_student
 from cedkv.gate.plumbing import check_plumbing, repeat_criterion
@@ -17,6 +18,7 @@ from cedkv.gate.slots import describe_state
 from cedkv.gate.spans import score_spans
 from cedkv.gate.stage import GateReport, GateRun
 from cedkv.gate.trained import constraint_warnings, describe_training
+from cedkv.harm import YARDSTICKS
 from cedkv.lm import LanguageModel, load_model
 from cedkv.methods import Extraction, Workbench, run_method
 from cedkv.methods.base import never
@@ -70,6 +72,7 @@ def iter_gate(
         yield from judge_view(run, method, run.extractions[method].prefix)
     for name, trial in run.kind.trials.items():
         yield from judge_trials(run, name, trial)
+    yield from judge_harm(run)
     yield from _describe(run)
     if (yield from _decide(run)):
         run.save(complete=True)
@@ -170,7 +173,7 @@ def _open(
 
 
 def _stages(run: GateRun) -> tuple[str, ...]:
-    return ("base", "teacher", *run.kind.methods, *run.kind.trials, _DESCRIBING)
+    return ("base", "teacher", *run.kind.methods, *run.kind.trials, *YARDSTICKS, _DESCRIBING)
 
 
 def _run_method(run: GateRun, method: str, bench: Workbench) -> Iterator[Event]:

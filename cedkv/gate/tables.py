@@ -6,6 +6,7 @@ import io
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from cedkv.config import Config, dump_config
 from cedkv.errors import CedKVError, ConfigError
@@ -13,6 +14,7 @@ from cedkv.events import Done, Event, Progress, Warned
 from cedkv.files import dump_json, write_whole
 from cedkv.gate.kinds import KINDS
 from cedkv.gate.run import GateReport, iter_gate
+from cedkv.harm import YARDSTICKS
 from cedkv.ledger import Ledger, Row, row_key
 from cedkv.lm import LanguageModel, load_model
 
@@ -28,6 +30,9 @@ COLUMNS = (
     "off_delta_mean",
     "off_delta_p99",
     "off_delta_max",
+    "real_delta_mean",
+    "real_delta_p99",
+    "real_perplexity_ratio",
     "passed",
     "run_id",
     "config",
@@ -158,18 +163,27 @@ def _task_rows(
 
 
 def _method_rows(report: GateReport) -> Iterator[Row]:
+    known = {"passed": report.passed, "run_id": report.data["run_id"]}
     for method, on in report.data["on"].items():
-        stress = report.data["off"][method]["stress"]
         yield {
             "method": method,
             "accuracy": on["accuracy"],
             "whole_answer": on["whole_answer"],
             "answer_logprob": on["answer_logprob"],
             "kl_to_teacher": on["kl_to_teacher"],
-            **{f"off_{name}": stress[name] for name in ("delta_mean", "delta_p99", "delta_max")},
-            "passed": report.passed,
-            "run_id": report.data["run_id"],
+            **_off_figures(report.data["off"][method]),
+            **known,
         }
+    for name in YARDSTICKS:
+        yield {"method": name, **_off_figures(report.data["off"][name]), **known}
+
+
+def _off_figures(off: dict[str, Any]) -> dict[str, float | None]:
+    real = off.get("real_text", {})
+    return {
+        **{f"off_{name}": off["stress"][name] for name in ("delta_mean", "delta_p99", "delta_max")},
+        **{f"real_{name}": real.get(name) for name in ("delta_mean", "delta_p99", "perplexity_ratio")},
+    }
 
 
 def _is_of_this_version(entry: Row) -> bool:

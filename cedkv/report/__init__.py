@@ -1,7 +1,9 @@
 """What a run leaves behind: its report, and the folder that the report and all other files lie in."""
 
 from cedkv.report.blocks import (
+    ChoiceScores,
     CollapseBlock,
+    ContinuedScores,
     CriterionRow,
     DemosBlock,
     EpisodeBlock,
@@ -14,6 +16,7 @@ from cedkv.report.blocks import (
     RoleMass,
     SlotBlocks,
     SlotRow,
+    SlotToken,
     StateFile,
     Tail,
     TrainingBlock,
@@ -21,7 +24,9 @@ from cedkv.report.blocks import (
 from cedkv.report.folder import RunFolder, new_run_id
 
 __all__ = [
+    "ChoiceScores",
     "CollapseBlock",
+    "ContinuedScores",
     "CriterionRow",
     "DemosBlock",
     "EpisodeBlock",
@@ -35,6 +40,7 @@ __all__ = [
     "RunFolder",
     "SlotBlocks",
     "SlotRow",
+    "SlotToken",
     "StateFile",
     "Tail",
     "TrainingBlock",

@@ -98,18 +98,40 @@ class OnScores(TypedDict):
 
 
 class Tail(TypedDict):
-    """`Delta` over some OFF texts, nats."""
+    """`Delta` over some OFF texts, or positions of real texts, nats; of these the perplexity over the base's too."""
 
     count: int
     delta_mean: float
     delta_p99: float
     delta_max: float
+    perplexity_ratio: NotRequired[float]
 
 
 class OffScores(Tail):
-    """One view on one OFF set: over all texts, and per kind of text."""
+    """One view on one OFF set: over all texts, and per kind of text. Of real text the positions after the eighth."""
 
     buckets: dict[str, Tail]
+    all_positions: NotRequired[Tail]
+
+
+class ContinuedScores(TypedDict):
+    """How greedy continuations of real text compare with the base's own: the shares whose first so many tokens are the
+    same, and how many are in the mean."""
+
+    count: int
+    tokens: int
+    same_first: dict[str, float]
+    same_tokens: float
+
+
+class ChoiceScores(TypedDict):
+    """Multiple-choice questions that the model can answer without slots: shares of right ones, the base's, and of equal
+    choices."""
+
+    count: int
+    accuracy: float
+    base: float
+    agreement: float
 
 
 class SlotToken(TypedDict):
@@ -190,7 +212,8 @@ class StateFile(TypedDict):
 class Report(TypedDict):
     """A report of the gate (`phase` is its kind's) or of an extraction or a lone state (`phase` 0, `method`).
 
-    `on` and `off` are by view; `off` has the OFF sets of each by name. A kind of gate may add fields of its own.
+    `on`, `off`, `continued` and `choice` are by view; `off` has the OFF sets of each by name. A kind of gate may add
+    fields of its own.
     """
 
     run_id: str
@@ -209,6 +232,8 @@ class Report(TypedDict):
     gate_b: NotRequired[list[CriterionRow]]
     on: NotRequired[dict[str, OnScores]]
     off: NotRequired[dict[str, dict[str, OffScores]]]
+    continued: NotRequired[dict[str, ContinuedScores]]
+    choice: NotRequired[dict[str, ChoiceScores]]
     collapse: Annotated[CollapseBlock, _OrNothingYet]
     role_mass: NotRequired[RoleMass]
     slots: list[SlotRow]

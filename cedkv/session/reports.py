@@ -26,7 +26,7 @@ def report_of_extraction(
         "seed": config.run.seed,
         "slots_budget": extraction.prefix.slots,
         "model": lm.describe(),
-        "episode": episode.describe(),
+        "episode": {**episode.describe(), "a_query": episode.on_eval[0].input},
         "demonstrations_read": episode.reading.as_dict() if episode.reading else None,
         **describe_state(extraction.prefix, config.phase2.reporting.topk_tokens),
         "timing": {"total": seconds},

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cedkv.harm import YARDSTICKS
 from tests.gate.reports import records, samples, unnamed
 
 VIEWS = ["base", "teacher", "select", "few_shot", "random", "few_shot_random"]
@@ -68,12 +69,13 @@ def test_every_verdict_follows_from_its_value_and_threshold(data):
 
 
 def test_every_view_is_judged_on_and_off(data):
-    assert list(data["on"]) == list(data["off"]) == VIEWS
+    assert list(data["on"]) == VIEWS and list(data["off"]) == [*VIEWS, *YARDSTICKS]
     for view in VIEWS:
         assert data["on"][view].keys() >= {
             "accuracy", "gain", "kl_to_teacher", "rel_kl_to_teacher", "answer_logprob_gain", "delta_on_mean",
             "whole_answer", "answer_logprob",
         }  # fmt: skip
+    for view in data["off"]:
         for split in ("typical", "stress"):
             stats = data["off"][view][split]
             assert {"count", "delta_mean", "delta_p99", "delta_max"} <= stats.keys()

@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from typing import Any
 
-from cedkv.config import Phase2Thresholds
+from cedkv.config import Config, Phase2Thresholds
 from cedkv.episodes import episode_from_config
 from cedkv.events import GateCriterion
 from cedkv.gate.kinds.base import Kind, Trial, criterion, verdicts
+from cedkv.gate.kinds.harmless import beside, harm_criteria
 from cedkv.methods.few_shot import few_shot_trial
 from cedkv.methods.select import random_trial
 from cedkv.metrics import exact_match
@@ -41,8 +42,7 @@ def phase2_criteria(
         off["select"]["stress"]["delta_p99"],
         "<=",
         thresholds.off_delta_p99_max,
-        "Effect on OFF texts, 99th percentile of Delta (nats); "
-        f"the demonstrations in the prompt score {off['teacher']['stress']['delta_p99']:.2f}.",
+        f"Effect on OFF texts, 99th percentile of Delta (nats); {beside(off)}.",
     )
     yield criterion(
         "delta_on_mean_select",
@@ -91,6 +91,12 @@ def _record(report: Report) -> dict[str, Any]:
     }
 
 
+def _criteria(report: Report, config: Config) -> Iterator[GateCriterion]:
+    limits, by_format = config.phase2.thresholds, report["episode"]["first_token"]["by_format"]
+    yield from phase2_criteria(report["on"], report["off"], limits, by_format)
+    yield from harm_criteria(report, "select", limits.harm)
+
+
 KIND = Kind(
     phase=2,
     about="Select-KV",
@@ -101,8 +107,6 @@ KIND = Kind(
     off_sizes=lambda config: dict.fromkeys(("typical", "stress"), config.phase2.eval.off_samples),
     trials=TRIALS,
     scorer=exact_match,
-    criteria=lambda report, config: phase2_criteria(
-        report["on"], report["off"], config.phase2.thresholds, report["episode"]["first_token"]["by_format"]
-    ),
+    criteria=_criteria,
     record=_record,
 )

@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from typing import Any
 
-from cedkv.config import Phase3Thresholds
+from cedkv.config import Config, Phase3Thresholds
 from cedkv.episodes import episode_from_config
 from cedkv.events import GateCriterion
 from cedkv.gate.kinds.base import Kind, criterion, verdicts
 from cedkv.gate.kinds.copied import TRIALS
+from cedkv.gate.kinds.harmless import beside, harm_criteria
 from cedkv.metrics import exact_match
 from cedkv.report import CollapseBlock, CriterionRow, OffScores, OnScores, Report
 
@@ -54,7 +55,7 @@ def _harmless(off: dict[str, dict[str, OffScores]], limits: Phase3Thresholds) ->
         p99,
         "<=",
         limits.off_delta_p99_stress_max,
-        f"Effect on the fixed stress eval, 99th percentile of Delta (nats); the demonstrations score {demos_p99:.2f}.",
+        f"Effect on the fixed stress eval, 99th percentile of Delta (nats); {beside(off)}.",
     )
     yield criterion(
         "off_delta_p99_stress_vs_teacher",
@@ -172,6 +173,12 @@ def _summary(report: Report) -> dict[str, Any]:
     }
 
 
+def _criteria(report: Report, config: Config) -> Iterator[GateCriterion]:
+    limits, by_format = config.phase3.thresholds, report["episode"]["first_token"]["by_format"]
+    yield from phase3_criteria(report["on"], report["off"], report["collapse"], limits, by_format)
+    yield from harm_criteria(report, "ced", limits.harm)
+
+
 KIND = Kind(
     phase=3,
     about="trained mixtures",
@@ -185,13 +192,7 @@ KIND = Kind(
     },
     trials=TRIALS,
     scorer=exact_match,
-    criteria=lambda report, config: phase3_criteria(
-        report["on"],
-        report["off"],
-        report["collapse"],
-        config.phase3.thresholds,
-        report["episode"]["first_token"]["by_format"],
-    ),
+    criteria=_criteria,
     record=_record,
     summary=_summary,
 )
