@@ -27,6 +27,16 @@ _MEANING = {
     "L_on, nats": "The training's loss: KL from the teacher on training queries. Lower is better.",
 }
 
+# Links within the page. Its base is another address, so the browser would load that anew.
+ANCHORS = """
+element.addEventListener('click', (event) => {
+  const link = event.target.closest('a[href^="#"]');
+  if (!link) return;
+  event.preventDefault();
+  location.hash = link.getAttribute('href');
+});
+"""
+
 _TO_WORK = " To try: more slots, more demonstrations, or a trained method."
 _TO_HARM_LESS = " To try against the harm: a trained method, whose loss counts other text, or a larger lambda_off."
 

@@ -7,7 +7,7 @@ import gradio as gr
 from cedkv.config import Config
 from cedkv.session.limits import Limits
 from cedkv.session.runs import Run
-from components.headline import headline_html, intro_html, top_html
+from components.headline import ANCHORS, headline_html, intro_html, top_html
 from components.setup import build_setup
 from components.sizes import build_sizes
 from components.tabs.frame import Page, Parts, Tab
@@ -24,7 +24,7 @@ def build_page(blocks: gr.Blocks, limits: Limits, config: Config, opening: Run |
         with gr.Column(scale=3, min_width=310, elem_id="rail"):
             setup = build_setup(limits, config)
         with gr.Column(scale=9, min_width=320, elem_id="main"):
-            gr.HTML(intro_html(), elem_id="intro")
+            gr.HTML(intro_html(), elem_id="intro", js_on_load=ANCHORS)
             headline = gr.HTML(headline_html(opening), elem_id="headline")
             with gr.Row(elem_classes="ck-of-run"):
                 judge = gr.Button("Judge this state", size="sm", visible=False, elem_id="judge", min_width=140)

@@ -10,6 +10,7 @@ import gradio as gr
 from cedkv.config import PRESETS, Config, choices, setting
 from cedkv.session.limits import Limits
 from components.demo_rows import ROW_MOVES
+from components.headline import ANCHORS
 from components.settings import SettingsForm, advanced_groups, bound, group_label, setting_widget
 from components.text import esc
 from components.theme import view_choices
@@ -70,8 +71,8 @@ def build_setup(limits: Limits, config: Config) -> Setup:
     """The rail, showing the settings of a config that names its task."""
     gr.HTML(
         '<div class="ck"><a class="ck-from-rail" href="#main">close</a><h2>the next run</h2></div>',
-        elem_id="rail-title",
-    )
+        elem_id="rail-title", js_on_load=ANCHORS,
+    )  # fmt: skip
     with gr.Group(elem_classes="ck-rail"):
         task = gr.Dropdown([config.episode.task], value=config.episode.task, label="task", elem_id="task")
         reading = gr.HTML(elem_id="reading")

@@ -8,7 +8,7 @@ from components.theme import slot_color, slot_mark, view_name
 
 ALL_SLOTS = "all slots"
 # The strongest shade behind a token: words have to be read on it, on a light and on a dark page.
-_FULL = 0.55
+_FULL = 0.42
 
 
 def change_name(method: str, slot: int, factor: float, from_run: str, from_slot: int) -> str:
