@@ -3,6 +3,7 @@
 from cedkv.config.base import (
     Settings,
 )
+from cedkv.config.gist import GistConfig, GistTraining
 from cedkv.config.moved import SettingsMoved, settings_then, settings_today
 from cedkv.config.phase3 import (
     ChunkedSettings,
@@ -24,6 +25,7 @@ from cedkv.config.read import (
     dump_config,
     leaves,
     load_config,
+    load_gist_config,
     load_training_config,
     mixture_names,
     parse_config,
@@ -55,6 +57,8 @@ __all__ = [
     "DualSettings",
     "EpisodeSettings",
     "EvalSettings",
+    "GistConfig",
+    "GistTraining",
     "InjectionSettings",
     "KAnchorSettings",
     "LayerScopeSettings",
@@ -85,6 +89,7 @@ __all__ = [
     "dump_config",
     "leaves",
     "load_config",
+    "load_gist_config",
     "load_training_config",
     "mixture_names",
     "parse_config",
