@@ -31,6 +31,7 @@ FLOORS = [
     {"cedkv.episodes", "cedkv.serve"},
     {"cedkv.evaluation", "cedkv.probe"},
     {"cedkv.slots", "cedkv.wmtp"},
+    {"cedkv.compressors"},
     {"cedkv.methods"},
     {"cedkv.gate"},
     {"cedkv.bench"},

@@ -52,6 +52,8 @@ THINGS = {
     "train": ("apple", "bridge", "candle", "drum", "engine", "forest", "garden", "hammer", "island", "jacket"),
     "eval": ("kettle", "ladder", "mirror", "needle", "orange", "pencil", "river", "saddle", "table", "window"),
 }
+# So many sentences that do not fit are tried before a document counts as full.
+_MISSES = 100
 _PASSKEY_NOTE, _KEYED_NOTE = "The pass key is {value}.", "The number of the {key} is {value}."
 
 
@@ -59,7 +61,7 @@ _PASSKEY_NOTE, _KEYED_NOTE = "The pass key is {value}.", "The number of the {key
 class Needles:
     """What is hidden, and in how much.
 
-    tokens : length of the document; it is filled with whole sentences and is at most so long.
+    tokens : length of the document; it is filled with whole sentences up to about so many.
     depth : how much of the prose comes before the asked needle, 0 to 1; None draws it.
     """
 
@@ -144,12 +146,20 @@ def _value(draw: random.Random, digits: Sequence[int], split: str) -> str:
 
 
 def _fill(draw: random.Random, split: str, room: int, encode: Callable[[str], list[int]]) -> list[str] | None:
-    """Sentences in a random order that fill the room, none twice before all have been; None where none fits."""
+    """Sentences in a random order that fit into the room, none twice before all have been; None where none fits."""
     known = sentences(split)
     prose: list[str] = []
     while True:
+        before = len(prose)
+        misses = 0
         for sentence in draw.sample(known, len(known)):
-            room -= len(encode(f" {sentence}"))
-            if room < 0:
+            tokens = len(encode(f" {sentence}"))
+            if tokens <= room:
+                prose.append(sentence)
+                room -= tokens
+            else:
+                misses += 1
+            if misses == _MISSES:
                 return prose or None
-            prose.append(sentence)
+        if len(prose) == before:
+            return prose or None

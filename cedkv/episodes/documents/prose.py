@@ -8,7 +8,7 @@ from pydoc_data.topics import topics
 SPLITS = ("train", "eval")
 # Whole sentences of words: no digits, which would be needles of their own, and no code.
 _SENTENCE = re.compile(r"[A-Z][A-Za-z ,'\-]+\.")
-_WORDS = range(6, 23)
+_WORDS = range(4, 23)
 _HELD_OUT = 4  # one of so many
 
 
