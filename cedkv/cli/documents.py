@@ -37,7 +37,8 @@ def run(args: argparse.Namespace) -> int:
     desk = _desk(args)
     questions = _questions(args, desk.lm.encode)
     rows = drain(iter_judging(desk, questions, args.views), ProgressLine())
-    profiled = profile(desk, questions[: len(args.tokens)], args.views)
+    one_of_each = {question.about.get("tokens"): question for question in reversed(questions)}
+    profiled = profile(desk, list(one_of_each.values()), args.views)
     criteria = success_criteria(rows, profiled)
     found: dict[str, Any] = {
         "rows": rows,
