@@ -21,9 +21,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--count", type=positive, default=4, help="made documents per length and depth")
     parser.add_argument("--depths", type=positive, default=3, help="depths of a needle, evenly spread")
     parser.add_argument("--themes", type=int, default=0, help="theme questions per length")
-    parser.add_argument("--views", nargs="+", default=_DEFAULT_VIEWS, help="among them retrieved, which needs cedkv[rag]")
+    parser.add_argument(
+        "--views", nargs="+", default=_DEFAULT_VIEWS, help="among them retrieved, which needs cedkv[rag]"
+    )
     parser.add_argument("--mask", metavar="FILE.svg", help="only draw who sees whom, for 8 + 4 + 4 tokens")
-    parser.add_argument("--control", choices=("gist", "full", "blind"), default="gist", help="of the mask that is drawn")
+    parser.add_argument(
+        "--control", choices=("gist", "full", "blind"), default="gist", help="of the mask that is drawn"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", default="runs/documents.json", metavar="FILE", help="rows, tables and criteria")
 

@@ -152,9 +152,7 @@ class _LessonTrainer(Trainer):
             remove_unused_columns=False,
             dataloader_pin_memory=False,
         )
-        rates = torch.optim.lr_scheduler.LambdaLR(
-            course.optimiser, lambda done: _rate(tuning, course.start + done)
-        )
+        rates = torch.optim.lr_scheduler.LambdaLR(course.optimiser, lambda done: _rate(tuning, course.start + done))
         super().__init__(
             model=course.model,
             args=args,
@@ -181,9 +179,7 @@ class _AfterSteps(TrainerCallback):
             recall_random(self.course.random)
             self.course.random = None
 
-    def on_pre_optimizer_step(
-        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_pre_optimizer_step(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         norm = torch.nn.utils.clip_grad_norm_(self.course.trained, self.course.tuning.clip)
         self.course.grad_norm = norm.item()
 

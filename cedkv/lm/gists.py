@@ -196,6 +196,7 @@ def make_reader(lm: LanguageModel, shape: GistShape, start: Float[Tensor, "gists
         layers_pattern=None if shape.layers is None else "layers",
         trainable_token_indices=None if shape.whole_embedding else list(ids),
         modules_to_save=["embed_tokens"] if shape.whole_embedding else None,
+        ensure_weight_tying=bool(model.config.tie_word_embeddings),
         task_type="CAUSAL_LM",
     )
     try:
@@ -275,31 +276,6 @@ def _with_gists(
     model.tie_weights()
     grow_embeddings(model, max(ids) + 1)
     return model, tokenizer, ids
-
-
-Block = Sequence[tuple[Float[Tensor, "kv_heads tokens head_dim"], Float[Tensor, "kv_heads tokens head_dim"]]]
-
-
-@torch.no_grad()
-def read_block(reader: GistReader, ids: Sequence[int], start: int, mask: Float[Tensor, "1 1 tokens tokens"]) -> Block:
-    """What the frozen model makes of a document whose first token stands at position `start`: per layer that is run,
-    its rotated keys and its values."""
-    tokens = torch.tensor([list(ids)], device=reader.lm.device)
-    positions = torch.arange(start, start + len(ids), device=tokens.device)[None]
-    _, cache = reader.run(tokens, positions, mask.to(tokens.device), adapter=False)
-    return [(layer.keys[0], layer.values[0]) for layer in cache.layers]
-
-
-def cache_of_blocks(blocks: Sequence[Block], width: int) -> DynamicCache:
-    """A batch's cache of documents that end together, filled up on the left to `width` tokens."""
-
-    def filled(tensors: Sequence[Tensor]) -> Tensor:
-        return torch.stack([nn.functional.pad(tensor, (0, 0, width - tensor.shape[1], 0)) for tensor in tensors])
-
-    layers = zip(*blocks, strict=True)
-    return DynamicCache(
-        ddp_cache_data=[(filled([keys for keys, _ in same]), filled([values for _, values in same])) for same in layers]
-    )
 
 
 def gist_tokens_of(reader: GistReader, documents: int) -> Int[Tensor, "documents gists"]:

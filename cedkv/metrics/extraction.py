@@ -24,7 +24,5 @@ def values_found(text: str, answers: Sequence[str]) -> float:
     found = set(_WORD.findall(text.lower()))
     phrases = [_WORD.findall(answer.lower()) for answer in answers]
     joined = f" {' '.join(_WORD.findall(text.lower()))} "
-    hits = [
-        set(phrase) <= found and bool(phrase) and f" {' '.join(phrase)} " in joined for phrase in phrases
-    ]
+    hits = [set(phrase) <= found and bool(phrase) and f" {' '.join(phrase)} " in joined for phrase in phrases]
     return sum(hits) / len(hits)

@@ -41,7 +41,8 @@ def test_gist_embedding_gradient():
 @pytest.mark.parametrize("targets", [("q_proj", "v_proj"), ("q_proj", "k_proj", "v_proj", "o_proj")])
 def test_lora_target_modules(targets):
     reader = make_reader(tiny_lm(), GistShape(5, rank=2, targets=targets))
-    named = {name.split(".")[-3] for name, _ in reader.model.named_parameters() if "lora_A" in name}
+    adapted = [name.partition(".lora_A")[0] for name, _ in reader.model.named_parameters() if ".lora_A" in name]
+    named = {name.rpartition(".")[2] for name in adapted}
     assert named == set(targets)
     config = reader.model.peft_config["default"]
     assert (config.r, config.lora_alpha, config.lora_dropout) == (2, 32, 0.05)

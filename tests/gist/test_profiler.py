@@ -45,7 +45,8 @@ def test_criteria_report_what_was_measured():
     profiled = [{"view": view, "kv_bytes": size, "ttft_ms": ms} for view, size, ms in costs]
     found = {row.name: (round(row.value, 6), row.passed) for row in success_criteria(rows, profiled)}
     assert found == {
-        "passkey_gist": (0.5, False), "theme_gain": (0.3, True), "memory_saved": (0.9, True), "ttft_saved": (0.2, False),
+        "passkey_gist": (0.5, False), "theme_gain": (0.3, True), "memory_saved": (0.9, True),
+        "ttft_saved": (0.2, False),
     }  # fmt: skip
     assert success_criteria([], []) == []
 
@@ -53,7 +54,9 @@ def test_criteria_report_what_was_measured():
 def test_the_command_writes_rows_tables_and_verdicts(tmp_path, capsys):
     save_reader(random_reader(), tmp_path / "adapter")
     (tmp_path / "asked.jsonl").write_text(
-        json.dumps({"context": "a king. The key is 7.", "question": "\nThe key is", "answers": ["7"], "max_new_tokens": 2})
+        json.dumps(
+            {"context": "a king. The key is 7.", "question": "\nThe key is", "answers": ["7"], "max_new_tokens": 2}
+        )
     )
     out = tmp_path / "found.json"
     command = ["documents", "--model", str(tiny_path("llama")), "--adapter", str(tmp_path / "adapter")]

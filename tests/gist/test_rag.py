@@ -1,4 +1,4 @@
-"""Retrieval with the real sentence model and index: the right passage, in the document's order, in front of the query."""
+"""Retrieval with the real sentence model and index: the right passages, in the document's order."""
 
 import pytest
 
@@ -26,7 +26,12 @@ def embed() -> Embedder:
 
 def test_retrieval_correctness(embed):
     index = index_passages([Passage(fact, 100 * place, 100 * place + 99) for place, fact in enumerate(FACTS)], embed)
-    asked = {"What is the pass key?": 2, "Who flew into space?": 1, "How do I grow vegetables?": 3, "Who plays music?": 4}
+    asked = {
+        "What is the pass key?": 2,
+        "Who flew into space?": 1,
+        "How do I grow vegetables?": 3,
+        "Who plays music?": 4,
+    }
     for question, place in asked.items():
         (passage, cosine), *_ = index.nearest(question)
         assert passage.text == FACTS[place] and 0 < cosine <= 1.0001

@@ -13,13 +13,12 @@ from cedkv.errors import CheckpointError, ConfigError, OutputError
 from cedkv.events import TrainingStep, TrainingTick, Warned, drain
 from cedkv.lm.finetune import iter_finetuning
 from cedkv.lm.gists import load_reader
-from cedkv.optim.checkpoint import Checkpoint
 from tests.tiny import tiny_lm, tiny_path
 
 # The tiny tokenizer has a token for nearly every letter.
 SMALL = {
-    "steps": 4, "batch_size": 2, "documents": 4, "held_out": 2, "tokens": "[150]", "digits": "[3]", "note": '"{value}."',
-    "tick_every": 2, "checkpoint_every": 2, "match_layers": 2, "warmup_steps": 0,
+    "steps": 4, "batch_size": 2, "documents": 4, "held_out": 2, "tokens": "[150]", "digits": "[3]",
+    "note": '"{value}."', "tick_every": 2, "checkpoint_every": 2, "match_layers": 2, "warmup_steps": 0,
 }  # fmt: skip
 
 
@@ -74,7 +73,9 @@ def test_checkpoint_save_load(tmp_path):
     for name in ("adapter/adapter_model.safetensors",):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "cut" / name).read_bytes()
     steps = [json.loads(line) for line in (tmp_path / "whole/training.jsonl").read_text().splitlines()]
-    assert ["train/off_delta" in step["terms"] for step in steps if step["type"] == "TrainingStep"] == [False] * 3 + [True]
+    assert ["train/off_delta" in step["terms"] for step in steps if step["type"] == "TrainingStep"] == [False] * 3 + [
+        True
+    ]
     with pytest.raises(CheckpointError, match="other settings"):
         drain(iter_gist(config_of(learning_rate=0.5), tmp_path / "cut", resume=True))
     with pytest.raises(OutputError, match="holds a training"):
@@ -86,7 +87,9 @@ def test_memory_limit(tmp_path):
     config = config_of(steps=2)
     _, trained, _ = learnt(config, tmp_path)
     numbers = sum(parameter.numel() for parameter in trained)
-    memory = Checkpoint(tmp_path / "checkpoint.safetensors", tuning_of(config, tiny_lm(), tmp_path).checkpoint.key).read()
+    memory = Checkpoint(
+        tmp_path / "checkpoint.safetensors", tuning_of(config, tiny_lm(), tmp_path).checkpoint.key
+    ).read()
     held = sum(tensor.numel() for name, tensor in memory.tensors.items() if not name.startswith("random/"))
     assert numbers < 0.3 * sum(p.numel() for p in tiny_lm().model.parameters())
     assert held <= 3 * numbers + len(memory.tensors)  # parameters and Adam's two means

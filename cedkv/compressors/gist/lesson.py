@@ -19,8 +19,9 @@ from cedkv.config import GistConfig
 from cedkv.episodes.off import NearFormat, off_stream
 from cedkv.events import Event, TrainingStep, TrainingTick, Warned
 from cedkv.lm import log_probs
+from cedkv.lm.blocks import Block, cache_of_blocks, read_block
 from cedkv.lm.finetune import Batch
-from cedkv.lm.gists import Block, GistReader, cache_of_blocks, gist_tokens_of, read_block
+from cedkv.lm.gists import GistReader, gist_tokens_of
 from cedkv.metrics import kl
 from cedkv.optim.schedule import batch_order
 
@@ -57,7 +58,7 @@ class Shelf:
 
 @dataclass
 class GistLesson:
-    """Trains the gists of a reader on made documents; `figures` are those of the last step, `judged` of the last tick."""
+    """Trains a reader's gists on made documents; `figures` are those of the last step, `judged` of the last tick."""
 
     reader: GistReader
     config: GistConfig
@@ -164,9 +165,7 @@ class GistLesson:
         logits = self._behind(shelf, chosen, rows, rows.shape[1] - first + 1, student, model)
         return logits[:, :-1], labels[:, first:].to(logits.device)
 
-    def off_delta(
-        self, shelf: Shelf, chosen: list[int], model: nn.Module | None, step: int
-    ) -> Float[Tensor, ""]:
+    def off_delta(self, shelf: Shelf, chosen: list[int], model: nn.Module | None, step: int) -> Float[Tensor, ""]:
         """Mean `Delta` of other texts behind the gists of these documents, nats."""
         count = min(self.config.training.off_texts, len(chosen))
         ids = [self.off[index] for index in batch_order(len(self.off), count, step, self.config.run.seed)]

@@ -1,8 +1,8 @@
 """Needles in a haystack: numbers that a document tells in passing, and a question for one of them.
 
-A passkey is the single needle. With `keys` there are several, each of a thing of its own, of which one is asked for; with
-`values` the asked thing has several numbers; distractors are numbers that nobody asks for. As in RULER, values are of up
-to seven digits.
+A passkey is the single needle. With `keys` there are several, each of a thing of its own, of which one is asked for;
+with `values` the asked thing has several numbers; distractors are numbers that nobody asks for. As in RULER, values
+have up to seven digits.
 
 References
 ----------
