@@ -9,7 +9,8 @@ from transformers import DynamicCache
 
 from cedkv.lm.gists import GistReader
 
-Block = Sequence[tuple[Float[Tensor, "kv_heads tokens head_dim"], Float[Tensor, "kv_heads tokens head_dim"]]]
+# A document's keys and values, layer by layer; those of two documents differ in length.
+Block = Sequence[tuple[Float[Tensor, "kv_heads _ head_dim"], Float[Tensor, "kv_heads _ head_dim"]]]
 
 
 @torch.no_grad()
