@@ -3,6 +3,7 @@
 from cedkv.config.base import (
     Settings,
 )
+from cedkv.config.gist import GistConfig, GistTraining
 from cedkv.config.harm import HarmSettings, HarmThresholds
 from cedkv.config.moved import SettingsMoved, settings_then, settings_today
 from cedkv.config.phase3 import (
@@ -25,6 +26,7 @@ from cedkv.config.read import (
     dump_config,
     leaves,
     load_config,
+    load_gist_config,
     load_training_config,
     mixture_names,
     parse_config,
@@ -58,6 +60,8 @@ __all__ = [
     "EvalSettings",
     "HarmSettings",
     "HarmThresholds",
+    "GistConfig",
+    "GistTraining",
     "InjectionSettings",
     "KAnchorSettings",
     "LayerScopeSettings",
@@ -88,6 +92,7 @@ __all__ = [
     "dump_config",
     "leaves",
     "load_config",
+    "load_gist_config",
     "load_training_config",
     "mixture_names",
     "parse_config",

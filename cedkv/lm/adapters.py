@@ -41,7 +41,7 @@ def with_lora(lm: LanguageModel, shape: LoraShape) -> nn.Module:
         layers_pattern="layers",
         task_type="CAUSAL_LM",
     )
-    return peft.get_peft_model(_sharing_weights(lm), config)
+    return peft.get_peft_model(sharing_weights(lm), config)
 
 
 def save_trained(wrapper: MTPWrapper, folder: Path) -> None:
@@ -67,7 +67,7 @@ def load_trained(lm: LanguageModel, folder: Path) -> MTPWrapper:
     """
     peft = extra("peft", "train")
     try:
-        return load_heads(peft.PeftModel.from_pretrained(_sharing_weights(lm), folder), folder)
+        return load_heads(peft.PeftModel.from_pretrained(sharing_weights(lm), folder), folder)
     except Exception as error:  # PEFT, safetensors and torch raise many kinds for what is missing or does not fit
         raise ModelError(
             f"adapter {str(folder)!r} cannot be put on {lm.id!r}: {first_line(error)}; it needs {HEADS_FILE} and the "
@@ -84,6 +84,6 @@ def adapted(lm: LanguageModel, folder: Path) -> LanguageModel:
     )
 
 
-def _sharing_weights(lm: LanguageModel) -> nn.Module:
+def sharing_weights(lm: LanguageModel) -> nn.Module:
     """A model of the same frozen weights whose modules can be replaced."""
     return copy.deepcopy(lm.model, {id(weight): weight for weight in lm.model.parameters()})
