@@ -10,6 +10,7 @@ from cedkv.session.limits import Limits
 from cedkv.session.store import SessionStore
 
 if TYPE_CHECKING:
+    from cedkv.session.documents import Documents
     from cedkv.session.service import Service
 
 # Importing torch holds Python's lock for seconds, in which a first page would not be drawn.
@@ -22,6 +23,7 @@ class Desk:
     def __init__(self, limits: Limits, store: SessionStore) -> None:
         self.limits, self.store = limits, store
         self._service: Service | None = None
+        self._documents: Documents | None = None
         self._lock = threading.Lock()
         self._wanted = threading.Event()
 
@@ -38,6 +40,17 @@ class Desk:
 
                 self._service = Service(self.limits, self.store)
             return self._service
+
+    @property
+    def documents(self) -> "Documents":
+        """Documents and questions, by the same engine."""
+        service = self.service
+        with self._lock:
+            if self._documents is None:
+                from cedkv.session.documents import Documents
+
+                self._documents = Documents(service)
+            return self._documents
 
     def model_line(self) -> tuple[str, str, str]:
         """State, name and detail of the model, without waiting for anything."""

@@ -2,8 +2,8 @@
 
 import re
 from math import sqrt
-from typing import Any
 
+from cedkv.report import Report
 from cedkv.session.runs import Run
 from components.text import esc, number
 from components.theme import view_name
@@ -73,13 +73,13 @@ def headline_html(run: Run | None) -> str:
     return f'<div class="ck ck-head"><div class="what run">{what}{_verdicts(run)}{said}</div>{stats}</div>'
 
 
-def task_name(report: dict[str, Any]) -> str:
+def task_name(report: Report) -> str:
     """A run's task as people read it; demonstrations of one's own are a file with a number for its name."""
     name = str(report["episode"]["task"])
     return "own demonstrations" if re.fullmatch(r"demonstrations-[0-9a-f]{8}", name) else name
 
 
-def verdict_sentence(report: dict[str, Any], view: str) -> str:
+def verdict_sentence(report: Report, view: str) -> str:
     """Gate B as two sentences, each with its yardsticks."""
     rows, on, off = report["gate_b"], report["on"], report["off"]
     harm = [row for row in rows if row["name"].startswith("off_")]
@@ -132,7 +132,7 @@ def _verdicts(run: Run) -> str:
     return " ".join(parts)
 
 
-def _stats(report: dict[str, Any], student: str) -> list[str]:
+def _stats(report: Report, student: str) -> list[str]:
     on, off, episode = report["on"], report["off"], report["episode"]
     mine, teacher = on[student], on["teacher"]
     queries, texts = episode.get("on_eval", "?"), episode.get("off", {}).get("stress", {}).get("count", "?")
@@ -162,7 +162,7 @@ def _few(texts: int | str) -> str:
     return ", so nearly the worst" if isinstance(texts, int) and texts < 100 else ""
 
 
-def _unjudged(report: dict[str, Any]) -> str:
+def _unjudged(report: Report) -> str:
     """What there is of a run that was never judged, or was cut short before its verdict."""
     collapse, seconds = report["collapse"], report["timing"].get("total")
     stats = []

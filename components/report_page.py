@@ -74,6 +74,10 @@ def _plot(title: str, figure: Any) -> str:
     return f'<div class="ck"><h3>{esc(title)}</h3><div style="{_PLOT_WIDTH}">{drawn}</div></div>'
 
 
+# Judged on other texts alone.
+_YARDSTICKS = ("neutral_token", "neutral_paragraph")
+
+
 def _views(run: Run) -> str:
     rows = [
         [view_name(view), number(on["accuracy"]), number(on.get("whole_answer")), number(on.get("answer_logprob")),
@@ -81,6 +85,11 @@ def _views(run: Run) -> str:
          number(run.report["off"][view]["stress"]["delta_p99"])]
         for view, on in run.report.get("on", {}).items()
     ]  # fmt: skip
+    rows += [
+        [view_name(view), *[""] * 5, number(off["stress"]["delta_p99"])]
+        for view, off in run.report.get("off", {}).items()
+        if view in _YARDSTICKS
+    ]
     names = ["view", "first token", "whole answer", "its log-prob, nats", "KL to teacher, nats", "Delta ON mean, nats",
              "OFF p99 stress, nats"]  # fmt: skip
     return _table("views", names, rows)

@@ -17,6 +17,8 @@ VIEW_COLORS = {
     "select": "#4fa39a",
     "free": "#c46a9b",
     "changed": "#b8552a",
+    "neutral_token": "#a3a86b",
+    "neutral_paragraph": "#6f9a4a",
 }
 # Slots have hues of their own, the same wherever a slot is named (after Paul Tol's muted scheme).
 _SLOT_HUES = (
@@ -32,6 +34,8 @@ VIEW_NAMES = {
     "state": "state",
     "few_shot_random": "few-shot, random",
     "changed": "student, slot changed",
+    "neutral_token": "a line break",
+    "neutral_paragraph": "an ordinary paragraph",
 }
 STYLE = Path(__file__).with_name("style.css")
 

@@ -1,33 +1,51 @@
-"""Train weights: token weighting with several tokens ahead (wmtp)."""
+"""Train weights: gist tokens that read documents, or token weighting with several tokens ahead (wmtp)."""
 
 import argparse
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cedkv.cli.options import add_override_options
 from cedkv.cli.show import ProgressLine, drain, table
-from cedkv.config import TrainingConfig, load_training_config
+from cedkv.config import load_gist_config, load_training_config
 from cedkv.events import Event
 
-# Settings, the folder, whether to go on: what a training tells, and at the end its report.
-Iterate = Callable[[TrainingConfig, Path, bool], Iterator[Event]]
+
+@dataclass(frozen=True)
+class Command:
+    """A training: what it is, how its settings are read, and what runs it, imported when it is asked for.
+
+    trainer : gives a function of settings, the folder, and whether to go on, which tells what the training tells.
+    """
+
+    about: str
+    settings: Callable[..., Any]
+    trainer: Callable[[], Callable[[Any, Path, bool], Iterator[Event]]]
 
 
-def _wmtp() -> Iterate:
+def _gist() -> Callable[[Any, Path, bool], Iterator[Event]]:
+    from cedkv.compressors.gist.stages import iter_gist
+
+    return iter_gist
+
+
+def _wmtp() -> Callable[[Any, Path, bool], Iterator[Event]]:
     from cedkv.wmtp.stages import iter_wmtp
 
     return iter_wmtp
 
 
 # A new training is a line here. Each is imported when it is asked for: trainers take seconds to load.
-TRAININGS: dict[str, Callable[[], Iterate]] = {
-    "wmtp": _wmtp,
+TRAININGS: dict[str, Command] = {
+    "gist": Command("gist tokens that read documents", load_gist_config, _gist),
+    "wmtp": Command("weighted multi-token prediction", load_training_config, _wmtp),
 }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", choices=sorted(TRAININGS), help="wmtp: weighted multi-token prediction")
+    known = "; ".join(f"{name}: {training.about}" for name, training in TRAININGS.items())
+    parser.add_argument("what", choices=sorted(TRAININGS), help=known)
     parser.add_argument("--config", metavar="FILE", help="YAML file of settings; without it every default holds")
     add_override_options(parser)
     parser.add_argument("--out", metavar="DIR", help="the training's folder (default: runs/train-WHAT)")
@@ -35,9 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    folder = Path(args.out or f"runs/train-{args.what}")
-    config = load_training_config(args.config, args.overrides)
-    report = drain(TRAININGS[args.what]()(config, folder, args.resume), ProgressLine())
+    folder, training = Path(args.out or f"runs/train-{args.what}"), TRAININGS[args.what]
+    config = training.settings(args.config, args.overrides)
+    report = drain(training.trainer()(config, folder, args.resume), ProgressLine())
     print(figures_table(report))
     print(folder)
     return 0

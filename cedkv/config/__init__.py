@@ -3,6 +3,8 @@
 from cedkv.config.base import (
     Settings,
 )
+from cedkv.config.gist import GistConfig, GistTraining
+from cedkv.config.harm import HarmSettings, HarmThresholds
 from cedkv.config.moved import SettingsMoved, settings_then, settings_today
 from cedkv.config.phase3 import (
     ChunkedSettings,
@@ -24,6 +26,7 @@ from cedkv.config.read import (
     dump_config,
     leaves,
     load_config,
+    load_gist_config,
     load_training_config,
     mixture_names,
     parse_config,
@@ -55,6 +58,10 @@ __all__ = [
     "DualSettings",
     "EpisodeSettings",
     "EvalSettings",
+    "HarmSettings",
+    "HarmThresholds",
+    "GistConfig",
+    "GistTraining",
     "InjectionSettings",
     "KAnchorSettings",
     "LayerScopeSettings",
@@ -85,6 +92,7 @@ __all__ = [
     "dump_config",
     "leaves",
     "load_config",
+    "load_gist_config",
     "load_training_config",
     "mixture_names",
     "parse_config",

@@ -9,13 +9,15 @@ import yaml
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
+from cedkv.config.base import Settings
+from cedkv.config.gist import GistConfig
 from cedkv.config.moved import path_today, settings_then, settings_today, tell_moved
 from cedkv.config.schema import Config
 from cedkv.config.train import TrainingConfig
 from cedkv.errors import ConfigError
 from cedkv.files import check_writable_again
 
-Schema = TypeVar("Schema", bound=Config)
+Schema = TypeVar("Schema", bound=Settings)
 
 # Besides its own errors, PyYAML lets those of impossible dates and of deep nesting through.
 _YAML_ERRORS = (yaml.YAMLError, ValueError, RecursionError)
@@ -61,6 +63,12 @@ def load_training_config(path: str | Path | None = None, overrides: Sequence[str
     """Like `load_config`, for the settings of a training; raises what it raises."""
     tree, lines = ({}, {}) if path is None else _parse(_read(path), str(path))
     return _validated(tree, lines, "settings" if path is None else str(path), overrides, TrainingConfig)
+
+
+def load_gist_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> GistConfig:
+    """Like `load_config`, for the settings of a gist training; raises what it raises."""
+    tree, lines = ({}, {}) if path is None else _parse(_read(path), str(path))
+    return _validated(tree, lines, "settings" if path is None else str(path), overrides, GistConfig)
 
 
 def parse_config(text: str, source: str, overrides: Sequence[str] = (), recorded: bool = False) -> Config:
@@ -137,7 +145,7 @@ def _check_leaves(tree: dict, lines: dict[tuple, int], source: str) -> None:
         raise ConfigError(f"{source}: a block of settings holds itself; write it out") from error
 
 
-def dump_config(config: Config) -> str:
+def dump_config(config: Settings) -> str:
     """The fully resolved settings as YAML; loading it gives an equal config."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 

@@ -1,16 +1,14 @@
 """LoRA adapters, through PEFT. The frozen weights are shared with the model, which itself never changes."""
 
 import copy
-import os
-import shutil
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import nn
 
-from cedkv.errors import ModelError, OutputError
+from cedkv.errors import ModelError
 from cedkv.extras import extra
+from cedkv.files import whole_folder
 from cedkv.lm.decoder import Decoder
 from cedkv.lm.fingerprint import adapted_fingerprint, first_line
 from cedkv.lm.heads import HEADS_FILE, MTPWrapper, load_heads, save_heads
@@ -43,7 +41,7 @@ def with_lora(lm: LanguageModel, shape: LoraShape) -> nn.Module:
         layers_pattern="layers",
         task_type="CAUSAL_LM",
     )
-    return peft.get_peft_model(_sharing_weights(lm), config)
+    return peft.get_peft_model(sharing_weights(lm), config)
 
 
 def save_trained(wrapper: MTPWrapper, folder: Path) -> None:
@@ -54,20 +52,9 @@ def save_trained(wrapper: MTPWrapper, folder: Path) -> None:
     OutputError
         The folder cannot be written.
     """
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        building = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-        try:
-            wrapper.model.save_pretrained(building)
-            save_heads(wrapper, building)
-            shutil.rmtree(folder, ignore_errors=True)
-            os.replace(building, folder)
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
-    except OSError as error:
-        raise OutputError(
-            f"output {str(folder)!r} cannot be written: {error.strerror}; choose another --out"
-        ) from error
+    with whole_folder(folder) as building:
+        wrapper.model.save_pretrained(building)
+        save_heads(wrapper, building)
 
 
 def load_trained(lm: LanguageModel, folder: Path) -> MTPWrapper:
@@ -80,7 +67,7 @@ def load_trained(lm: LanguageModel, folder: Path) -> MTPWrapper:
     """
     peft = extra("peft", "train")
     try:
-        return load_heads(peft.PeftModel.from_pretrained(_sharing_weights(lm), folder), folder)
+        return load_heads(peft.PeftModel.from_pretrained(sharing_weights(lm), folder), folder)
     except Exception as error:  # PEFT, safetensors and torch raise many kinds for what is missing or does not fit
         raise ModelError(
             f"adapter {str(folder)!r} cannot be put on {lm.id!r}: {first_line(error)}; it needs {HEADS_FILE} and the "
@@ -97,6 +84,6 @@ def adapted(lm: LanguageModel, folder: Path) -> LanguageModel:
     )
 
 
-def _sharing_weights(lm: LanguageModel) -> nn.Module:
+def sharing_weights(lm: LanguageModel) -> nn.Module:
     """A model of the same frozen weights whose modules can be replaced."""
     return copy.deepcopy(lm.model, {id(weight): weight for weight in lm.model.parameters()})

@@ -16,8 +16,13 @@ class Decoder:
     model: PreTrainedModel
 
     @property
+    def stack(self) -> nn.Module:
+        """The module that runs the layers one after the other."""
+        return self.model.model
+
+    @property
     def layers(self) -> list[nn.Module]:
-        return list(self.model.model.layers)
+        return list(self.stack.layers)
 
     @property
     def attentions(self) -> list[nn.Module]:

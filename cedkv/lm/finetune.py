@@ -20,41 +20,42 @@ from cedkv.events import Event
 from cedkv.optim.checkpoint import (
     Checkpoint,
     Memory,
-    optimiser_memory,
-    random_memory,
-    recall_optimiser,
     recall_random,
+    recall_training,
+    training_memory,
 )
-from cedkv.optim.schedule import rate_at
+from cedkv.optim.schedule import BETAS, Descent, rate_at
 
 Batch = dict[str, Tensor]
-_BETAS = (0.9, 0.95)
 
 
 class Lesson(Protocol):
     """What is learnt, step by step."""
 
     def batch(self, step: int) -> Batch:
-        """The tensors of a step, which the trainer puts on the model's device."""
+        """The tensors of a forward, which the trainer puts on the model's device; an update may have several."""
         ...
 
     def loss(self, model: nn.Module, batch: Batch, step: int) -> Tensor:
         """What the step descends."""
         ...
 
-    def told(self, step: int) -> Iterable[Event]:
-        """What there is to say once the step's update is done."""
+    def told(self, step: int, grad_norm: float) -> Iterable[Event]:
+        """What there is to say once the step's update is done; the norm is the one before gradients were clipped."""
         ...
 
 
-@dataclass(frozen=True)
-class FineTuning:
-    """Steps, the first learning rate and how it falls, the largest gradient norm, and where the training is kept."""
+@dataclass(frozen=True, kw_only=True)
+class FineTuning(Descent):
+    """A descent, its highest learning rate, the seed of its random numbers, and where the training is kept.
 
-    steps: int
+    accumulate : forwards whose mean gradient a step follows.
+    warmup : steps over which the rate rises.
+    """
+
     rate: float
-    decay: str = "cosine"
-    clip: float = 1.0
+    accumulate: int = 1
+    warmup: int = 0
     seed: int = 0
     checkpoint: Checkpoint | None = None
 
@@ -81,32 +82,26 @@ class _Course:
     def __init__(self, model: nn.Module, lesson: Lesson, tuning: FineTuning) -> None:
         self.model, self.lesson, self.tuning = model, lesson, tuning
         self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self.optimiser = torch.optim.AdamW(self.trained, lr=tuning.rate, betas=_BETAS, weight_decay=0.0)
+        self.optimiser = torch.optim.AdamW(self.trained, lr=tuning.rate, betas=BETAS, weight_decay=0.0)
         self.start = 0
         self.random: Memory | None = None
         self.tell: Callable[[Event], None] = lambda event: None
         self.cancelled = threading.Event()
+        self.grad_norm = 0.0
 
     def recall(self) -> None:
         memory = self.tuning.checkpoint.read() if self.tuning.checkpoint else None
         if memory is None:
             return
-        for index, parameter in enumerate(self.trained):
-            parameter.data.copy_(memory.part("parameters").tensors[str(index)])
-        recall_optimiser(self.optimiser, memory.part("optimiser"))
+        recall_training(self.trained, self.optimiser, memory)
         self.random = memory.part("random")
         self.start = memory.part("progress").plain["done"]
 
     def keep(self, done: int) -> None:
         checkpoint, over = self.tuning.checkpoint, done == self.tuning.steps or self.cancelled.is_set()
-        if checkpoint is None or not (over or done % checkpoint.every == 0):
+        if checkpoint is None or not checkpoint.due(done, over):
             return
-        parts = {
-            "parameters": Memory({str(index): parameter for index, parameter in enumerate(self.trained)}),
-            "optimiser": optimiser_memory(self.optimiser),
-            "random": random_memory(),
-            "progress": Memory(plain={"done": done}),
-        }
+        parts = {**training_memory(self.trained, self.optimiser), "progress": Memory(plain={"done": done})}
         checkpoint.write(Memory.of_parts(parts))
 
 
@@ -117,12 +112,12 @@ class _Batches(Dataset):
         self.course = course
 
     def __len__(self) -> int:
-        return self.course.tuning.steps - self.course.start
+        return (self.course.tuning.steps - self.course.start) * self.course.tuning.accumulate
 
     def __getitem__(self, index: int) -> Batch:
         if index >= len(self):
             raise IndexError(index)
-        return self.course.lesson.batch(self.course.start + index)
+        return self.course.lesson.batch(self.course.start * self.course.tuning.accumulate + index)
 
 
 class _LessonTrainer(Trainer):
@@ -134,7 +129,8 @@ class _LessonTrainer(Trainer):
         args = TrainingArguments(
             output_dir=str(folder),
             max_steps=tuning.steps - course.start,
-            max_grad_norm=tuning.clip,
+            max_grad_norm=0,  # clipped below, where the norm can be told
+            gradient_accumulation_steps=tuning.accumulate,
             seed=tuning.seed,
             use_cpu=device.type == "cpu",
             save_strategy="no",
@@ -144,9 +140,7 @@ class _LessonTrainer(Trainer):
             remove_unused_columns=False,
             dataloader_pin_memory=False,
         )
-        rates = torch.optim.lr_scheduler.LambdaLR(
-            course.optimiser, lambda done: rate_at(course.start + done, tuning.steps, tuning.decay)
-        )
+        rates = torch.optim.lr_scheduler.LambdaLR(course.optimiser, lambda done: _rate(tuning, course.start + done))
         super().__init__(
             model=course.model,
             args=args,
@@ -155,6 +149,7 @@ class _LessonTrainer(Trainer):
             optimizers=(course.optimiser, rates),
         )
         self.remove_callback(PrinterCallback)
+        self.model_accepts_loss_kwargs = False  # a lesson's loss is a mean, so that of several forwards is theirs
 
     def get_train_dataloader(self) -> DataLoader:
         return DataLoader(self.train_dataset, batch_size=None, shuffle=False)
@@ -172,12 +167,22 @@ class _AfterSteps(TrainerCallback):
             recall_random(self.course.random)
             self.course.random = None
 
+    def on_pre_optimizer_step(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        norm = torch.nn.utils.clip_grad_norm_(self.course.trained, self.course.tuning.clip)
+        self.course.grad_norm = norm.item()
+
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         done = self.course.start + state.global_step
-        for event in self.course.lesson.told(done - 1):
+        for event in self.course.lesson.told(done - 1, self.course.grad_norm):
             self.course.tell(event)
         self.course.keep(done)
         control.should_training_stop |= self.course.cancelled.is_set()
+
+
+def _rate(tuning: FineTuning, done: int) -> float:
+    """What a step's learning rate is of the highest."""
+    rising = min(1.0, (done + 1) / tuning.warmup) if tuning.warmup else 1.0
+    return rising * rate_at(done, tuning.steps, tuning.decay)
 
 
 def _events_of(work: Callable[[], Any], course: _Course) -> Iterator[Event]:

@@ -16,6 +16,8 @@ from cedkv.state import DemoKV, DemoTokens, KVPrefix
 # Tokens per packed forward: enough to keep matrix multiplies busy, few enough that the attention between
 # different texts, which is computed and masked away, stays a small part.
 PACK_TOKENS = 256
+# Tokens of a block that are read at once: what is computed besides its cache stays of this size, however long it is.
+READ_TOKENS = 1024
 TokenIds = Sequence[int]
 # What queries stand behind: one prefix for all of them, nothing, or one (or nothing) for each.
 View = KVPrefix | None | Sequence[KVPrefix | None]
@@ -184,7 +186,7 @@ def log_probs(
 
 @torch.no_grad()
 def read_demo_kv(lm: LanguageModel, tokens: DemoTokens) -> DemoKV:
-    """Keys before rotary embedding and values of every demonstration token, from one forward.
+    """Keys before rotary embedding and values of every token of a block, from one forward, a long block's in parts.
 
     The keys are caught where the architecture makes them (`architectures.KeySource`), so nothing is un-rotated
     and the full block injected again is the teacher's own cache.
@@ -198,12 +200,15 @@ def read_demo_kv(lm: LanguageModel, tokens: DemoTokens) -> DemoKV:
     cache = open_cache(lm, None)
     ids = torch.tensor(tokens.ids, device=lm.device)
     position = torch.arange(len(ids), device=lm.device)
+    parts = list(zip(ids.split(READ_TOKENS), position.split(READ_TOKENS), strict=True))
     try:
-        extend(lm, cache, ids, torch.zeros_like(ids), position, read=position[-1:])
+        for some, at in parts:
+            extend(lm, cache, some, torch.zeros_like(some), at, read=at[-1:] - at[0])
     finally:
         for hook in hooks:
             hook.remove()
-    keys = torch.stack([_heads_first(k, source.layout, lm) for k in caught])
+    parts_of = [_heads_first(k, source.layout, lm) for k in caught]  # every layer of a part, then the next part's
+    keys = torch.stack([torch.cat(parts_of[layer :: lm.layers], dim=1) for layer in range(lm.layers)])
     values = torch.stack([layer.values[0] for layer in cache.kv.layers])
     return DemoKV(keys, values, tokens, lm.fingerprint)
 

@@ -124,15 +124,3 @@ def encode_text(encode: Callable[[str], list[int]], bos: Sequence[int], text: Te
     """Prompt and solution, tokenised apart so that the border is a token's; `wrong` takes the wrong solution."""
     prompt = (*bos, *encode(text.prompt))
     return Tokens((*prompt, *encode(text.wrong if wrong else text.solution)), len(prompt))
-
-
-def batch_order(texts: int, batch: int, step: int, seed: int) -> list[int]:
-    """Which texts a step is trained on: each of them once, in an order of the seed's, before any comes again.
-
-    A function of the step alone, so a training that is taken up again sees the same batches.
-    """
-    places = range(step * batch, (step + 1) * batch)
-    orders: dict[int, list[int]] = {}
-    for epoch in {place // texts for place in places}:
-        orders[epoch] = random.Random(f"{seed} {epoch}").sample(range(texts), texts)
-    return [orders[place // texts][place % texts] for place in places]

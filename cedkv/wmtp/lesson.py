@@ -14,9 +14,10 @@ from cedkv.config import TrainSettings
 from cedkv.events import Event, TrainingStep, TrainingTick
 from cedkv.lm.finetune import Batch
 from cedkv.lm.heads import MTPWrapper
+from cedkv.optim.schedule import batch_order
 from cedkv.optim.weights import Run, TokenBatch
 from cedkv.optim.weights.base import IGNORED
-from cedkv.wmtp.data import Tokens, batch_order
+from cedkv.wmtp.data import Tokens
 from cedkv.wmtp.loss import horizon_losses, weighted_mean
 from cedkv.wmtp.metrics import Judged, padded, require_sound, weight_figures
 
@@ -31,7 +32,7 @@ class Readings:
     texts: list[Tokens]
     unpredicted: int
     reference_loss: list[Float[Tensor, " tokens"]] = field(default_factory=list)
-    values: list[Float[Tensor, " tokens"]] = field(default_factory=list)
+    values: list[Float[Tensor, " states"]] = field(default_factory=list)
 
 
 @dataclass
@@ -96,7 +97,8 @@ class WeightedLesson:
         require_sound(self.figures, step, limits.extreme)
         return tokens.spread(weights.clamp(max=limits.clip))
 
-    def told(self, step: int) -> Iterable[Event]:
+    def told(self, step: int, grad_norm: float) -> Iterable[Event]:
+        self.figures["train/grad_norm"] = grad_norm
         seconds, steps = time.perf_counter() - self.began, self.settings.steps
         yield TrainingStep(self.name, step, steps, self.figures["train/loss"], dict(self.figures), seconds)
         if (step + 1) % self.settings.tick_every == 0 or step + 1 == steps:

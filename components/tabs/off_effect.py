@@ -80,7 +80,8 @@ def wire(page: Page, desk: Desk) -> None:
 def beside(run: Run) -> tuple[list[tuple[str, str]], list[str]]:
     """The views that can stand beside the student, as (label, view), and those that do from the start.
 
-    Training starts from the tokens that Select-KV copies, so its histogram is the trained student's before training.
+    Training starts from the tokens that Select-KV copies, so its histogram is the trained student's before training. An
+    ordinary paragraph is what the student is held against.
     """
     trained = bool(trained_methods(run)) and run.student != "select"
     told = {sample["view"] for sample in run.samples if sample["kind"] == "off"}  # random trials have only their means
@@ -88,7 +89,8 @@ def beside(run: Run) -> tuple[list[tuple[str, str]], list[str]]:
     labels = [
         f"{view_name(view)}, before training" if view == "select" and trained else view_name(view) for view in views
     ]
-    return list(zip(labels, views, strict=True)), [view for view in views if view == "select" and trained]
+    chosen = [view for view in views if view == "neutral_paragraph" or (view == "select" and trained)]
+    return list(zip(labels, views, strict=True)), chosen
 
 
 TAB = Tab("OFF effect", "off", build, show, wire=wire)

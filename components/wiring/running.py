@@ -170,5 +170,5 @@ def _duration(seconds: float) -> str:
 
 
 def _growing(criteria: list[GateCriterion]) -> str:
-    rows = {gate: [c.as_dict() for c in criteria if c.gate == gate] for gate in "AB"}
+    rows = {gate: [c.as_row() for c in criteria if c.gate == gate] for gate in "AB"}
     return criteria_html(rows["A"], rows["B"])

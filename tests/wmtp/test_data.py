@@ -2,7 +2,8 @@
 
 import re
 
-from cedkv.wmtp.data import KINDS, batch_order, encode_text, make_texts
+from cedkv.optim.schedule import batch_order
+from cedkv.wmtp.data import KINDS, encode_text, make_texts
 from tests.tiny import tiny_lm
 
 

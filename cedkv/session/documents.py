@@ -1,0 +1,103 @@
+"""A question about a document, answered behind every view there is, with what each view costs."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cedkv.compressors.gist import document_tokens
+from cedkv.compressors.judging import answering_times
+from cedkv.compressors.shipped import gist_adapter
+from cedkv.compressors.views import VIEWS, DocumentDesk
+from cedkv.config import Config
+from cedkv.episodes.documents import Passage, Question
+from cedkv.errors import CedKVError, ConfigError, ModelError
+from cedkv.lm import LanguageModel, generate
+from cedkv.lm.embed import load_embedder
+from cedkv.lm.gists import load_reader
+from cedkv.session.service import Service
+
+ANSWER_TOKENS = 16
+
+
+@dataclass(frozen=True)
+class DocumentAnswer:
+    """What one view answers. `missing` says why there is no answer; costs are 0 then.
+
+    passages : the text that retrieval has put in front of the question, with cosines.
+    """
+
+    view: str
+    text: str = ""
+    slots: int = 0
+    kv_bytes: int = 0
+    ttft_ms: float = 0.0
+    passages: tuple[tuple[Passage, float], ...] = ()
+    missing: str = ""
+
+
+@dataclass
+class Documents:
+    """Gists and the sentence model, loaded when a document is asked about and kept for the model at hand."""
+
+    service: Service
+    desks: dict[str, DocumentDesk] = field(default_factory=dict)
+    lacking: dict[str, str] = field(default_factory=dict)
+
+    def iter_document(self, config: Config, document: str, asked: str) -> Iterator[DocumentAnswer]:
+        """What every view of a document answers, by the model that a config names.
+
+        Raises
+        ------
+        CedKVError
+            A limit is passed, or document or question is empty or too long.
+        """
+        self.service.limits.check_query(asked)
+        self.service.limits.check_demos(0, len(document))
+        if not asked.strip():
+            raise CedKVError("the question is empty; write something to ask of the document")
+        lm = self.service.models.get(config)
+        document_tokens(lm, document, len(lm.encode(asked)) + ANSWER_TOKENS)
+        for view in VIEWS:
+            with self.service.turns.short():
+                answer = self._answered(lm, Question(document, f"\n\n{asked}", ()), view)
+            yield answer
+
+    def _answered(self, lm: LanguageModel, question: Question, view: str) -> DocumentAnswer:
+        desk = self.desk(lm)
+        if view in self.lacking:
+            return DocumentAnswer(view, missing=self.lacking[view])
+        try:
+            return _answer(desk, question, view)
+        except ConfigError as error:  # an extra that is not installed
+            return DocumentAnswer(view, missing=str(error))
+
+    def desk(self, lm: LanguageModel, adapter: Path | None = None) -> DocumentDesk:
+        """The views' desk for a model; what cannot be had is noted and only its views are missing."""
+        if lm.fingerprint not in self.desks:
+            desk, self.lacking = DocumentDesk(lm), {}
+            try:
+                desk.reader = load_reader(lm, adapter or gist_adapter())
+                desk.slots = len(desk.reader.ids)
+            except (ConfigError, ModelError) as error:
+                self.lacking |= {"gist": str(error), "blind": str(error)}
+            try:
+                desk.embed = load_embedder()
+            except ModelError as error:
+                self.lacking["retrieved"] = str(error)
+            self.desks = {lm.fingerprint: desk}
+        return self.desks[lm.fingerprint]
+
+
+def _answer(desk: DocumentDesk, question: Question, view: str) -> DocumentAnswer:
+    prefix = VIEWS[view](desk, question)
+    text = generate(desk.lm, [desk.lm.encode(question.query)], prefix, ANSWER_TOKENS)[0]
+    times = answering_times(desk.lm, question.query, prefix, 1)
+    found = desk.passages(question.context).nearest(question.question) if view == "retrieved" else []
+    return DocumentAnswer(
+        view,
+        text,
+        slots=prefix.slots if prefix else 0,
+        kv_bytes=prefix.nbytes if prefix else 0,
+        ttft_ms=times["ttft_ms"],
+        passages=tuple(found),
+    )

@@ -1,0 +1,118 @@
+"""Documents: a long text and a question, answered behind all of it, passages of it, or a few slots in its place."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+from gradio.components import Component
+
+from cedkv.session.runs import Run
+from components.desk import Desk
+from components.handlers import SHORT_QUEUE, told, told_stream
+from components.headline import empty_html
+from components.tabs.frame import Page, Tab
+from components.text import esc
+
+if TYPE_CHECKING:
+    from cedkv.session.documents import DocumentAnswer
+
+VIEW_TITLES = {
+    "base": "without the document",
+    "full": "full context",
+    "retrieved": "retrieval (RAG)",
+    "gist": "gists",
+    "blind": "gists that saw nothing",
+    "select": "Select-KV",
+    "chunked": "chunked",
+}
+_EXAMPLE = (
+    "The harbour wakes early. Boats leave before the sun is up, and the gulls follow them for a while. "
+    "The pass key is 48291. Remember it. By noon the quay is empty, and only the old men stay on the bench "
+    "and speak of storms that nobody else remembers."
+)
+_QUESTION = "What is the pass key? The pass key is"
+_NOTHING = empty_html("No question yet", "Paste a document, ask, and see what each view of it answers.")
+
+
+@dataclass(frozen=True)
+class DocumentParts:
+    text: gr.Textbox
+    file: gr.UploadButton
+    question: gr.Textbox
+    ask: gr.Button
+    answers: gr.HTML
+    mask: gr.HTML
+
+    def shown(self) -> list[Component]:
+        return []
+
+
+def build(opening: Run | None) -> DocumentParts:
+    text = gr.Textbox(_EXAMPLE, label="document", lines=8, max_lines=20, elem_id="document")
+    with gr.Row():
+        question = gr.Textbox(_QUESTION, label="question, up to where its answer begins", elem_id="asked", scale=4)
+        file = gr.UploadButton("Text file", size="sm", elem_id="document-file", min_width=100)
+        ask = gr.Button("Ask", elem_id="ask", variant="primary", min_width=100)
+    answers = gr.HTML(_NOTHING, elem_id="document-answers")
+    with gr.Accordion("who sees whom while gists read", open=False):
+        mask = gr.HTML(mask_html(), elem_id="gist-mask")
+    return DocumentParts(text, file, question, ask, answers, mask)
+
+
+def mask_html() -> str:
+    """The mask for a few tokens, drawn without the engine."""
+    return Path(__file__).with_name("gist_mask.svg").read_text(encoding="utf-8")
+
+
+def answers_html(answers: list["DocumentAnswer"], going: bool) -> str:
+    """A row for each view: what it answers, and what that costs."""
+    head = "<tr><th>view</th><th>answer</th><th>slots</th><th>KV</th><th>first token</th></tr>"
+    rows = "".join(_row(answer) for answer in answers)
+    more = '<p class="ck-note">more to come</p>' if going else ""
+    return f'<div class="ck"><table class="ck-table">{head}{rows}</table>{more}{_passages(answers)}</div>'
+
+
+def _row(answer: "DocumentAnswer") -> str:
+    title = esc(VIEW_TITLES.get(answer.view, answer.view))
+    if answer.missing:
+        return f'<tr><th>{title}</th><td colspan="4" class="ck-note">{esc(answer.missing)}</td></tr>'
+    return (
+        f"<tr><th>{title}</th><td>{esc(answer.text.strip())}</td>"
+        f'<td class="num">{answer.slots}</td><td class="num">{answer.kv_bytes / 1024:,.0f} KiB</td>'
+        f'<td class="num">{answer.ttft_ms:,.0f} ms</td></tr>'
+    )
+
+
+def _passages(answers: list["DocumentAnswer"]) -> str:
+    found = next((answer.passages for answer in answers if answer.passages), ())
+    items = "".join(f'<li><span class="num">{score:.2f}</span> {esc(passage.text)}</li>' for passage, score in found)
+    return f"<h3>passages that retrieval found</h3><ol>{items}</ol>" if items else ""
+
+
+def wire(page: Page, desk: Desk) -> None:
+    parts = page.part(DocumentParts)
+
+    @told_stream
+    def ask(text: str, question: str) -> Iterator[str]:
+        answers: list[Any] = []
+        for answer in desk.documents.iter_document(page.config, text, question):
+            answers.append(answer)
+            yield answers_html(answers, going=True)
+        yield answers_html(answers, going=False)
+
+    @told
+    def opened(path: str) -> str:
+        from cedkv.episodes.documents import read_document
+
+        desk.limits.check_upload(Path(path))
+        return read_document(path)
+
+    asked = [parts.text, parts.question]
+    parts.ask.click(ask, asked, parts.answers, show_progress="minimal", **SHORT_QUEUE)
+    parts.question.submit(ask, asked, parts.answers, show_progress="minimal", **SHORT_QUEUE)
+    parts.file.upload(opened, parts.file, parts.text, show_progress="hidden", api_visibility="private")
+
+
+TAB = Tab("Documents", "documents", build, wire=wire)
