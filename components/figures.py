@@ -145,6 +145,7 @@ def off_histograms(
     figure.update_annotations(font_size=11)
     figure.update_xaxes(range=[0, 25 * size])
     figure.update_xaxes(title="Delta, nats", row=rows)
+    figure.update_yaxes(rangemode="tozero")
     figure.update_yaxes(title="texts", col=1)
     return calm(figure, height, top=66)
 
