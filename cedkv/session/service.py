@@ -74,8 +74,7 @@ class Service:
     def mixture_scope(self, run: Run, method: str) -> tuple[int, int]:
         """How many layers and KV heads have a mixture of their own; 1 where it is shared or there is none."""
         mixture = run.prefix(method).mixture
-        layers, heads = mixture.weights.shape[:2] if mixture else (1, 1)
-        return layers, heads
+        return (mixture.weights.shape[0], mixture.weights.shape[1]) if mixture else (1, 1)
 
     def similarity(self, run: Run, method: str) -> dict[str, list[list[float]]]:
         return similarity(run.prefix(method))
