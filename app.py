@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from components.quick_gradio import without_stubs
@@ -24,12 +25,15 @@ from components.tabs.frame import Tab  # noqa: E402
 from components.theme import STYLE, theme  # noqa: E402
 from components.wiring import wire  # noqa: E402
 
+# Gradio keeps a copy of every file that it offers: it looks for those older than a day every hour, in seconds.
+_CACHE = (3600, 86400)
+
 
 def build(limits: Limits, root: Path, tabs: Sequence[Tab] = TABS) -> tuple[gr.Blocks, Desk]:
     """The page and the engine behind it, not yet started."""
     config = load_config("smoke")
     desk = Desk(limits, SessionStore(root, limits, example_runs(root)))
-    with gr.Blocks(title="CED-KV inspector", fill_width=True, analytics_enabled=False) as blocks:
+    with gr.Blocks(title="CED-KV inspector", fill_width=True, analytics_enabled=False, delete_cache=_CACHE) as blocks:
         page = build_page(blocks, limits, config, next(iter(desk.store.shared), None), tabs)
         add_endpoints(desk)  # before the wiring, so that their names are free
         wire(page, desk)
@@ -45,6 +49,7 @@ def serve(port: int | None = None, root: Path = Path("runs/app"), block: bool = 
         server_port=port, theme=theme(), css_paths=[STYLE], footer_links=["api"], run_history=False,
         max_file_size=limits.upload_mb * 1_000_000, prevent_thread_lock=True, ssr_mode=False,
         enable_monitoring=False, pwa=False, allowed_paths=[str(root)],
+        mcp_server=limits.assistants and find_spec("mcp") is not None,
     )  # fmt: skip
     desk.warm(load_config("smoke"))
     if block:

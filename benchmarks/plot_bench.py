@@ -31,6 +31,9 @@ STYLES = {
     "demos cached": ("#cc79a7", "2 3"),
     "slots": ("#2b8bcb", "none"),
     "state file": ("#009e73", "9 3 2 3"),
+    "demonstrations": ("#cc79a7", "2 3"),
+    "a paragraph": ("#d55e00", "7 3"),
+    "a line break": ("#009e73", "9 3 2 3"),
 }
 Figures = dict[str, Any]
 Point = tuple[float, float]
@@ -95,8 +98,12 @@ def sizes(figures: Figures) -> tuple[list[Figures], list[Figures]]:
 
 
 def svg(figures: Figures) -> str:
-    """All panels, two in a row."""
-    drawn = [panel for panel in panels(figures) if panel.lines]
+    return drawing(panels(figures))
+
+
+def drawing(panels: Sequence[Panel]) -> str:
+    """All panels that have anything to show, two in a row."""
+    drawn = [panel for panel in panels if panel.lines]
     rows = (len(drawn) + 1) // 2
     body = "\n".join(
         f'<g transform="translate({index % 2 * WIDTH},{index // 2 * HEIGHT})">\n'

@@ -10,12 +10,10 @@ interrupted. A Markdown table with the means is printed, and under it whether in
 import argparse
 import csv
 import io
-import json
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -23,10 +21,11 @@ from benchmarks.tables import TEACHER_MIN, add_student_options, markdown_table, 
 from cedkv.cli.show import ProgressLine, drain
 from cedkv.config import Config, load_config
 from cedkv.episodes import episode_from_config, task_names
-from cedkv.errors import CedKVError, OutputError
+from cedkv.errors import CedKVError
 from cedkv.evaluation import Judge
 from cedkv.files import dump_json, write_whole
 from cedkv.gate.tables import config_hash, for_task
+from cedkv.ledger import Ledger, Row
 from cedkv.lm import LanguageModel, load_model
 from cedkv.methods import Workbench
 from cedkv.methods.cached import extraction_cache, iter_cached_extract
@@ -40,7 +39,6 @@ COLUMNS = ("task", "precision", *SIZES, *SCORES)
 # What int8 may cost beside fp32, on the mean of the tasks: accuracy, and a share of the OFF p99.
 ACCURACY_COST = 0.01
 P99_COST = 0.10
-Row = dict[str, Any]
 
 
 class PrecisionTable:
@@ -50,21 +48,25 @@ class PrecisionTable:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            self.entries: list[Row] = json.loads(path.read_text(encoding="utf-8"))["tasks"] if path.exists() else []
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise OutputError(f"table {str(path)!r} cannot be read: {error}; choose another --out") from error
+        self.path, self.ledger = path, Ledger.beside(path)
+        self.entries: list[Row] = []
+        for entry in self.ledger.rows().values():
+            self._show(entry)
 
     def holds(self, task: str, key: str) -> bool:
-        return any((entry["task"], entry["key"]) == (task, key) for entry in self.entries)
+        """Whether there is such an entry, which is then the one that is shown."""
+        kept = self.ledger.rows().get(f"{task} {key}")
+        if kept is not None and kept not in self.entries:
+            self._show(kept)
+        return kept is not None
 
     def rows(self, tasks: Sequence[str]) -> list[Row]:
         return [row for entry in self.entries if entry["task"] in tasks for row in entry["rows"]]
 
     def put(self, entry: Row) -> None:
         """Take in a task in place of what other settings gave, and write both files."""
-        self.entries = [old for old in self.entries if old["task"] != entry["task"]] + [entry]
+        self.ledger.put(f"{entry['task']} {entry['key']}", entry)
+        self._show(entry)
         tasks = [old["task"] for old in self.entries]
         found = means(self.rows(tasks))
         result = {"tasks": self.entries, "means": found, "claims": claims(found), "versions": library_versions()}
@@ -74,6 +76,9 @@ class PrecisionTable:
         writer.writeheader()
         writer.writerows([*self.rows(tasks), *found])
         write_whole(self.path.with_suffix(".csv"), text.getvalue())
+
+    def _show(self, entry: Row) -> None:
+        self.entries = [old for old in self.entries if old["task"] != entry["task"]] + [entry]
 
 
 def measure(lm: LanguageModel, cache: StateCache, task: str, config: Config, args: argparse.Namespace) -> Row:

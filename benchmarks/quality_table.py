@@ -15,7 +15,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -26,6 +25,8 @@ from cedkv.errors import CedKVError
 from cedkv.evaluation import Judge
 from cedkv.files import dump_json, write_whole
 from cedkv.gate.tables import config_hash, for_task
+from cedkv.harm import YARDSTICKS, yardsticks
+from cedkv.ledger import Ledger, Row
 from cedkv.lm import LanguageModel, load_model
 from cedkv.methods import Workbench, extract
 from cedkv.methods.select import random_trial
@@ -47,6 +48,8 @@ class View:
 
 STUDENTS: dict[str, View] = {
     "ced": View("ced"),
+    "ced, fast": View("ced", mixture="fast", slots=(2, 4, 8)),
+    "ced, thorough": View("ced", mixture="thorough", slots=(2, 4, 8)),
     "ced, no outputs": View("ced", mixture="no_outputs", slots=(8,)),
     "ced, bare demos": View("ced", overrides=("episode.on_source=generated",), slots=(8,)),
     "free": View("free", slots=(2, 8)),
@@ -55,29 +58,60 @@ STUDENTS: dict[str, View] = {
     "chunked": View("chunked", slots=(2, 4, 8, 12, 16)),
     "random": View("random"),
 }
-REFERENCES = {"base": View("base"), "teacher": View("teacher")}
+# What training from chunks may change, one freedom more or less than by default. Judged only when asked for.
+FREEDOMS: dict[str, View] = {
+    f"ced, {name}": View("ced", overrides=overrides, slots=(8,))
+    for name, overrides in {
+        "weight alone": ("phase3.least={gain: false, within_chunks: none}",),
+        "gain alone": ("phase3.least={weight: false, within_chunks: none}",),
+        "chunks' means": ("phase3.least.within_chunks=none",),
+        "mixtures in all chunks": ("phase3.least.within_chunks=all",),
+        "numbers per layer": ("phase3.least.shared=heads",),
+        "numbers per slot": ("phase3.least.shared=layers",),
+        "pure sink": ("phase3.least.pure_sink=true",),
+        "priced counts": ("phase3.least.price=5",),
+        "selective weight": ("phase3.least.selective=true",),
+        "values of rank 2": ("phase3.least.value_rank=2",),
+        "upper half of layers": ("phase3.layer_scope.injection=last_15",),
+    }.items()
+}
+REFERENCES = {name: View(name) for name in ("base", "teacher", *YARDSTICKS)}
 ON_FIGURES = ("accuracy", "whole_answer", "answer_logprob", "kl_to_teacher")
 FIGURES = (*ON_FIGURES, "off_p99", "off_mean")
-Row = dict[str, Any]
 
 
 class Table:
     """Rows that are on the disk as soon as they are known. A row is found again by all it depends on."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.rows: list[Row] = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
+        self.path, self.ledger = path, Ledger.beside(path)
+        self.kept = self.ledger.rows()
+        self.rows: list[Row] = []
+        for row in self.kept.values():
+            self._show(row)
 
     def find(self, key: Row) -> Row | None:
-        return next((row for row in self.rows if row.items() >= key.items()), None)
+        row = self.kept.get(_name(key))
+        if row is not None and row not in self.rows:
+            self._show(row)
+        return row
 
     def add(self, key: Row, figures: Row) -> Row:
         """Take in a row in place of the one that other settings gave."""
-        place = {name: key[name] for name in ("task", "seed", "slots", "view")}
-        self.rows = [row for row in self.rows if not row.items() >= place.items()] + [{**key, **figures}]
+        row = self.kept[_name(key)] = {**key, **figures}
+        self.ledger.put(_name(key), row)
+        self._show(row)
         written = {"rows": self.rows, "means": means(self.rows), "versions": library_versions()}
         write_whole(self.path, dump_json(written))
-        return self.rows[-1]
+        return row
+
+    def _show(self, row: Row) -> None:
+        place = {name: row[name] for name in ("task", "seed", "slots", "view")}
+        self.rows = [other for other in self.rows if not other.items() >= place.items()] + [row]
+
+
+def _name(key: Row) -> str:
+    return json.dumps(key, sort_keys=True)
 
 
 class TaskBench:
@@ -114,7 +148,8 @@ class TaskBench:
 
     def _prefixes(self, method: str, slots: int, config: Config) -> list[KVPrefix | None]:
         if method in REFERENCES:
-            return [self.workbench.teacher if method == "teacher" else None]
+            neutral = yardsticks(self.lm, len(self.episode.tokens)) if method in YARDSTICKS else {}
+            return [self.workbench.teacher if method == "teacher" else neutral.get(method)]
         if method == "random":
             return [random_trial(self.workbench, slots, trial) for trial in range(config.phase2.eval.n_random_trials)]
         # Training queries may be others than the references'; the evaluation queries, drawn first, are the same.
@@ -130,7 +165,7 @@ def measure(lm: LanguageModel, table: Table, task: str, seed: int, args: argpars
 
     bench = TaskBench(lm, config_of(REFERENCES["teacher"]))
     references = [(name, 0, view) for name, view in REFERENCES.items()]
-    chosen = {name: STUDENTS[name] for name in args.views}
+    chosen = {name: (STUDENTS | FREEDOMS)[name] for name in args.views}
     students = [(name, slots, view) for slots in args.slots for name, view in chosen.items() if slots in view.slots]
     for name, slots, view in [*references, *students]:
         config = config_of(view)
@@ -221,7 +256,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--tasks", nargs="+", default=[*task_names(), *files], metavar="NAME", help="or a .json file")
     sizes = sorted({slots for view in STUDENTS.values() for slots in view.slots})
     parser.add_argument("--slots", nargs="+", type=int, choices=sizes, default=list(sizes), metavar="S")
-    parser.add_argument("--views", nargs="+", choices=STUDENTS, default=list(STUDENTS), metavar="VIEW")
+    parser.add_argument("--views", nargs="+", choices=[*STUDENTS, *FREEDOMS], default=list(STUDENTS), metavar="VIEW")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="N")
     parser.add_argument("--teacher-min", type=float, default=TEACHER_MIN, metavar="SHARE")
     parser.add_argument("--config", metavar="FILE")

@@ -70,12 +70,14 @@ def take(browser: Browser, address: str, folder: Path) -> None:
 
 
 def take_phone(browser: Browser, address: str, path: Path) -> None:
-    """Three screens of a phone side by side: the rail, the answers below it, and the slots."""
+    """Three screens of a phone side by side: the form in its drawer, the answers, and the slots."""
     screens = []
     with tempfile.TemporaryDirectory() as scratch, opened(browser, address) as page:
         page.set_viewport_size(PHONE)
+        page.get_by_role("link", name="Set up a run").click()
         screens.append(Path(scratch, "rail.png"))
         save(page, screens[-1])
+        page.get_by_role("link", name="close").click()
         for tab, ready in (("Compare", "#columns .ck-col"), ("Slots", "#demo-text [data-token]")):
             page.locator("#headline").scroll_into_view_if_needed()
             open_phone_tab(page, tab, ready)

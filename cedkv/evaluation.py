@@ -14,6 +14,7 @@ from cedkv.episodes.off import OffSet
 from cedkv.lm import LanguageModel, generate, iter_log_probs, read_lead
 from cedkv.metrics import exact_match, first_token_correct, kl, off_summary, rel_kl
 from cedkv.probe import OffProbe
+from cedkv.report import OffScores, OnScores
 from cedkv.state import KVPrefix
 
 
@@ -112,7 +113,7 @@ class Judge:
             "eval_answer_logprob": view.answer_logprob.mean().item(),
         }
 
-    def on_scores(self, view: OnView) -> dict[str, float]:
+    def on_scores(self, view: OnView) -> OnScores:
         """The report's `on` entry of one view, means over queries; divergences in nats."""
         teacher, base = self.teacher_on.first, self.base_on.first
         student_teacher = kl(view.first, teacher).mean()
@@ -127,7 +128,7 @@ class Judge:
             "delta_on_mean": self.delta_on(view).mean().item(),
         }
 
-    def scores(self, prefix: KVPrefix | None) -> dict[str, float]:
+    def scores(self, prefix: KVPrefix | None) -> OnScores:
         """The report's `on` entry of a prefix: `on_scores` and its greedy whole answers."""
         return {**self.on_scores(self.on_view(prefix)), "whole_answer": self.whole_answer(prefix)}
 
@@ -152,7 +153,6 @@ class Judge:
         """`Delta` in nats for every text of an OFF set; raises what `OffProbe.delta` raises."""
         return self.off_probes[split].delta(prefix)
 
-    def off_scores(self, delta: Float[Tensor, " texts"], split: str) -> dict:
+    def off_scores(self, delta: Float[Tensor, " texts"], split: str) -> OffScores:
         """The report's `off` entry of one OFF set: over all texts, and per bucket."""
-        summary = off_summary(delta, [off.bucket for off in self.off_sets[split].texts])
-        return {**summary["all"], "buckets": summary["buckets"]}
+        return off_summary(delta, [off.bucket for off in self.off_sets[split].texts])

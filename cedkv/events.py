@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cedkv.errors import Cancelled
+from cedkv.report import CriterionRow
 
 
 @dataclass(frozen=True)
@@ -135,8 +136,16 @@ class GateCriterion:
     passed: bool
     about: str
 
-    def as_dict(self) -> dict[str, Any]:
-        return {key: value for key, value in vars(self).items() if key != "gate"}
+    def as_row(self) -> CriterionRow:
+        """As the report holds it, under its gate."""
+        return CriterionRow(
+            name=self.name,
+            value=self.value,
+            op=self.op,
+            threshold=self.threshold,
+            passed=self.passed,
+            about=self.about,
+        )
 
 
 @dataclass(frozen=True)

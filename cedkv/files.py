@@ -2,33 +2,80 @@
 
 import json
 import os
+import secrets
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from cedkv.errors import OutputError
 
+_REMEDY = "choose another folder"
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A name beside `path` to write to; after the block the file takes its place, even if the process dies meanwhile.
+
+    Raises
+    ------
+    OutputError
+        The folder or the file cannot be written.
+    """
+    unfinished = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+    with _named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield unfinished
+            os.replace(unfinished, path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path, once: bool = False, remedy: str = _REMEDY) -> Iterator[Path]:
+    """A folder beside `path` to build in; after the block it takes its place, also where another one was.
+
+    once : one that another process has put there meanwhile stays. remedy : what a user can do when it fails.
+
+    Raises
+    ------
+    OutputError
+        A folder or a file in it cannot be written.
+    """
+    with _named(path, remedy):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
+        try:
+            yield building
+            if once and path.is_dir():
+                return
+            shutil.rmtree(path, ignore_errors=True)
+            os.replace(building, path)
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+
+
+@contextmanager
+def _named(path: Path, remedy: str = _REMEDY) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"output {str(path)!r} cannot be written: {error.strerror or error}; {remedy}") from error
+
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a text file so that it is there whole or not at all, even if the process dies.
+    """Write a text file so that it is there whole or not at all.
 
     Raises
     ------
     OutputError
         The folder cannot be written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise OutputError(f"output {str(path)!r} cannot be written: {error.strerror}; choose another folder") from error
+    with whole_file(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
 
 
 def parse_json(text: str | bytes) -> Any:

@@ -29,6 +29,20 @@ class Ledger:
 
     path: Path
 
+    @classmethod
+    def beside(cls, table: Path) -> "Ledger":
+        """The ledger of a table, a file that is written anew from the rows whenever one comes.
+
+        Raises
+        ------
+        OutputError
+            There is such a file and no ledger: its rows, of an earlier version, would be lost.
+        """
+        ledger = cls(table.with_suffix(".jsonl"))
+        if table.exists() and not ledger.path.exists():
+            raise OutputError(f"table {str(table)!r} has no ledger {ledger.path.name} beside it; choose another --out")
+        return ledger
+
     def rows(self) -> dict[str, Row]:
         """All rows by their keys, in the order in which their keys first came.
 

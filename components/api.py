@@ -1,8 +1,9 @@
-"""Every action as an endpoint with a plain signature, for `gradio_client` and scripts.
+"""Every action as an endpoint with a plain signature: for `gradio_client`, scripts, and assistants (MCP).
 
-A client's session is its own: it sees the runs it made, and the example.
+A client's session is its own: it sees the runs it made, and the example. Assistants have one session together.
 """
 
+import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
@@ -19,10 +20,20 @@ from components.off_texts import worst_rows
 
 def add_endpoints(desk: Desk) -> None:
     """Register the endpoints on the Blocks that are being built."""
-    for name, make in _ENDPOINTS.items():
+    for name, make in ENDPOINTS.items():
         queue = next((queue for queue, names in _QUEUES.items() if name in names), None)
         limits = {"concurrency_id": queue, "concurrency_limit": 1} if queue else {"concurrency_limit": None}
-        gr.api(make(desk), api_name=name, **limits)
+        gr.api(described(make(desk), name), api_name=name, **limits)
+
+
+def described(endpoint: Callable, name: str) -> Callable:
+    """The endpoint with a name and with its arguments told in its docstring, from which gradio makes a tool."""
+    endpoint.__name__ = name
+    told = [f"    {name}: {_ARGUMENTS[name]}" for name in inspect.signature(endpoint).parameters if name in _ARGUMENTS]
+    endpoint.__doc__ = "\n".join(
+        [inspect.cleandoc(endpoint.__doc__ or ""), "", "Args:", *told] if told else [endpoint.__doc__]
+    )
+    return endpoint
 
 
 def _followed(
@@ -51,7 +62,9 @@ def _heard(event: Event) -> dict[str, Any] | None:
 
 def _run(desk: Desk) -> Any:
     def run(task: str, demos: str, method: str, settings: str, request: gr.Request) -> Iterator[dict]:
-        """Extract a state. `task` or `demos` names the relation, `settings` is YAML; both may be empty."""
+        """Extract a state: compress demonstrations of a relation into a few key/value slots. Takes seconds with
+        `chunked` or `select`, half a minute or more with `ced`, which trains. The last value has `run_id`, which the
+        other tools take, and a report without a verdict: `judge` gives one."""
         session, start = request.session_hash, desk.service.running.iter_run
         yield from _followed(desk, session, task, demos, settings, lambda c, stop: start(session, c, method, stop))
 
@@ -60,7 +73,8 @@ def _run(desk: Desk) -> Any:
 
 def _gate(desk: Desk) -> Any:
     def gate(task: str, demos: str, phase: int, settings: str, request: gr.Request) -> Iterator[dict]:
-        """Run the gate of a phase; the last value holds the report."""
+        """Extract and judge in one go, beside all baselines, which takes minutes. The last value holds the report:
+        `passed`, `gate_a` (is the plumbing sound) and `gate_b` (does the state work, is it harmless) row by row."""
         session, start = request.session_hash, desk.service.running.iter_gate
         yield from _followed(desk, session, task, demos, settings, lambda c, stop: start(session, c, phase, stop))
 
@@ -69,7 +83,8 @@ def _gate(desk: Desk) -> Any:
 
 def _judge(desk: Desk) -> Any:
     def judge(run_id: str, request: gr.Request) -> Iterator[dict]:
-        """Run the gate on the state that a run has made, as it is; the last value holds the report."""
+        """Run the gate on the state that a run has made, as it is: does it answer like the whole demonstrations, and
+        does it leave other text alone? The last value holds the report with `passed` and every criterion."""
         session = request.session_hash
         try:
             with desk.service.going.of(session) as stop:
@@ -97,7 +112,8 @@ def _why(desk: Desk) -> Any:
 
 def _compare(desk: Desk) -> Any:
     def compare(run_id: str, query: str, views: list[str], plain: bool, request: gr.Request) -> dict:
-        """Base, teacher, student and further `views` on a query: next tokens, texts and divergences."""
+        """Ask a query in several views side by side: base (alone), teacher (behind all demonstrations), the run's
+        student (behind its slots). Each has its text, its likeliest next tokens and its distances, nats."""
         return _asked(desk, request, run_id, query, views, plain, None)
 
     return compare
@@ -129,8 +145,8 @@ def _asked(desk: Desk, request: gr.Request, run_id: str, query: str, views: list
     return asdict(last)
 
 
-def _of_run(read: Any) -> Any:
-    """An endpoint that reads something off one of the session's runs."""
+def _of_run(read: Any, about: str) -> Any:
+    """An endpoint that reads something off one of the session's runs. about : what, for whoever may ask for it."""
 
     def make(desk: Desk) -> Any:
         def answer(run_id: str, request: gr.Request) -> dict:
@@ -139,6 +155,7 @@ def _of_run(read: Any) -> Any:
             except CedKVError as error:
                 raise message_of(error) from error
 
+        answer.__doc__ = about
         return answer
 
     return make
@@ -162,7 +179,22 @@ def _cancel(desk: Desk) -> Any:
     return cancel
 
 
-_ENDPOINTS = {
+_ARGUMENTS = {
+    "task": "name of a shipped relation task, such as present-past; empty where demonstrations are given",
+    "demos": "demonstrations as text in any format, such as lines of `lift -> lifted`; empty for a task's own",
+    "method": "how the slots are made: chunked, select, ced, free or few_shot",
+    "phase": "2 judges Select-KV, 3 judges ced, which is trained",
+    "settings": "YAML of settings that differ from the defaults, such as `phase3: {slots: 4}`; may be empty",
+    "run_id": "name of a run of this session, as `run`, `gate` and `runs` give it",
+    "query": "the input to ask about, such as `jump`",
+    "views": 'further states of the run to show beside its student, such as ["select"]; may be empty',
+    "plain": "true for a text that stands as it is, false for a query that is put into the run's template",
+    "slot": "the slot to change, counted from 1",
+    "factor": "what its values are multiplied by; 0 switches the slot off",
+    "from_run": "name of the run to take a slot from",
+    "from_slot": "its slot, counted from 1",
+}
+ENDPOINTS = {
     "run": _run,
     "gate": _gate,
     "judge": _judge,
@@ -170,11 +202,24 @@ _ENDPOINTS = {
     "why": _why,
     "ablate": _ablate,
     "swap": _swap,
-    "slots": _of_run(lambda desk, run: asdict(desk.service.slot_map(run, run.student))),
-    "collapse": _of_run(lambda desk, run: {**run.report["collapse"], **desk.service.similarity(run, run.student)}),
-    "off": _of_run(lambda desk, run: {"scores": run.report.get("off", {}), "worst": worst_rows(run, "stress")}),
-    "report": _of_run(lambda desk, run: run.report),
-    "reproduce": _of_run(lambda desk, run: dict(zip(("command", "python"), desk.service.reproduce(run), strict=True))),
+    "slots": _of_run(
+        lambda desk, run: asdict(desk.service.slot_map(run, run.student)),
+        "What each slot of a run's state is made of: its weight on every token of the demonstrations.",
+    ),
+    "collapse": _of_run(
+        lambda desk, run: {**run.report["collapse"], **desk.service.similarity(run, run.student)},
+        "Whether the slots of a run's state have become copies of each other: a verdict and slot-to-slot matrices.",
+    ),
+    "off": _of_run(
+        lambda desk, run: {"scores": run.report.get("off", {}), "worst": worst_rows(run, "stress")},
+        "What a judged run does to text that has nothing to do with its demonstrations: Delta in nats by kind of text "
+        "and view, and the texts that are disturbed most.",
+    ),
+    "report": _of_run(lambda desk, run: run.report, "The whole report of a run, as docs/report.md describes it."),
+    "reproduce": _of_run(
+        lambda desk, run: dict(zip(("command", "python"), desk.service.reproduce(run), strict=True)),
+        "A run as shell commands and as Python that make it again elsewhere.",
+    ),
     "runs": _runs,
     "cancel": _cancel,
 }

@@ -15,6 +15,7 @@ GRID = "rgba(125,133,144,.22)"
 MASS_SCALE = [[0, "rgba(224,112,44,0)"], [0.02, "rgba(224,112,44,.12)"], [1, "rgba(224,112,44,1)"]]
 # Blue to orange through grey: also for eyes that do not tell red from green.
 COSINE_SCALE = [[0, VIEW_COLORS["teacher"]], [0.5, "rgba(139,148,158,.15)"], [1, VIEW_COLORS["student"]]]
+LEGEND = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
 ROLE_COLORS = {"input": "#8b949e", "output": "#6f8f3a", "delimiter": "#c9b458"}
 
 
@@ -24,9 +25,11 @@ def slot_heatmap(
     roles: Sequence[str],
     chosen: int | None = None,
     named: bool = True,
+    top: float | None = None,
 ) -> go.Figure:
     """Weight of every slot on every demonstration token; `chosen` (from 0) is framed.
 
+    top : the weight that has the full colour, the largest one where it is left out.
     named : each token's text stands below it; where there is no room for that, only pointing at a cell tells it.
     """
     slots, tokens = len(weights), len(texts)
@@ -43,7 +46,7 @@ def slot_heatmap(
             hovertemplate="slot %{y} · token %{customdata}<br>weight %{z:.3f}<extra></extra>",
             colorscale=MASS_SCALE,
             zmin=0,
-            zmax=max((max(row, default=0) for row in weights), default=0) or 1,
+            zmax=top or max((max(row, default=0) for row in weights), default=0) or 1,
             xgap=1,
             ygap=1,
             colorbar={"title": {"text": "weight", "side": "right"}, "thickness": 8, "outlinewidth": 0},
@@ -55,7 +58,7 @@ def slot_heatmap(
     below = {"tickvals": list(range(tokens)), "ticktext": [plot_label(text, 10) for text in texts], "tickangle": -90}
     figure.update_xaxes(title="demonstration token", tickfont={"size": 9}, showgrid=False, **(below if named else {}))
     figure.update_yaxes(title="slot", autorange="reversed", showgrid=False, **_slot_ticks(slots))
-    return _calm(figure, height=130 + 20 * slots + 40)
+    return calm(figure, height=130 + 20 * slots + 40)
 
 
 def similarity_matrix(matrix: Sequence[Sequence[float]], name: str, low: float = -1.0) -> go.Figure:
@@ -78,7 +81,7 @@ def similarity_matrix(matrix: Sequence[Sequence[float]], name: str, low: float =
     figure.update_xaxes(title="slot", showgrid=False, **_slot_ticks(len(slots)))
     figure.update_yaxes(title="slot", autorange="reversed", showgrid=False, **_slot_ticks(len(slots)))
     figure.update_layout(title={"text": esc(name), "font": {"size": 12}})
-    return _calm(figure, height=300)
+    return calm(figure, height=300)
 
 
 def _roles(masses: Sequence[Mapping[str, float]]) -> list[str]:
@@ -97,10 +100,10 @@ def role_bars(slots: Sequence[Mapping[str, float]], cap: float | None) -> go.Fig
         )  # fmt: skip
     if cap is not None and cap < 1:
         figure.add_hline(y=cap, line={"color": INK, "dash": "dash"}, annotation_text=f"delimiter cap {cap:.2f}")
-    figure.update_layout(barmode="stack", legend=_LEGEND)
+    figure.update_layout(barmode="stack", legend=LEGEND)
     figure.update_xaxes(title="slot", **_slot_ticks(len(slots)))
     figure.update_yaxes(title="share of the slot's weight", range=[0, 1.02])
-    return _calm(figure, height=260)
+    return calm(figure, height=260)
 
 
 def off_histograms(
@@ -108,10 +111,12 @@ def off_histograms(
     student: str,
     threshold: float | None,
     p99: Mapping[str, float],
+    top: float | None = None,
 ) -> go.Figure:
     """Delta per bucket and view as small multiples on one axis; the demonstrations' own effect is the outline.
 
     threshold : what the gate allows, dashed. p99 : the student's per bucket, as the report has it, solid.
+    top : the largest Delta that there is room for, that of the deltas themselves where it is left out.
     """
     buckets = list(deltas)
     columns = 3 if len(buckets) > 3 else max(len(buckets), 1)
@@ -121,7 +126,7 @@ def off_histograms(
         subplot_titles=[esc(bucket.replace("_", " ")) for bucket in buckets],
         vertical_spacing=0.34 / max(rows, 1), horizontal_spacing=0.03,
     )  # fmt: skip
-    top = max((value for views in deltas.values() for values in views.values() for value in values), default=1.0)
+    top = top or max((value for views in deltas.values() for values in views.values() for value in values), default=1.0)
     size = max(top, threshold or 0) / 24 or 0.1
     for place, bucket in enumerate(buckets):
         cell = {"row": place // columns + 1, "col": place % columns + 1}
@@ -136,11 +141,12 @@ def off_histograms(
         figure.add_scatter(**_key("what the gate allows", INK, "dash"), row=1, col=1)
     # The legend clears the titles of the first row, whatever the height.
     height = 120 + 150 * rows
-    figure.update_layout(barmode="overlay", legend={**_LEGEND, "y": 1 + 26 / (height - 112)}, bargap=0.04)
+    figure.update_layout(barmode="overlay", legend={**LEGEND, "y": 1 + 26 / (height - 112)}, bargap=0.04)
     figure.update_annotations(font_size=11)
+    figure.update_xaxes(range=[0, 25 * size])
     figure.update_xaxes(title="Delta, nats", row=rows)
     figure.update_yaxes(title="texts", col=1)
-    return _calm(figure, height, top=66)
+    return calm(figure, height, top=66)
 
 
 def training_curves(
@@ -176,7 +182,7 @@ def training_curves(
     figure.add_scatter(
         **dots,
         y=[tick["stress_p99"] for tick in ticks],
-        name="stress p99",
+        name="p99 on training’s texts",
         line={"color": VIEW_COLORS["teacher"]},
         row=3,
         col=1,
@@ -201,11 +207,8 @@ def training_curves(
     figure.update_yaxes(rangemode="tozero", row=2, col=1)
     figure.update_xaxes(dtick=max(1, len(steps) // 10))
     figure.update_xaxes(title="step", row=4)
-    figure.update_layout(legend=_LEGEND)
-    return _calm(figure, height=620, top=60)
-
-
-_LEGEND = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
+    figure.update_layout(legend=LEGEND)
+    return calm(figure, height=620, top=60)
 
 
 def _key(name: str, color: str, dash: str | None) -> dict[str, Any]:
@@ -232,7 +235,8 @@ def _slot_ticks(slots: int) -> dict[str, Any]:
     return {"tickvals": list(range(1, slots + 1, 1 if slots <= 20 else 4))}
 
 
-def _calm(figure: go.Figure, height: int, top: int = 40) -> go.Figure:
+def calm(figure: go.Figure, height: int, top: int = 40) -> go.Figure:
+    """A figure as all of them look: transparent, small words, thin grid."""
     figure.update_layout(
         height=height,
         margin={"l": 52, "r": 12, "t": top, "b": 46},

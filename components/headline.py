@@ -1,8 +1,9 @@
 """The strip above the tabs: which run this is, its verdict, and a few numbers, each with its yardstick."""
 
+import re
 from math import sqrt
-from typing import Any
 
+from cedkv.report import Report
 from cedkv.session.runs import Run
 from components.text import esc, number
 from components.theme import view_name
@@ -21,10 +22,20 @@ _MEANING = {
     "effective rank, keys": "How many of the slots' keys really differ from each other. Higher is better.",
     "largest value cosine": "How alike the two most similar slots are, 1 being copies. Lower is better.",
     "largest overlap": "How much two slots draw on the same tokens, 1 being all. Lower is better.",
-    "stress p99, nats": "How far the slots move the model on texts that have nothing to do with the examples, in all "
-    "but the worst 1 of 100. Lower is better.",
+    "p99 on training’s texts, nats": "How far the slots move the model on texts that have nothing to do with the "
+    "examples, in all but the worst 1 of 100. Lower is better.",
     "L_on, nats": "The training's loss: KL from the teacher on training queries. Lower is better.",
 }
+
+# Links within the page. Its base is another address, so the browser would load that anew.
+ANCHORS = """
+element.addEventListener('click', (event) => {
+  const link = event.target.closest('a[href^="#"]');
+  if (!link) return;
+  event.preventDefault();
+  location.hash = link.getAttribute('href');
+});
+"""
 
 _TO_WORK = " To try: more slots, more demonstrations, or a trained method."
 _TO_HARM_LESS = " To try against the harm: a trained method, whose loss counts other text, or a larger lambda_off."
@@ -45,7 +56,7 @@ def intro_html() -> str:
         '<p class="ck ck-intro">A <b>slot</b> is one key and value vector mixed from your examples’ tokens; a few '
         "slots stand in for the whole prompt. <b>Good</b> means that the student (slots and query) answers like the "
         "teacher (examples and query), and that text which has nothing to do with the examples is read as if nothing "
-        'were there. <a class="ck-to-rail" href="#rail">To the next run</a></p>'
+        'were there. <a class="ck-to-rail" href="#rail">Set up a run</a></p>'
     )
 
 
@@ -54,7 +65,7 @@ def headline_html(run: Run | None) -> str:
         return empty_html("No run yet", "Choose demonstrations on the left and press Run.")
     report, view = run.report, run.judged_view
     what = (
-        f"{esc(report['episode']['task'])} · S={report['slots_budget']} · {esc(view_name(run.student or view))}"
+        f"<h2>{esc(task_name(report))} · S={report['slots_budget']} · {esc(view_name(run.student or view))}</h2>"
         f"<small>{esc(' · '.join(part for part in (run.notes['name'], run.note, run.id) if part))}</small> "
     )
     stats = "".join(_stats(report, view)) if run.judged else _unjudged(report)
@@ -62,14 +73,21 @@ def headline_html(run: Run | None) -> str:
     return f'<div class="ck ck-head"><div class="what run">{what}{_verdicts(run)}{said}</div>{stats}</div>'
 
 
-def verdict_sentence(report: dict[str, Any], view: str) -> str:
+def task_name(report: Report) -> str:
+    """A run's task as people read it; demonstrations of one's own are a file with a number for its name."""
+    name = str(report["episode"]["task"])
+    return "own demonstrations" if re.fullmatch(r"demonstrations-[0-9a-f]{8}", name) else name
+
+
+def verdict_sentence(report: Report, view: str) -> str:
     """Gate B as two sentences, each with its yardsticks."""
     rows, on, off = report["gate_b"], report["on"], report["off"]
     harm = [row for row in rows if row["name"].startswith("off_")]
     works, harmless = (all(row["passed"] for row in part) for part in ([r for r in rows if r not in harm], harm))
     name = "whole_answer" if on[view].get("whole_answer") is not None else "accuracy"
     queries, right = report["episode"].get("on_eval", 0), "whole answers" if name == "whole_answer" else "first tokens"
-    asked = "the teacher’s own answers" if report["episode"].get("on_eval_gold") == "teacher" else "unseen queries"
+    made_up = "queries that the model made up, measured by the teacher’s own answers"
+    asked = made_up if report["episode"].get("on_eval_gold") == "teacher" else "unseen queries"
     count, theirs = (round(on[who][name] * queries) for who in (view, "teacher"))
     allowed = next((f" of {number(row['threshold'])} allowed" for row in harm if "p99" in row["name"]), "")
     costs = [
@@ -114,7 +132,7 @@ def _verdicts(run: Run) -> str:
     return " ".join(parts)
 
 
-def _stats(report: dict[str, Any], student: str) -> list[str]:
+def _stats(report: Report, student: str) -> list[str]:
     on, off, episode = report["on"], report["off"], report["episode"]
     mine, teacher = on[student], on["teacher"]
     queries, texts = episode.get("on_eval", "?"), episode.get("off", {}).get("stress", {}).get("count", "?")
@@ -144,7 +162,7 @@ def _few(texts: int | str) -> str:
     return ", so nearly the worst" if isinstance(texts, int) and texts < 100 else ""
 
 
-def _unjudged(report: dict[str, Any]) -> str:
+def _unjudged(report: Report) -> str:
     """What there is of a run that was never judged, or was cut short before its verdict."""
     collapse, seconds = report["collapse"], report["timing"].get("total")
     stats = []

@@ -7,8 +7,9 @@ import gradio as gr
 from cedkv.config import Config
 from cedkv.session.limits import Limits
 from cedkv.session.runs import Run
-from components.headline import headline_html, intro_html, top_html
+from components.headline import ANCHORS, headline_html, intro_html, top_html
 from components.setup import build_setup
+from components.sizes import build_sizes
 from components.tabs.frame import Page, Parts, Tab
 
 
@@ -23,12 +24,15 @@ def build_page(blocks: gr.Blocks, limits: Limits, config: Config, opening: Run |
         with gr.Column(scale=3, min_width=310, elem_id="rail"):
             setup = build_setup(limits, config)
         with gr.Column(scale=9, min_width=320, elem_id="main"):
-            gr.HTML(intro_html(), elem_id="intro")
+            gr.HTML(intro_html(), elem_id="intro", js_on_load=ANCHORS)
             headline = gr.HTML(headline_html(opening), elem_id="headline")
-            judge = gr.Button("Judge this state", size="sm", visible=False, elem_id="judge", min_width=140)
-            with gr.Tabs(elem_id="tabs") as strip:
+            with gr.Row(elem_classes="ck-of-run"):
+                judge = gr.Button("Judge this state", size="sm", visible=False, elem_id="judge", min_width=140)
+                take = gr.Button("Its settings into the form", size="sm", elem_id="take", min_width=180)
+            sizes = build_sizes()
+            with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as strip:  # a phone shows them all
                 built = {tab: _built(tab, opening) for tab in tabs}
-    return Page(blocks, config, run_id, top, setup, headline, judge, strip, built)
+    return Page(blocks, config, run_id, top, setup, headline, judge, take, sizes, strip, built)
 
 
 def _built(tab: Tab, opening: Run | None) -> Parts:

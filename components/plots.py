@@ -33,6 +33,19 @@ element.addEventListener('click', (event) => {
 """
 
 
+# Gradio takes a plot's element away with every new figure and plotly goes on listening to the window for each of them,
+# with all of its data: after a long training that is gigabytes. What has left the page is given up.
+FORGET_REMOVED = """
+() => new MutationObserver((changes) => {
+  const gone = changes.flatMap((change) => [...change.removedNodes]).filter((node) => node.nodeType === 1)
+    .flatMap((node) => [node, ...node.querySelectorAll('.js-plotly-plot')])
+    .filter((node) => node.matches('.js-plotly-plot'));
+  const forget = () => gone.filter((plot) => !plot.isConnected).forEach((plot) => window.Plotly.purge(plot));
+  if (gone.length) setTimeout(forget);
+}).observe(document.body, {childList: true, subtree: true})
+"""
+
+
 def take_away_plot(elem_id: str, min_width: int = 280) -> gr.Plot:
     """A plot that takes no room until it is drawn, with three small buttons below it."""
     said = elem_id.replace("-", " ")
@@ -40,11 +53,7 @@ def take_away_plot(elem_id: str, min_width: int = 280) -> gr.Plot:
         f'<button data-take="{kind}" aria-label="{said} as {kind.upper()}">{kind.upper()}</button>'
         for kind in ("svg", "png", "csv")
     )
-    absent = f"body:not(:has(#{elem_id} .js-plotly-plot)) .ck-take[data-of={elem_id}]"
-    with gr.Column(min_width=min_width):
+    with gr.Column(min_width=min_width, elem_classes="ck-plot"):
         plot = gr.Plot(show_label=False, visible=False, elem_id=elem_id)
-        gr.HTML(
-            f'<style>{absent} {{display: none}}</style><div class="ck ck-take" data-of="{elem_id}">{buttons}</div>',
-            js_on_load=_TAKE,
-        )
+        gr.HTML(f'<div class="ck ck-take" data-of="{elem_id}">{buttons}</div>', js_on_load=_TAKE)
     return plot

@@ -1,10 +1,17 @@
-"""A run as one HTML file that needs nothing else: no network, no scripts, no other file."""
+"""A run as one HTML file that needs nothing else: no network, no other file. Its plots are live, as in the page."""
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+from plotly.offline import get_plotlyjs
 
 from cedkv.session.runs import Run
+from components.figures import similarity_matrix, slot_heatmap
 from components.headline import headline_html
 from components.off_texts import WORST_HEADERS, worst_rows
+from components.run_figures import off_figure, read_training, role_figure, trained_methods, training_figure
 from components.text import esc, number, token
 from components.theme import STYLE, view_name
 from components.verdicts import collapse_html, gate_html
@@ -13,31 +20,62 @@ _FRAME = """<!doctype html><html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
 <title>{title}</title><style>:root {{ --font-mono: ui-monospace, monospace; color-scheme: light; }}
 body {{ font-family: system-ui, sans-serif; max-width: 1000px; margin: 24px auto; padding: 0 16px; }}
-section {{ margin: 28px 0; }} {style}</style></head><body>{body}</body></html>
+section {{ margin: 28px 0; overflow-x: auto; }} h3 {{ margin-top: 22px; }} {style}</style>{script}</head>
+<body>{body}</body></html>
 """
+# A heatmap names every token below it, for which a phone has no room: it is slid sideways, not squeezed.
+_PLOT_WIDTH = "min-width:640px"
 
 
 def write_report_page(run: Run) -> Path:
-    """The page as a file beside the run's others, written when the run is first shown."""
+    """The page as a file beside the run's others."""
     path = run.folder / "report.html"
-    if not path.is_file():
-        path.write_text(report_page(run), encoding="utf-8")
+    path.write_text(report_page(run), encoding="utf-8")
     return path
 
 
 def report_page(run: Run) -> str:
-    """The headline, the gates, every view's numbers, the slots, the worst texts and the settings."""
+    """The headline, the gates, every view's numbers, the slots, the plots, the worst texts and the settings."""
+    plots = [_plot(title, figure) for title, figure in _figures(run) if figure is not None]
     parts = [
         headline_html(run),
         gate_html(run),
         _views(run),
         collapse_html(run),
         _slots(run),
+        *plots,
         _worst(run),
         _settings(run),
     ]
     body = "".join(f"<section>{part}</section>" for part in parts)
-    return _FRAME.format(title=esc(f"CED-KV {run.id}"), style=STYLE.read_text(encoding="utf-8"), body=body)
+    script = f"<script>{get_plotlyjs()}</script>" if plots else ""
+    style = STYLE.read_text(encoding="utf-8")
+    return _FRAME.format(title=esc(f"CED-KV {run.id}"), style=style, script=script, body=body)
+
+
+def _figures(run: Run) -> Iterator[tuple[str, Any]]:
+    """What the tabs draw of a run, by title; None where there is nothing to draw."""
+    if run.student:
+        from cedkv.session.slots import similarity, slot_map  # bring torch, without which the page can be there
+
+        state = run.prefix(run.student)
+        if state.mixture is not None:
+            slots = slot_map(state)
+            yield "what each slot takes", slot_heatmap(slots.weights, slots.texts, slots.roles)
+        yield "how alike the slots are", similarity_matrix(similarity(state)["values"], "cosine of values")
+    yield "roles of the tokens", role_figure(run)
+    yield "effect on other texts", off_figure(run, "stress", [])
+    for method in trained_methods(run):
+        yield f"training of {view_name(method)}", training_figure(read_training(run, method))
+
+
+def _plot(title: str, figure: Any) -> str:
+    drawn = figure.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False, "responsive": True})
+    return f'<div class="ck"><h3>{esc(title)}</h3><div style="{_PLOT_WIDTH}">{drawn}</div></div>'
+
+
+# Judged on other texts alone.
+_YARDSTICKS = ("neutral_token", "neutral_paragraph")
 
 
 def _views(run: Run) -> str:
@@ -47,6 +85,11 @@ def _views(run: Run) -> str:
          number(run.report["off"][view]["stress"]["delta_p99"])]
         for view, on in run.report.get("on", {}).items()
     ]  # fmt: skip
+    rows += [
+        [view_name(view), *[""] * 5, number(off["stress"]["delta_p99"])]
+        for view, off in run.report.get("off", {}).items()
+        if view in _YARDSTICKS
+    ]
     names = ["view", "first token", "whole answer", "its log-prob, nats", "KL to teacher, nats", "Delta ON mean, nats",
              "OFF p99 stress, nats"]  # fmt: skip
     return _table("views", names, rows)
@@ -72,6 +115,7 @@ def _worst(run: Run) -> str:
 
 def _settings(run: Run) -> str:
     text = (run.folder / "config.yaml").read_text(encoding="utf-8")
+    text = re.sub(r"(?m)^(\s*(?:demos|task)_file: ).*/", r"\1", text)  # where a file lies is the server's business
     return f'<div class="ck"><h3>settings</h3><pre class="mono">{esc(text)}</pre></div>'
 
 

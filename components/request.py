@@ -37,20 +37,31 @@ def read_request(form: SettingsForm, values: Sequence[Any]) -> Request:
     ------
     ConfigError
         A setting is out of range, or the YAML has a mistake, which is named with its line.
+    DemoError
+        The test pairs cannot be read.
     """
-    task, demos, count, template, on_source, pasted, method, prefix_len, slots, model, text, *rest = values
+    task, demos, count, template, on_source, pasted, tests, method, prefix_len, slots, model, text, *rest = values
     plain = {
         "count": int(count), "template": template, "on_source": on_source, "prefix_len": int(prefix_len),
         "slots": int(slots), "model": model,
     }  # fmt: skip
     inputs = tuple(line.strip() for line in (pasted or "").splitlines() if line.strip())
-    paths = [*_PLAIN, "episode.pasted_inputs", *form.paths]
-    given = [*(plain[name] for name in _PLAIN.values()), list(inputs), *rest]
+    paths = [*_PLAIN, "episode.pasted_inputs", "episode.test_pairs", *form.paths]
+    given = [*(plain[name] for name in _PLAIN.values()), list(inputs), _labelled(tests or ""), *rest]
     own = task == OWN
     if not own:
         paths, given = ["episode.task", *paths], [task, *given]
     config = parse_config(text or "", "settings", overrides(paths, given))
     return Request(without_task(config) if own else config, method, read_table(demos), own)
+
+
+def _labelled(text: str) -> list[list[str]]:
+    """Typed pairs in any format that demonstrations have."""
+    if not text.strip():
+        return []
+    from cedkv.episodes import parse_demos  # brings torch, without which the page can be there
+
+    return [[pair.input, pair.output] for pair in parse_demos(text)]
 
 
 def read_table(rows: Sequence[Sequence[Any]] | None) -> list[tuple[str, str]]:
@@ -59,22 +70,8 @@ def read_table(rows: Sequence[Sequence[Any]] | None) -> list[tuple[str, str]]:
     return [pair for pair in pairs if any(pair)]
 
 
-def demo_warnings(pairs: Sequence[tuple[str, str]]) -> list[str]:
-    """What looks like a slip in demonstrations, by their rows from 1."""
-    said, first = [], {}
-    for row, (source, target) in enumerate(pairs, start=1):
-        if not (source and target):
-            said.append(f"row {row} has only one side")
-        elif source not in first:
-            first[source] = (row, target)
-        elif first[source][1] == target:
-            said.append(f"row {row} repeats row {first[source][0]}")
-        else:
-            said.append(f"rows {first[source][0]} and {row} give one input two outputs")
-    return said
-
-
-def demos_as_lines(demos: list[tuple[str, str]]) -> str:
+def demos_as_lines(demos: Sequence[tuple[str, str]]) -> str:
+    """Pairs as text that is read as just these pairs."""
     return "".join(json.dumps({"input": x, "output": y}, ensure_ascii=False) + "\n" for x, y in demos)
 
 
@@ -85,8 +82,9 @@ def shown_values(
     episode = config.episode
     return [
         task, [list(pair) for pair in demos], episode.demos, episode.template,
-        episode.on_source, "\n".join(episode.pasted_inputs), method, config.phase2.prefix_len, config.phase3.slots,
-        config.run.model.id, compact_yaml(without_task(config)), *form.values(config),
+        episode.on_source, "\n".join(episode.pasted_inputs), demos_as_lines(episode.test_pairs),
+        method, config.phase2.prefix_len, config.phase3.slots, config.run.model.id,
+        compact_yaml(without_task(config)), *form.values(config),
     ]  # fmt: skip
 
 

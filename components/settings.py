@@ -12,17 +12,45 @@ from cedkv.config import Config, leaves, setting
 # Set by the setup rail itself, or meant for the command line only.
 _ELSEWHERE = {
     "episode.task", "episode.task_file", "episode.demos_file", "episode.demos_format", "episode.demos",
-    "episode.template", "episode.on_source", "episode.pasted_inputs", "run.runtime.backend",
+    "episode.template", "episode.on_source", "episode.pasted_inputs", "episode.test_pairs", "run.runtime.backend",
     "run.runtime.allow_mock_fallback",
     "run.model.id", "phase2.prefix_len", "phase3.slots",
 }  # fmt: skip
 
 
+# What a block of settings is for; one that is not here is called by its path.
+_PURPOSES = {
+    "episode": "training queries: how many",
+    "run": "chance: the seed",
+    "run.runtime": "where and how precisely the model runs",
+    "phase2.eval": "judging: how many queries, texts and repeats",
+    "phase2.prefix": "Select-KV: what fills empty slots",
+    "phase2.injection": "where slots stand before the query",
+    "phase2.select": "Select-KV: which tokens are copied",
+    "phase2.layer_scope": "Select-KV: layers",
+    "phase2.thresholds": "Select-KV: what its gate asks",
+    "phase2.reporting": "reports",
+    "phase3": "training: what it starts from",
+    "phase3.chunked": "chunked slots: how much each counts",
+    "phase3.least": "training of chunks: what it may change",
+    "phase3.mixture": "mixtures of tokens: which may be mixed",
+    "phase3.mixture.k_anchor": "mixtures of tokens: keys",
+    "phase3.mixture.delimiter": "mixtures of tokens: delimiters",
+    "phase3.layer_scope": "training: layers",
+    "phase3.loss": "training: what it is asked for (losses)",
+    "phase3.optim": "training: steps, rates and batches",
+    "phase3.dual": "training: how hard harm is punished",
+    "phase3.off_data": "training: texts that must stay as they were",
+    "phase3.thresholds": "training: what its gate asks",
+}
+
+
 @dataclass(frozen=True)
 class SettingsForm:
-    """Widgets by the dotted path of their setting."""
+    """Widgets by the dotted path of their setting, in the accordions of their blocks."""
 
     widgets: dict[str, gr.components.Component]
+    groups: dict[str, gr.Accordion]
 
     @property
     def paths(self) -> list[str]:
@@ -82,8 +110,27 @@ def label(path: str) -> str:
 
 
 def group_label(block: str) -> str:
-    """A block of settings as a heading; its phase is part of it, for both phases have a block `eval`."""
-    return " · ".join(part.replace("_", " ") for part in block.split("."))
+    """A block of settings as a heading."""
+    return _PURPOSES.get(block) or " · ".join(part.replace("_", " ") for part in block.split("."))
+
+
+def matching(words: str) -> set[str]:
+    """The paths of settings whose name, help or heading has all these words."""
+    wanted = words.lower().split()
+    told = {
+        path: f"{path} {label(path)} {setting(path).description} {group_label(block)}".lower()
+        for block, paths in advanced_groups().items()
+        for path in paths
+    }
+    return {path for path, text in told.items() if all(word in text for word in wanted)}
+
+
+def found_settings(form: SettingsForm, words: str) -> list[Any]:
+    """Updates of the groups and of the widgets of a form after a search; no words show everything, folded."""
+    found = matching(words)
+    blocks = {path.rpartition(".")[0] for path in found}
+    folds = [gr.Accordion(visible=block in blocks, open=bool(words.strip())) for block in form.groups]
+    return [*folds, *(gr.update(visible=path in found or "hidden") for path in form.paths)]
 
 
 def value_of(config: Config, path: str) -> Any:

@@ -9,6 +9,8 @@ import gradio as gr
 
 from cedkv.config import PRESETS, Config, choices, setting
 from cedkv.session.limits import Limits
+from components.demo_rows import ROW_MOVES
+from components.headline import ANCHORS
 from components.settings import SettingsForm, advanced_groups, bound, group_label, setting_widget
 from components.text import esc
 from components.theme import view_choices
@@ -28,6 +30,9 @@ class Setup:
     task: gr.Dropdown
     reading: gr.HTML
     demos: gr.Dataframe
+    rows: gr.HTML
+    examine: gr.Button
+    examined: gr.State
     paste: gr.Textbox
     paste_format: gr.Dropdown
     use_pasted: gr.Button
@@ -35,6 +40,7 @@ class Setup:
     template: gr.Dropdown
     on_source: gr.Radio
     pasted_inputs: gr.Textbox
+    test_pairs: gr.Textbox
     method: gr.Dropdown
     preset: gr.Dropdown
     prefix_len: gr.Slider
@@ -43,6 +49,7 @@ class Setup:
     form: SettingsForm
     yaml: gr.Code
     apply: gr.Button
+    find: gr.Textbox
     run: gr.Button
     gate: gr.Button
     cancel: gr.Button
@@ -52,8 +59,8 @@ class Setup:
     def inputs(self) -> list[gr.components.Component]:
         """What a run is made of, in the order of `components.request.shown_values`."""
         return [
-            self.task, self.demos, self.count, self.template, self.on_source, self.pasted_inputs, self.method,
-            self.prefix_len, self.slots, self.model, self.yaml, *self.form.components(),
+            self.task, self.demos, self.count, self.template, self.on_source, self.pasted_inputs, self.test_pairs,
+            self.method, self.prefix_len, self.slots, self.model, self.yaml, *self.form.components(),
         ]  # fmt: skip
 
     def slots_of_phase(self) -> dict[int, gr.Slider]:
@@ -62,7 +69,10 @@ class Setup:
 
 def build_setup(limits: Limits, config: Config) -> Setup:
     """The rail, showing the settings of a config that names its task."""
-    gr.HTML('<div class="ck"><h2>the next run</h2></div>', elem_id="rail-title")
+    gr.HTML(
+        '<div class="ck"><a class="ck-from-rail" href="#main">close</a><h2>the next run</h2></div>',
+        elem_id="rail-title", js_on_load=ANCHORS,
+    )  # fmt: skip
     with gr.Group(elem_classes="ck-rail"):
         task = gr.Dropdown([config.episode.task], value=config.episode.task, label="task", elem_id="task")
         reading = gr.HTML(elem_id="reading")
@@ -70,6 +80,9 @@ def build_setup(limits: Limits, config: Config) -> Setup:
             headers=["input", "output"], datatype="str", type="array", label="demonstrations", elem_id="demos",
             interactive=True, column_count=2, max_height=236, wrap=True,
         )  # fmt: skip
+        with gr.Accordion("look at them one by one, or reorder", open=False, elem_id="demo-rows"):
+            examine = gr.Button("Examine", size="sm", elem_id="examine")
+            rows = gr.HTML("", elem_id="rows", js_on_load=ROW_MOVES)
         with gr.Accordion("paste demonstrations", open=False):
             paste = gr.Textbox(
                 lines=4, label="pasted demonstrations", show_label=False, container=False, elem_id="paste",
@@ -85,12 +98,13 @@ def build_setup(limits: Limits, config: Config) -> Setup:
         slots = _slots_slider(limits, config.phase3.slots, "phase3.slots", "hidden")
     run, gate, cancel, status = _buttons()
     with gr.Accordion("queries and template", open=False):
-        count, template, on_source, pasted_inputs = _episode_widgets(limits, config)
-    form, model, code, apply = _advanced(limits, config)
+        count, template, on_source, pasted_inputs, test_pairs = _episode_widgets(limits, config)
+    form, model, code, apply, find = _advanced(limits, config)
     return Setup(
-        task, reading, demos, paste, paste_format, use_pasted, count, template, on_source, pasted_inputs, method,
-        preset, prefix_len, slots,
-        model, form, code, apply, run, gate, cancel, gr.State(0), status,
+        task, reading, demos, rows, examine, gr.State(None), paste, paste_format, use_pasted, count,
+        template, on_source, pasted_inputs, test_pairs,
+        method, preset, prefix_len, slots,
+        model, form, code, apply, find, run, gate, cancel, gr.State(0), status,
     )  # fmt: skip
 
 
@@ -156,7 +170,7 @@ def _buttons() -> tuple[gr.Button, gr.Button, gr.Button, gr.HTML]:
     return run, gate, cancel, status
 
 
-def _episode_widgets(limits: Limits, config: Config) -> tuple[gr.Slider, gr.Dropdown, gr.Radio, gr.Textbox]:
+def _episode_widgets(limits: Limits, config: Config) -> tuple[gr.Slider, gr.Dropdown, gr.Radio, gr.Textbox, gr.Textbox]:
     count = gr.Slider(
         1, min(limits.demos, bound("episode.demos", "maximum")), value=config.episode.demos, step=1,
         label="demonstrations drawn", info=setting("episode.demos").description,
@@ -170,18 +184,25 @@ def _episode_widgets(limits: Limits, config: Config) -> tuple[gr.Slider, gr.Drop
         info=setting("episode.on_source").description,
     )  # fmt: skip
     pasted = gr.Textbox(lines=3, label="pasted inputs", info="One input per line, for on_source: pasted.")
-    return count, template, on_source, pasted
+    tests = gr.Textbox(
+        lines=3, label="labelled test pairs", elem_id="test-pairs", max_length=limits.demo_chars,
+        info="Pairs that the gate judges on, in any format of demonstrations. Without them queries of your own "
+        "demonstrations are made up by the model, and the teacher’s answers are taken for right.",
+    )  # fmt: skip
+    return count, template, on_source, pasted, tests
 
 
-def _advanced(limits: Limits, config: Config) -> tuple[SettingsForm, gr.Dropdown, gr.Code, gr.Button]:
+def _advanced(limits: Limits, config: Config) -> tuple[SettingsForm, gr.Dropdown, gr.Code, gr.Button, gr.Textbox]:
     widgets: dict[str, Any] = {}
+    groups: dict[str, gr.Accordion] = {}
     with gr.Accordion("advanced settings", open=False, elem_id="advanced"):
         model = gr.Dropdown(
             list(limits.models or ("embedded",)), value=config.run.model.id, label="model",
             info=setting("run.model.id").description, allow_custom_value=limits.models is None,
         )  # fmt: skip
+        find = gr.Textbox(label="find a setting", placeholder="such as: layers, steps, p99", elem_id="find-setting")
         for block, paths in advanced_groups().items():
-            with gr.Accordion(group_label(block), open=False):
+            with gr.Accordion(group_label(block), open=False) as groups[block]:
                 for path in paths:
                     widgets[path] = setting_widget(path, config)
         with gr.Accordion("as YAML", open=False):
@@ -190,4 +211,4 @@ def _advanced(limits: Limits, config: Config) -> tuple[SettingsForm, gr.Dropdown
                 elem_id="yaml",
             )  # fmt: skip
             apply = apply_button(pending=False)
-    return SettingsForm(widgets), model, code, apply
+    return SettingsForm(widgets, groups), model, code, apply, find

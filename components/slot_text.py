@@ -4,9 +4,11 @@ from collections.abc import Sequence
 
 from cedkv.session.views import SlotMap
 from components.text import esc, number, token
-from components.theme import view_name
+from components.theme import slot_color, slot_mark, view_name
 
 ALL_SLOTS = "all slots"
+# The strongest shade behind a token: words have to be read on it, on a light and on a dark page.
+_FULL = 0.42
 
 
 def change_name(method: str, slot: int, factor: float, from_run: str, from_slot: int) -> str:
@@ -31,11 +33,13 @@ def demo_text_html(slots: SlotMap, slot: int) -> str:
     mass = slots.mass if slot == 0 else slots.weights[slot - 1]
     top = max(mass, default=0) or 1
     name = ALL_SLOTS if slot == 0 else f"slot {slot}"
-    parts = [_token(slots, index, weight, weight / top) for index, weight in enumerate(mass)]
+    shades = [slot_color((slot or slot_of_token(slots, index)) - 1, _FULL * w / top) for index, w in enumerate(mass)]
+    parts = [_token(slots, index, weight, shades[index]) for index, weight in enumerate(mass)]
+    legend = "in the colour of the slot that takes most" if slot == 0 else f"{slot_mark(slot - 1)} most weight"
     return (
         f'<div class="ck"><h3>the demonstrations, coloured by {esc(name)}</h3>'
         f'<div class="ck-demos">{"".join(parts)}</div>'
-        '<div class="ck-legend"><span><i style="background:rgb(224 112 44 / 0.6)"></i>most weight</span>'
+        f'<div class="ck-legend"><span>{legend}</span>'
         '<span><i class="input"></i>input</span><span><i class="output"></i>output</span>'
         "<span>no line: delimiter · a click chooses the token’s slot</span></div></div>"
     )
@@ -52,7 +56,8 @@ def lit_text_html(slots: SlotMap, slot: int) -> str:
     """The demonstration block to look at, lit by one slot (from 1)."""
     row = slots.weights[slot - 1]
     top = max(row, default=0) or 1
-    parts = [_token(slots, index, weight, weight / top, "span") for index, weight in enumerate(row)]
+    shades = [slot_color(slot - 1, _FULL * weight / top) for weight in row]
+    parts = [_token(slots, index, weight, shades[index], "span") for index, weight in enumerate(row)]
     return f'<div><h3>the demonstrations, lit by slot {slot}</h3><div class="ck-demos">{"".join(parts)}</div></div>'
 
 
@@ -74,7 +79,8 @@ def slot_card_html(slots: SlotMap, slot: int, values_cosine: list[list[float]], 
         "" if slots.active[slot - 1] else '<div class="ck-note">switched off here: it is masked, nothing sees it</div>'
     )
     return (
-        f'<div class="ck"><h3>slot {slot}</h3>{state}<table><thead><tr><th>token</th><th class="num">weight</th>'
+        f'<div class="ck"><h3>{slot_mark(slot - 1)}slot {slot}</h3>{state}<table><thead><tr><th>token</th>'
+        '<th class="num">weight</th>'
         f'<th>role</th><th></th></tr></thead><tbody>{tokens}</tbody></table><p class="muted">{near}</p></div>'
     )
 
@@ -85,7 +91,8 @@ def _all_slots_html(slots: SlotMap) -> str:
         top = sorted((i for i, weight in enumerate(row) if weight > 0), key=lambda i: -row[i])[:3]
         tokens = " ".join(f'{token(slots.texts[i])} <span class="muted">{number(row[i])}</span>' for i in top)
         rows.append(
-            f'<tr><td class="num">{index + 1}</td><td>{tokens or "<span class=muted>switched off</span>"}</td></tr>'
+            f'<tr><td class="num">{slot_mark(index)}{index + 1}</td>'
+            f"<td>{tokens or '<span class=muted>switched off</span>'}</td></tr>"
         )
     head = '<tr><th class="num">slot</th><th>heaviest tokens</th></tr>'
     return (
@@ -97,10 +104,9 @@ def _place(demo: int) -> str:
     return f"demonstration {demo + 1}" if demo >= 0 else "start of text"
 
 
-def _token(slots: SlotMap, index: int, weight: float, share: float, tag: str = "button") -> str:
+def _token(slots: SlotMap, index: int, weight: float, color: str, tag: str = "button") -> str:
     text, role = slots.texts[index], slots.roles[index]
-    # Not the full colour, before which the light words of a dark page would be hard to read.
-    shade = f' style="background:rgb(224 112 44 / {0.6 * share:.3f})"' if weight > 0 else ""
+    shade = f' style="background:{color}"' if weight > 0 else ""
     title = f"token {index} · {esc(role)} · weight {weight:.3f}"
     last = index + 1 == len(slots.demo) or slots.demo[index + 1] != slots.demo[index]
     end = "<br>" if last and slots.demo[index] >= 0 else ""

@@ -17,7 +17,14 @@ VIEW_COLORS = {
     "select": "#4fa39a",
     "free": "#c46a9b",
     "changed": "#b8552a",
+    "neutral_token": "#a3a86b",
+    "neutral_paragraph": "#6f9a4a",
 }
+# Slots have hues of their own, the same wherever a slot is named (after Paul Tol's muted scheme).
+_SLOT_HUES = (
+    "51 34 136", "136 204 238", "68 170 153", "17 119 51", "153 153 51", "221 204 119", "204 102 119", "136 34 85",
+    "170 68 153", "102 153 204", "180 120 60", "110 110 130",
+)  # fmt: skip
 VIEW_NAMES = {
     **LABELS,
     "base": "base",
@@ -27,6 +34,8 @@ VIEW_NAMES = {
     "state": "state",
     "few_shot_random": "few-shot, random",
     "changed": "student, slot changed",
+    "neutral_token": "a line break",
+    "neutral_paragraph": "an ordinary paragraph",
 }
 STYLE = Path(__file__).with_name("style.css")
 
@@ -37,6 +46,16 @@ _MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "DejaVu Sans Mon
 def view_color(view: str, student: str) -> str:
     """The colour of a view; the run's own method is the student."""
     return VIEW_COLORS["student"] if view == student else VIEW_COLORS.get(view, VIEW_COLORS["student"])
+
+
+def slot_color(slot: int, alpha: float = 1.0) -> str:
+    """The colour of a slot, from 0."""
+    return f"rgb({_SLOT_HUES[slot % len(_SLOT_HUES)]} / {alpha:.3g})"
+
+
+def slot_mark(slot: int) -> str:
+    """A small field of a slot's colour, to stand before its number."""
+    return f'<i class="ck-slot" style="background:{slot_color(slot)}"></i>'
 
 
 def view_name(view: str) -> str:

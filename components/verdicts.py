@@ -1,8 +1,8 @@
 """Verdicts as HTML: both gates row by row, and whether the slots have become copies of each other."""
 
 import math
-from typing import Any
 
+from cedkv.report import CriterionRow
 from cedkv.session.runs import Run
 from components.headline import empty_html, stat
 from components.text import esc, number
@@ -10,11 +10,14 @@ from components.text import esc, number
 
 def gate_html(run: Run | None) -> str:
     if run is None or not run.report.get("gate_a"):
-        return empty_html("Not judged yet", "Press Run gate: it asks unseen queries and OFF texts, and takes a minute.")
+        return empty_html(
+            "Not judged yet",
+            "Press Run gate: it asks unseen queries and OFF texts; the line below the buttons says how far it is.",
+        )
     return criteria_html(run.report["gate_a"], run.report.get("gate_b", []))
 
 
-def criteria_html(gate_a: list[dict[str, Any]], gate_b: list[dict[str, Any]]) -> str:
+def criteria_html(gate_a: list[CriterionRow], gate_b: list[CriterionRow]) -> str:
     """Both gates as tables, from the report's own rows."""
     titles = {"B": "Gate B · does the state work, and is it harmless?", "A": "Gate A · is the plumbing sound?"}
     tables = [_table(titles[gate], rows) for gate, rows in (("B", gate_b), ("A", gate_a)) if rows]
@@ -48,7 +51,7 @@ def collapse_html(run: Run | None) -> str:
     return f'<div class="ck ck-head"><div class="what">{verdict}.</div>{"".join(stats)}</div>'
 
 
-def _table(title: str, rows: list[dict[str, Any]]) -> str:
+def _table(title: str, rows: list[CriterionRow]) -> str:
     names = ("asks", "value", "", "threshold", "margin", "verdict")
     head = "".join(f'<th class="{"num" if name in ("value", "threshold") else ""}">{name}</th>' for name in names)
     return (
@@ -57,7 +60,7 @@ def _table(title: str, rows: list[dict[str, Any]]) -> str:
     )
 
 
-def _row(row: dict[str, Any]) -> str:
+def _row(row: CriterionRow) -> str:
     share = margin(row["value"], row["op"], row["threshold"])
     left, width = (50, share * 50) if share >= 0 else (50 + share * 50, -share * 50)
     color = "var(--ck-muted)" if row["passed"] else "var(--ck-fail)"

@@ -7,6 +7,7 @@ from cedkv.session.views import SlotMap, SlotPart, Why
 from components.headline import empty_html
 from components.slot_text import lit_text_html
 from components.text import esc, number, token
+from components.theme import slot_mark
 
 _NAMED_TOKENS = 2
 # A cell of a layer x head map, and the attention below which it is left blank.
@@ -112,7 +113,8 @@ def _rows(why: Why, parts: list[SlotPart], chosen: int) -> str:
     return "".join(
         f'<tr class="{"chosen" if slot == chosen else ""}"><td class="num">'
         f'<button class="ck-tok" data-why-slot="{slot}" aria-pressed="{str(slot == chosen).lower()}">{slot + 1}'
-        f"</button></td><td>{made_of(why.slots, slot)}</td><td>{_bar(0, part.attention, f'{part.attention:.2f}')}</td>"
+        f"</button></td><td>{slot_mark(slot)}{made_of(why.slots, slot)}</td>"
+        f"<td>{_bar(0, part.attention, f'{part.attention:.2f}')}</td>"
         f'<td>{_signed_bar(part.change, most)}</td><td class="mono muted">{_heads(part)}</td></tr>'
         for slot, part in enumerate(parts)
     )

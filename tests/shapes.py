@@ -3,11 +3,12 @@
 It looks at tensors alone, their kind and their axes; all other types are mypy's, and tests pass wrong ones on purpose.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, get_args
 
 from beartype import beartype
-from jaxtyping import AbstractArray
+from jaxtyping import AbstractArray, config
 
 
 def check_tensors(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -15,6 +16,16 @@ def check_tensors(function: Callable[..., Any]) -> Callable[..., Any]:
     own = function.__annotations__
     function.__annotations__ = {name: hint for name, hint in own.items() if _holds_tensor(hint)}
     return beartype(function)
+
+
+@contextmanager
+def unchecked() -> Iterator[None]:
+    """For a test that passes wrong shapes on purpose, to see them refused by the code itself."""
+    config.update("jaxtyping_disable", True)
+    try:
+        yield
+    finally:
+        config.update("jaxtyping_disable", False)
 
 
 def _holds_tensor(hint: Any) -> bool:

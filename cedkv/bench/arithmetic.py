@@ -1,9 +1,10 @@
 """How much arithmetic a training step needs, whatever an implementation spends on it.
 
 One multiplication and its addition are two floating-point operations. Counted are the matrix products of the frozen
-model: linear layers, attention over the keys that a token may see, and the LM head on the rows that are read. Not
-counted are padding, attention that is masked away, gradients of weights, and what only leads to the embeddings.
-Norms, activations, softmax and the mixtures themselves are left out too; they are below one part in a hundred.
+model: linear layers, the experts that a router sends a token to, attention over the keys that a token may see, and the
+LM head on the rows that are read. Not counted are padding, attention that is masked away, gradients of weights, and
+what only leads to the embeddings. Norms, activations, softmax and the mixtures themselves are left out too; they are
+below one part in a hundred.
 """
 
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
+from cedkv.errors import ModelError
 from cedkv.lm import LanguageModel
 
 # In a last layer only these see every token; the others are needed for the rows that are read.
@@ -92,7 +94,37 @@ def _layer_shape(lm: LanguageModel, layer: torch.nn.Module, attention: torch.nn.
         for name, module in layer.named_modules()
         if isinstance(module, torch.nn.Linear)
     }
+    for module in layer.modules():
+        if isinstance(getattr(module, "experts", None), torch.nn.Module):
+            linears |= _expert_linears(module)
     config = lm.model.config
     # Some architectures slide in some of their layers, others in all of them and say so only in the config.
     window = getattr(attention, "sliding_window", getattr(config, "sliding_window", None))
     return LayerShape(linears, config.num_attention_heads, lm.head_dim, window)
+
+
+def _expert_linears(mixture: torch.nn.Module) -> dict[str, tuple[int, int]]:
+    """The router, and the maps of as many experts as it sends each token to, side by side as one map.
+
+    Raises
+    ------
+    ModelError
+        The experts are not kept as `gate_up_proj` and `down_proj` `[experts, outputs, inputs]` beside a router `gate`
+        with a `top_k`, so how much they compute is not known.
+    """
+    try:
+        router, experts = mixture.gate, mixture.experts
+        chosen = int(router.top_k)
+        _, up_outputs, up_inputs = experts.gate_up_proj.shape
+        _, down_outputs, down_inputs = experts.down_proj.shape
+        routes, width = router.weight.shape
+    except (AttributeError, ValueError) as error:
+        raise ModelError(
+            f"{type(mixture).__name__} keeps its experts in a way whose arithmetic is not counted: {error}; "
+            "benchmark a model without it"
+        ) from error
+    return {
+        "router": (width, routes),
+        "expert_gate_up": (up_inputs, chosen * up_outputs),
+        "expert_down": (chosen * down_inputs, down_outputs),
+    }

@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Iterator
 from typing import Any
 
+from cedkv.bench.arithmetic import ModelShape
 from cedkv.bench.latency import measure_latency
 from cedkv.bench.loading import load_seconds, ready_times
 from cedkv.bench.machine import describe_machine, peak_rss_mb, seconds_of
@@ -30,7 +31,8 @@ def iter_bench(config: Config, plan: Plan = FULL) -> Iterator[Event]:
     Raises
     ------
     CedKVError
-        The model cannot be loaded, demonstrations are fixed, or the task has too few pairs for the plan.
+        The model cannot be loaded or its arithmetic is not known, demonstrations are fixed, or the task has too few
+        pairs for the plan.
     """
     if config.episode.demos_file:
         raise ConfigError(
@@ -42,6 +44,7 @@ def iter_bench(config: Config, plan: Plan = FULL) -> Iterator[Event]:
     result |= {"machine": describe_machine(), "versions": library_versions(), "model_load_s": load_seconds(config)}
     runtime = config.run.runtime
     lm = load_model(config.run.model.id, runtime.torch_dtype, runtime.device)
+    ModelShape.of(lm)  # what could not be counted at the end is refused now
     memory = result["peak_rss_mb_after"] = {"load": peak_rss_mb()}
     result["model"] = {
         "id": lm.id,

@@ -11,7 +11,7 @@ from typing import NoReturn, Protocol
 
 import torch
 
-from cedkv.cli import app, bench, cache, documents, extract, gate, inspect, query, serve, train
+from cedkv.cli import app, bench, cache, diagnose, documents, extract, gate, inspect, query, serve, train
 from cedkv.errors import CedKVError, ConfigError
 
 
@@ -35,6 +35,7 @@ COMMANDS: dict[str, Command] = {
     "train": train,
     "documents": documents,
     "bench": bench,
+    "diagnose": diagnose,
     "app": app,
     "serve": serve,
 }

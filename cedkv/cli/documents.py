@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         "rows": rows,
         "grid": accuracy_table(rows, "view", "tokens", "depth"),
         "profile": profiled,
-        "criteria": [row.as_dict() for row in criteria],
+        "criteria": [row.as_row() for row in criteria],
         "model": desk.lm.describe(),
         "adapter": desk.reader.fingerprint if desk.reader else None,
     }

@@ -1,7 +1,7 @@
 """Judge a relation's KV prefix with Gate A and Gate B and write the report."""
 
 import argparse
-from typing import Any
+from typing import Any, Literal, cast
 
 from cedkv.cli.options import add_config_options, add_setting, config_from, noted_settings, override
 from cedkv.cli.show import ProgressLine, drain, table
@@ -12,11 +12,16 @@ from cedkv.events import Done, Opened
 from cedkv.gate import GateReport, iter_gate
 from cedkv.gate.kinds import KINDS
 from cedkv.gate.tables import iter_table
+from cedkv.harm import YARDSTICKS
 from cedkv.lm.load import DTYPES
+from cedkv.report import Report
 from cedkv.state import PRECISIONS, KVPrefix
 
 # Settings elsewhere that decide how many queries an episode has.
 _QUERIES = {"phase2.eval.on_samples", "phase3.optim.made_up_queries"}
+
+# Blocks of a report that say what views do besides `Delta`.
+_BY_VIEW: tuple[Literal["continued", "choice"], ...] = ("continued", "choice")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,10 +79,9 @@ def _run_table(args: argparse.Namespace) -> int:
 
 def _run_one(args: argparse.Namespace) -> int:
     report = _judge(args)
-    print(views_table(report.data))
-    print()
-    print(gates_table(report.data))
-    print()
+    for shown in (views_table(report.data), harm_table(report.data), gates_table(report.data)):
+        if shown:
+            print(f"{shown}\n")
     print("The gate passes." if report.passed else "The gate fails.")
     print(report.folder)
     return 0 if report.passed else 1
@@ -120,14 +124,29 @@ def _judge(args: argparse.Namespace) -> GateReport:
         progress.close()
 
 
-def views_table(report: dict[str, Any]) -> str:
+def views_table(report: Report) -> str:
     """Every view's right answers and distance on ON queries, and its effect on the OFF stress set."""
     rows = [["view", "first token", "whole answer", "its log-prob", "KL to teacher", "OFF p99"]]
     for name, on in report["on"].items():
         right = [f"{on['accuracy']:.2f}", f"{on['whole_answer']:.2f}", f"{on['answer_logprob']:.2f}"]
         off = report["off"][name]["stress"]["delta_p99"]
         rows.append([name, *right, f"{on['kl_to_teacher']:.3f}", f"{off:.3f}"])
+    for name in YARDSTICKS:
+        rows.append([name, *[""] * 4, f"{report['off'][name]['stress']['delta_p99']:.3f}"])
     return table(rows, right=(1, 2, 3, 4, 5))
+
+
+def harm_table(report: Report) -> str:
+    """What each view does to real text, other relations, continuations and simple questions, as far as it was read."""
+    rows = [["view", "real text mean", "p99", "perplexity", "other relations p99", "same 8 tokens", "questions right"]]
+    for name, off in report["off"].items():
+        blocks = off.get("real_text"), off.get("foreign"), *(report.get(key, {}).get(name) for key in _BY_VIEW)
+        real, foreign, continued, choice = (cast(dict[str, Any], block or {}) for block in blocks)
+        cells = [real.get("delta_mean"), real.get("delta_p99"), real.get("perplexity_ratio"), foreign.get("delta_p99")]
+        cells += [continued.get("same_first", {}).get("8"), choice.get("accuracy")]
+        if any(cell is not None for cell in cells):
+            rows.append([name, *("" if cell is None else f"{cell:.3f}" for cell in cells)])
+    return table(rows, right=range(1, 7)) if len(rows) > 1 else ""
 
 
 def tasks_table(rows: list[dict[str, Any]], student: str) -> str:
@@ -148,13 +167,11 @@ def _figures(row: dict[str, Any]) -> list[str]:
     return [*right, f"{row['kl_to_teacher']:.3f}", f"{row['off_delta_p99']:.3f}"]
 
 
-def gates_table(report: dict[str, Any]) -> str:
+def gates_table(report: Report) -> str:
     """Both gates, one criterion a line: value, bound, verdict."""
     rows = [["gate", "criterion", "value", "", "threshold", "verdict"]]
-    for gate in ("a", "b"):
-        for row in report[f"gate_{gate}"]:
+    for gate, criteria in (("A", report["gate_a"]), ("B", report["gate_b"])):
+        for row in criteria:
             verdict = "PASS" if row["passed"] else "FAIL"
-            rows.append(
-                [gate.upper(), row["name"], f"{row['value']:.4g}", row["op"], f"{row['threshold']:.4g}", verdict]
-            )
+            rows.append([gate, row["name"], f"{row['value']:.4g}", row["op"], f"{row['threshold']:.4g}", verdict])
     return table(rows, right=(2, 4))

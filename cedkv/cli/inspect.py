@@ -9,6 +9,7 @@ from cedkv.cli.options import positive
 from cedkv.cli.show import kib, printable, quoted, table
 from cedkv.config import Config, settings_then
 from cedkv.gate.slots import describe_roles, describe_slots
+from cedkv.report import SlotToken
 from cedkv.state import KVPrefix
 
 
@@ -67,7 +68,7 @@ def slots_table(prefix: KVPrefix, top: int = 4) -> str:
     return table(rows, right=(0, 1, 2))
 
 
-def _token(token: dict[str, Any]) -> str:
+def _token(token: SlotToken) -> str:
     demo = f"demo {token['demo']}" if token["demo"] >= 0 else "start of text"
     return f"{token['weight']:.2f} {quoted(token['text'])} {token['role']} {demo}"
 

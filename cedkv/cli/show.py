@@ -33,8 +33,6 @@ class ProgressLine:
             self._stage(f"training {event.method}", event.step, event.steps, f"loss_on {event.loss_on:.3f}")
         elif isinstance(event, TrainingStep):
             self._stage(f"training {event.method}", event.step + 1, event.steps, f"loss {event.loss:.3f}")
-        elif isinstance(event, TrainingStep):
-            self._stage(f"training {event.method}", event.step, event.steps, f"loss {event.loss:.3f}")
 
     def _stage(self, stage: str, done: int, total: int, more: str = "") -> None:
         begins, self.stage = stage != self.stage, stage

@@ -4,6 +4,7 @@ from cedkv.config.base import (
     Settings,
 )
 from cedkv.config.gist import GistConfig, GistTraining
+from cedkv.config.harm import HarmSettings, HarmThresholds
 from cedkv.config.moved import SettingsMoved, settings_then, settings_today
 from cedkv.config.phase3 import (
     ChunkedSettings,
@@ -57,6 +58,8 @@ __all__ = [
     "DualSettings",
     "EpisodeSettings",
     "EvalSettings",
+    "HarmSettings",
+    "HarmThresholds",
     "GistConfig",
     "GistTraining",
     "InjectionSettings",

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StrictInt, model_validator
 
 from cedkv.config.base import LayerScope, OffSource, Settings
+from cedkv.config.harm import HarmThresholds
 
 
 class KAnchorSettings(Settings):
@@ -64,6 +65,23 @@ class LeastSettings(Settings):
         "of the template had to share it, everywhere, or nowhere.",
     )
     within_lr: float = Field(0.3, gt=0, le=10, description="Learning rate of Adam on the logits of these mixtures.")
+    shared: Literal["none", "heads", "layers"] = Field(
+        "none", description="What shares weight and gain: nothing, the heads of a layer, or all layers and heads."
+    )
+    pure_sink: bool = Field(False, description="Leave the slot of the attention sink as it is.")
+    price: float = Field(
+        0.0,
+        ge=0,
+        description="Price, in L_str, of each slot's log(1 + count) in the mean over heads: slots leave the heads that "
+        "do without them.",
+    )
+    selective: bool = Field(
+        False, description="Learn a weight too that the relation's queries feel and other texts do not."
+    )
+    value_rank: StrictInt = Field(
+        0, ge=0, le=4, description="Rank of a map that is learnt for each slot's value and pulled to none; 0: no map."
+    )
+    value_rank_lr: float = Field(0.02, gt=0, le=10, description="Learning rate of Adam on these maps.")
 
 
 class MixtureScopeSettings(Settings):
@@ -77,7 +95,7 @@ class MixtureScopeSettings(Settings):
 
 class LossSettings(Settings):
     lambda_on: float = Field(1.0, ge=0, description="Weight of L_on, the KL to the teacher on ON queries.")
-    lambda_off: float = Field(3.0, ge=0, description="Weight of L_off at the start; dual ascent raises it.")
+    lambda_off: float = Field(4.0, ge=0, description="Weight of L_off at the start; dual ascent raises it.")
     lambda_str: float = Field(0.02, ge=0, description="Weight of L_str: entropy and overlap of the mixtures.")
     tail_fraction: float = Field(
         0.7, gt=0, le=1, description="Share of the OFF batch whose mean Delta is L_off (CVaR)."
@@ -115,9 +133,9 @@ class OptimSettings(Settings):
     matching_off_texts: StrictInt = Field(16, ge=1, le=1024, description="OFF texts that the warm start leaves alone.")
     matching_off_weight: float = Field(0.5, ge=0, description="Weight of OFF texts in the warm start.")
     on_batch: StrictInt = Field(8, ge=1, le=256, description="ON queries per step.")
-    off_batch: StrictInt = Field(6, ge=1, le=256, description="OFF texts per step.")
+    off_batch: StrictInt = Field(10, ge=1, le=256, description="OFF texts per step.")
     off_reads: StrictInt = Field(
-        4, ge=1, le=64, description="Positions read at the end of each of them: more tell more at hardly any cost."
+        8, ge=1, le=64, description="Positions read at the end of each of them: more tell more at hardly any cost."
     )
     topk_schedule: tuple[Annotated[StrictInt, Field(ge=1)], ...] = Field(
         (16, 8, 4), min_length=1, description="Tokens a slot may mix, in equal parts of the training."
@@ -146,7 +164,7 @@ class DualSettings(Settings):
     ema_beta: float = Field(0.5, ge=0, lt=1, description="Smoothing of the measured p99.")
     update_every: StrictInt = Field(1, ge=1, description="Ticks between updates.")
     delta_clip: float = Field(1.0, gt=0, description="Largest violation that counts in one update.")
-    lambda_max: float = Field(6.0, gt=0, description="Upper bound of lambda_off.")
+    lambda_max: float = Field(8.0, gt=0, description="Upper bound of lambda_off.")
 
 
 class OffDataSettings(Settings):
@@ -154,13 +172,18 @@ class OffDataSettings(Settings):
     off_constraint_source: OffSource = Field("fixed_stress", description="What the OFF constraint is measured on.")
     dual_metric_source: OffSource = Field("fixed_stress", description="What dual ascent reads.")
     stress_samples: StrictInt = Field(256, ge=8, le=16384, description="Size of the fixed stress eval.")
+    pool_kinds: tuple[Literal["made", "real_text", "foreign"], ...] = Field(
+        ("made",),
+        min_length=1,
+        description="Kinds of OFF text that are mined, by turns: made from frames, of real texts, other relations.",
+    )
     pool_size: StrictInt = Field(24, ge=8, description="Texts kept in the hard pool.")
     candidates: StrictInt = Field(48, ge=8, description="Fresh candidates per refill, mined for large Delta.")
     refill_every: StrictInt = Field(8, ge=1, description="Steps between refills.")
 
 
 class Phase3Thresholds(Settings):
-    off_delta_p99_stress_max: float = Field(3.0, gt=0, description="Largest allowed p99 of Delta on the stress eval.")
+    off_delta_p99_stress_max: float = Field(2.0, gt=0, description="Largest allowed p99 of Delta on the stress eval.")
     acc_vs_teacher_min: float = Field(0.9, ge=0, description="Least accuracy as a share of the teacher's.")
     whole_vs_teacher_min: float = Field(
         0.9, ge=0, description="Least share of right whole answers, as a share of the teacher's."
@@ -168,6 +191,7 @@ class Phase3Thresholds(Settings):
     kl_to_teacher_max: float = Field(0.3, gt=0, description="Largest KL(teacher || student) on ON queries, nats.")
     delta_on_min: float = Field(0.5, ge=0, description="Least mean Delta on ON queries.")
     overlap_max: float = Field(0.98, gt=0, le=1, description="Largest overlap of two slots' mixtures.")
+    harm: HarmThresholds = HarmThresholds()
 
 
 class Phase3Settings(Settings):

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, StrictInt, model_validator
 
 from cedkv.config.base import LayerScope, Seed, SelectMode, Settings
+from cedkv.config.harm import MEASURED_BY, HarmSettings, HarmThresholds
 from cedkv.config.phase3 import Phase3Settings
 
 
@@ -30,6 +31,11 @@ class EpisodeSettings(Settings):
     )
     on_train: StrictInt = Field(64, ge=1, le=2048, description="Training queries; never an evaluation input.")
     pasted_inputs: tuple[str, ...] = Field((), description="Inputs for on_source: pasted.")
+    test_pairs: tuple[tuple[str, str], ...] = Field(
+        (),
+        description="Labelled pairs to judge on, in place of a task's held-out ones or of queries that the model makes "
+        "up. None may be a demonstration.",
+    )
 
 
 class ModelSettings(Settings):
@@ -70,6 +76,7 @@ class EvalSettings(Settings):
     answer_tokens: StrictInt = Field(
         8, ge=1, le=64, description="Longest generated answer, in tokens; longer where the right ones are."
     )
+    harm: HarmSettings = HarmSettings()
 
 
 class PrefixSettings(Settings):
@@ -124,6 +131,7 @@ class Phase2Thresholds(Settings):
     delta_on_min: float = Field(0.5, ge=0, description="Least mean Delta on ON queries: the prefix does something.")
     rel_kl_to_teacher_max: float = Field(0.6, gt=0, description="Largest KL to the teacher, as a share of the base's.")
     repro_acc_tol: float = Field(0.0, ge=0, description="Largest accuracy difference between repeats.")
+    harm: HarmThresholds = HarmThresholds()
 
 
 class ReportingSettings(Settings):
@@ -148,3 +156,14 @@ class Config(Settings):
     run: RunSettings = RunSettings()
     phase2: Phase2Settings = Phase2Settings()
     phase3: Phase3Settings = Phase3Settings()
+
+    @model_validator(mode="after")
+    def _harm_is_measured(self) -> "Config":
+        """A bound on what nobody measures would hold for nothing."""
+        for phase, block in (("phase2", self.phase2), ("phase3", self.phase3)):
+            for bound, amount in MEASURED_BY.items():
+                if getattr(block.thresholds.harm, bound) is not None and not getattr(self.phase2.eval.harm, amount):
+                    raise ValueError(
+                        f"{phase}.thresholds.harm.{bound} is set, but phase2.eval.harm.{amount} is 0; set both or none"
+                    )
+        return self

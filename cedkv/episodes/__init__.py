@@ -1,58 +1,8 @@
 """What a prefix is made and judged for: episodes, the first kind of which is the relation; OFF sampling."""
 
+from cedkv.episodes import relation
 from cedkv.episodes.episode import Episode, Query
-from cedkv.episodes.relation import (
-    CHATS,
-    DEFAULT_TASK,
-    FORMATS,
-    TEMPLATES,
-    Demonstration,
-    Reading,
-    RelationEpisode,
-    Task,
-    Template,
-    build_episode,
-    demos_in,
-    draw_demos,
-    episode_from_config,
-    get_template,
-    load_task,
-    load_task_file,
-    make_query,
-    noted_template,
-    parse_demos,
-    read_demos,
-    read_demos_text,
-    task_names,
-    template_for,
-    tokenize_demos,
-)
+from cedkv.episodes.relation import *  # noqa: F403  # a kind's own `__all__` says which of its names are of use outside
 
-__all__ = [
-    "CHATS",
-    "DEFAULT_TASK",
-    "FORMATS",
-    "TEMPLATES",
-    "Demonstration",
-    "Episode",
-    "Query",
-    "Reading",
-    "RelationEpisode",
-    "Task",
-    "Template",
-    "build_episode",
-    "demos_in",
-    "draw_demos",
-    "episode_from_config",
-    "get_template",
-    "load_task",
-    "load_task_file",
-    "make_query",
-    "parse_demos",
-    "read_demos",
-    "read_demos_text",
-    "task_names",
-    "noted_template",
-    "template_for",
-    "tokenize_demos",
-]
+__all__ = ["Episode", "Query"]
+__all__ += relation.__all__

@@ -5,10 +5,14 @@ Each kind of block has a package of its own beside this file (`relation/`) that 
 
 import hashlib
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from cedkv.episodes.off import NearFormat, OffSet, sample_off
+from cedkv.episodes.off import NearFormat, OffSet, OffText, off_stream, real_stream, sample_off
+from cedkv.errors import ConfigError
+from cedkv.events import Event
+from cedkv.report import DemosBlock, EpisodeBlock
 from cedkv.state import DemoTokens
 
 
@@ -35,6 +39,14 @@ class Query:
     def asked_ids(self) -> tuple[int, ...]:
         """The tokens in front of it."""
         return self.ids + self.answer_ids[: self.blanks]
+
+
+class Read(Protocol):
+    """What reading a file found: for the report, and as events for whoever watches."""
+
+    def as_dict(self) -> DemosBlock: ...
+
+    def events(self) -> Iterator[Event]: ...
 
 
 @dataclass(frozen=True)
@@ -70,6 +82,11 @@ class Episode:
         return 0
 
     @property
+    def reading(self) -> Read | None:
+        """How the block was read from a file; None where it was not."""
+        return None
+
+    @property
     def near(self) -> NearFormat:
         """What an OFF text that only looks like a query reuses."""
         return NearFormat("{input}\n{output}\n")
@@ -88,7 +105,7 @@ class Episode:
         """Checksum of `content`."""
         return hashlib.sha256(json.dumps(self.content()).encode()).hexdigest()
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> EpisodeBlock:
         """What a report says of the episode."""
         return {
             "task": self.task,
@@ -102,3 +119,28 @@ class Episode:
     def off_set(self, split: str, size: int) -> OffSet:
         """A frozen OFF set of this episode: `typical`, `stress`, or `pool` for training."""
         return sample_off(split, size, self.seed, self.near)
+
+    def off_streams(self, split: str) -> dict[str, Iterator[OffText]]:
+        """Streams of OFF texts by their kind, of which training may choose."""
+        streams = {"made": off_stream(split, self.seed, self.near)}
+        return {**streams, "real_text": real_stream(self.seed)} if split == "pool" else streams
+
+    def pool_stream(self, kinds: Sequence[str] = ("made",)) -> Iterator[OffText]:
+        """OFF texts to train on, the kinds by turns as long as each has new ones.
+
+        Raises
+        ------
+        ConfigError
+            The episode has texts of none of these kinds.
+        """
+        streams = self.off_streams("pool")
+        live = [streams[kind] for kind in kinds if kind in streams]
+        if not live:
+            raise ConfigError(f"OFF texts of kind {', '.join(kinds)}: this episode has {', '.join(streams)}")
+        while live:
+            for stream in tuple(live):
+                text = next(stream, None)
+                if text is None:
+                    live.remove(stream)
+                else:
+                    yield text

@@ -2,15 +2,15 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
 
 from cedkv.evaluation import Judge
+from cedkv.report import FirstToken
 
 # From this share of the queries on, what holds for them counts as decided for all.
 _DECIDED = 0.9
 
 
-def describe_first_token(judge: Judge) -> dict[str, Any]:
+def describe_first_token(judge: Judge) -> FirstToken:
     """The report's `episode.first_token`: whether it tells views apart.
 
     `blank` is the share of answers in front of which the tokenizer makes a token of nothing but white space, which is

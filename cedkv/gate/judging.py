@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import cast
 
 from cedkv.evaluation import OnView
 from cedkv.events import Event, Progress, Sample
 from cedkv.gate.kinds.base import Trial
 from cedkv.gate.stage import GateRun
 from cedkv.methods import describe_source
+from cedkv.report import OnScores
 from cedkv.state import KVPrefix
 
 # Temperature of the answers shown when `eval.decoding` is `sample`.
@@ -26,14 +28,19 @@ def judge_view(run: GateRun, name: str, prefix: KVPrefix | None) -> Iterator[Eve
         # Sampled answers are shown; judged are greedy ones, as those of the random choices are.
         share = judge.whole_answer(prefix) if temperature else sum(whole) / len(whole)
         run.data["on"][name] = {**judge.on_scores(view), "whole_answer": share}
-        off = run.data["off"][name] = {}
         yield from _on_samples(run, name, view, answers, whole)
-        for done, split in enumerate(judge.off_sets, start=1):
-            yield Progress(f"judging {name}", done, 1 + len(judge.off_sets))
-            delta = judge.delta_off(prefix, split)
-            off[split] = judge.off_scores(delta, split)
-            yield from _off_samples(run, name, split, delta.tolist())
+        yield from judge_off(run, name, prefix)
     run.save(complete=False)
+
+
+def judge_off(run: GateRun, name: str, prefix: KVPrefix | None) -> Iterator[Event]:
+    """One view on the OFF sets: into the report, and a sample for every text."""
+    off = run.data["off"][name] = {}
+    for done, split in enumerate(run.judge.off_sets, start=1):
+        yield Progress(f"judging {name}", done, 1 + len(run.judge.off_sets))
+        delta = run.judge.delta_off(prefix, split)
+        off[split] = run.judge.off_scores(delta, split)
+        yield from _off_samples(run, name, split, delta.tolist())
 
 
 def _on_samples(run: GateRun, name: str, view: OnView, answers: list[str], whole: list[bool]) -> Iterator[Sample]:
@@ -66,7 +73,7 @@ def _off_samples(run: GateRun, name: str, split: str, delta: list[float]) -> Ite
 def judge_trials(run: GateRun, name: str, drawn: Trial) -> Iterator[Event]:
     """Random choices of the same size: ON scores are means over the trials, OFF effect is the first trial's."""
     trials = run.config.phase2.eval.n_random_trials
-    scores: list[dict[str, float]] = []
+    scores: list[OnScores] = []
     with run.part(f"judge_{name}"):
         for trial in range(trials):
             yield Progress(f"judging {name}", trial, trials)
@@ -76,9 +83,15 @@ def judge_trials(run: GateRun, name: str, drawn: Trial) -> Iterator[Event]:
                 if drawn.kept:
                     run.save_state(name, replace(prefix, meta=describe_source(name, run.bench)))
                 off = {s: run.judge.off_scores(run.judge.delta_off(prefix, s), s) for s in run.judge.off_sets}
-    run.data["on"][name] = {
-        **{key: sum(score[key] for score in scores) / trials for key in scores[0]},
+    run.data["on"][name] = _over_trials(scores)
+    run.data["off"][name] = off
+
+
+def _over_trials(scores: list[OnScores]) -> OnScores:
+    """Means of all figures, and each trial's share of right answers."""
+    means = {key: sum(cast(dict[str, float], score)[key] for score in scores) / len(scores) for key in scores[0]}
+    return {
+        **cast(OnScores, means),
         "trials": [score["accuracy"] for score in scores],
         "whole_answer_trials": [score["whole_answer"] for score in scores],
     }
-    run.data["off"][name] = off

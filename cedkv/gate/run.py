@@ -10,18 +10,20 @@ from cedkv.evaluation import Judge
 from cedkv.events import Done, Event, GateCriterion, Opened, Progress, Sample, StepTrace, Warned, drain, timed
 from cedkv.files import dump_json
 from cedkv.gate.answers import describe_first_token, judging_warnings
+from cedkv.gate.harm import judge_harm
 from cedkv.gate.judging import judge_trials, judge_view
 from cedkv.gate.kinds import KINDS, Kind, in_place_of_student
 from cedkv.gate.plumbing import check_plumbing, repeat_criterion
-from cedkv.gate.slots import describe_collapse, describe_roles, describe_slots
+from cedkv.gate.slots import describe_state
 from cedkv.gate.spans import score_spans
 from cedkv.gate.stage import GateReport, GateRun
 from cedkv.gate.trained import constraint_warnings, describe_training
+from cedkv.harm import YARDSTICKS
 from cedkv.lm import LanguageModel, load_model
 from cedkv.methods import Extraction, Workbench, run_method
 from cedkv.methods.base import never
 from cedkv.provenance import library_versions
-from cedkv.report import RunFolder, new_run_id
+from cedkv.report import Report, RunFolder, new_run_id
 from cedkv.state import KVPrefix, with_precision
 
 _DESCRIBING = "describing the slots"
@@ -57,27 +59,7 @@ def iter_gate(
     """
     if phase not in KINDS:
         raise ConfigError(f"phase {phase!r} does not exist; choose from {', '.join(map(str, KINDS))}")
-    kind = KINDS[phase]
-    timing: dict[str, float] = {}
-    saved = KVPrefix.load(state) if state else None
-    if lm is None:
-        yield Progress("loading the model", 0, 1)
-        with timed(timing, "model_load"):
-            lm = load_model(config.run.model.id, config.run.runtime.torch_dtype, config.run.runtime.device)
-    yield Progress("preparing the episode", 0, 1)
-    with timed(timing, "episode"):
-        if saved:
-            saved = saved_state(state, lm, precision)
-            kind = in_place_of_student(kind, saved)
-        run = _open(config, kind, lm, out, timing, stop)
-        if saved:
-            run.data["state"] = {"file": str(state), "method": saved.meta.get("method"), "precision": precision}
-        run.save(complete=False)
-    yield Opened(run.folder.path, _stages(run))
-    if run.bench.episode.reading:
-        yield from run.bench.episode.reading.events()
-    if saved and saved.meta.get("episode") != run.bench.episode.sha256:
-        yield Warned(f"state {str(state)!r} was made in another episode: what is judged may be what it was trained on")
+    run = yield from _prepare(config, KINDS[phase], lm, out, state, precision, stop)
     yield from judge_view(run, "base", None)
     run.data["episode"]["first_token"] = describe_first_token(run.judge)
     for warning in judging_warnings(run.judge):
@@ -90,6 +72,7 @@ def iter_gate(
         yield from judge_view(run, method, run.extractions[method].prefix)
     for name, trial in run.kind.trials.items():
         yield from judge_trials(run, name, trial)
+    yield from judge_harm(run)
     yield from _describe(run)
     if (yield from _decide(run)):
         run.save(complete=True)
@@ -115,6 +98,39 @@ def saved_state(path: str | Path, lm: LanguageModel, precision: str | None) -> K
     return with_precision(prefix, precision) if precision else prefix
 
 
+def _prepare(
+    config: Config,
+    kind: Kind,
+    lm: LanguageModel | None,
+    out: str | Path,
+    state: str | Path | None,
+    precision: str | None,
+    stop: Callable[[], bool],
+) -> Generator[Event, None, GateRun]:
+    """Model, episode and folder of a run, and what there is to say of them before anything is judged."""
+    timing: dict[str, float] = {}
+    saved = KVPrefix.load(state) if state else None
+    if lm is None:
+        yield Progress("loading the model", 0, 1)
+        with timed(timing, "model_load"):
+            lm = load_model(config.run.model.id, config.run.runtime.torch_dtype, config.run.runtime.device)
+    yield Progress("preparing the episode", 0, 1)
+    with timed(timing, "episode"):
+        if state:
+            saved = saved_state(state, lm, precision)
+            kind = in_place_of_student(kind, saved)
+        run = _open(config, kind, lm, out, timing, stop)
+        if saved:
+            run.data["state"] = {"file": str(state), "method": saved.meta.get("method"), "precision": precision}
+        run.save(complete=False)
+    yield Opened(run.folder.path, _stages(run))
+    if run.bench.episode.reading:
+        yield from run.bench.episode.reading.events()
+    if saved and saved.meta.get("episode") != run.bench.episode.sha256:
+        yield Warned(f"state {str(state)!r} was made in another episode: what is judged may be what it was trained on")
+    return run
+
+
 def _open(
     config: Config,
     kind: Kind,
@@ -128,7 +144,7 @@ def _open(
     folder = RunFolder(out, new_run_id(episode.task, kind.phase, kind.slots(config)))
     folder.write("config.yaml", dump_config(config))
     folder.write("artifacts/hf_runtime_meta.json", dump_json(lm.describe()))
-    data = {
+    data: Report = {
         "run_id": folder.path.name,
         "phase": kind.phase,
         "seed": config.run.seed,
@@ -157,7 +173,7 @@ def _open(
 
 
 def _stages(run: GateRun) -> tuple[str, ...]:
-    return ("base", "teacher", *run.kind.methods, *run.kind.trials, _DESCRIBING)
+    return ("base", "teacher", *run.kind.methods, *run.kind.trials, *YARDSTICKS, _DESCRIBING)
 
 
 def _run_method(run: GateRun, method: str, bench: Workbench) -> Iterator[Event]:
@@ -202,9 +218,7 @@ def _describe(run: GateRun) -> Iterator[Event]:
     """Slots, roles and collapse of the student."""
     yield Progress(_DESCRIBING, 0, 1)
     student = run.extractions[run.kind.student].prefix
-    run.data["slots"] = describe_slots(student, run.config.phase2.reporting.topk_tokens)
-    run.data["role_mass"] = describe_roles(student)
-    run.data["collapse"] = describe_collapse(student)
+    run.data.update(describe_state(student, run.config.phase2.reporting.topk_tokens))
     meta = {
         "slots": student.slots,
         "active_slots": int(student.active.any(0).sum()),
@@ -227,14 +241,15 @@ def _decide(run: GateRun) -> Generator[Event, None, bool]:
         yield _add(run, repeat_criterion(accuracies, run.config.phase2.thresholds.repro_acc_tol))
     for criterion in run.kind.criteria(run.data, run.config):
         yield _add(run, criterion)
-    run.data.update(run.kind.summary(run.data))
+    run.report.add(run.kind.summary(run.data))
     run.data["passed"] = all(row["passed"] for row in run.data["gate_a"] + run.data["gate_b"])
     run.folder.append_metric({"type": "run", **run.kind.record(run.data)})
     return True
 
 
 def _add(run: GateRun, criterion: GateCriterion) -> GateCriterion:
-    run.data[f"gate_{criterion.gate.lower()}"].append(criterion.as_dict())
+    rows = {"A": run.data["gate_a"], "B": run.data["gate_b"]}
+    rows[criterion.gate].append(criterion.as_row())
     return criterion
 
 

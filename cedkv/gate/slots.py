@@ -1,13 +1,21 @@
 """What the report says about each slot: its tokens, its roles, and whether slots are copies of each other."""
 
-from typing import Any
-
 from cedkv.metrics import collapse_summary, role_mass, top_tokens
+from cedkv.report import CollapseBlock, RoleMass, SlotBlocks, SlotRow
 from cedkv.state import KVPrefix
 from cedkv.state.words import slot_words
 
 
-def describe_slots(prefix: KVPrefix, top_k: int) -> list[dict[str, Any]]:
+def describe_state(prefix: KVPrefix, top_k: int) -> SlotBlocks:
+    """The slots of a state, their roles, and whether they are copies of each other."""
+    return {
+        "slots": describe_slots(prefix, top_k),
+        "role_mass": describe_roles(prefix),
+        "collapse": describe_collapse(prefix),
+    }
+
+
+def describe_slots(prefix: KVPrefix, top_k: int) -> list[SlotRow]:
     """Per slot what it is in words and its tokens of most weight, mean over layers and heads; empty for free slots."""
     if prefix.mixture is None:
         return []
@@ -34,7 +42,7 @@ def describe_slots(prefix: KVPrefix, top_k: int) -> list[dict[str, Any]]:
     ]
 
 
-def describe_roles(prefix: KVPrefix) -> dict[str, Any]:
+def describe_roles(prefix: KVPrefix) -> RoleMass:
     """Mass per token role, mean over layers and heads: for all slots together and for each slot."""
     if prefix.mixture is None:
         return {}
@@ -47,7 +55,7 @@ def describe_roles(prefix: KVPrefix) -> dict[str, Any]:
     }
 
 
-def describe_collapse(prefix: KVPrefix) -> dict[str, Any]:
+def describe_collapse(prefix: KVPrefix) -> CollapseBlock:
     """Similarity of the slots that are switched on anywhere."""
     used = prefix.active.any(0).nonzero()[:, 0]
     weights = prefix.mixture.weights[:, :, used] if prefix.mixture else None

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from cedkv.config import Config
 from cedkv.evaluation import Judge, OnView
@@ -10,7 +10,7 @@ from cedkv.events import Sample, timed
 from cedkv.files import dump_json
 from cedkv.gate.kinds import Kind
 from cedkv.methods import Extraction, Workbench
-from cedkv.report import RunFolder
+from cedkv.report import Report, RunFolder
 from cedkv.state import KVPrefix
 
 
@@ -19,11 +19,15 @@ class GateReport:
     """The report as it grows; `data` is what the JSON file holds (contract: the report in docs/report.md)."""
 
     folder: Path
-    data: dict[str, Any] = field(default_factory=dict)
+    data: Report
 
     @property
     def passed(self) -> bool:
         return self.data["passed"]
+
+    def add(self, fields: dict[str, Any]) -> None:
+        """Put in what only one kind of gate says: its type knows the fields of all kinds."""
+        cast(dict[str, Any], self.data).update(fields)
 
 
 @dataclass
@@ -43,7 +47,7 @@ class GateRun:
         return self.bench.config
 
     @property
-    def data(self) -> dict[str, Any]:
+    def data(self) -> Report:
         return self.report.data
 
     def part(self, name: str):

@@ -3,18 +3,19 @@
 import csv
 import hashlib
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cedkv.config import Config, dump_config
-from cedkv.errors import CedKVError, ConfigError, OutputError
+from cedkv.errors import CedKVError, ConfigError
 from cedkv.events import Done, Event, Progress, Warned
-from cedkv.files import dump_json, parse_json, write_whole
+from cedkv.files import dump_json, write_whole
 from cedkv.gate.kinds import KINDS
 from cedkv.gate.run import GateReport, iter_gate
-from cedkv.ledger import row_key
+from cedkv.harm import YARDSTICKS
+from cedkv.ledger import Ledger, Row, row_key
 from cedkv.lm import LanguageModel, load_model
 
 COLUMNS = (
@@ -29,6 +30,9 @@ COLUMNS = (
     "off_delta_mean",
     "off_delta_p99",
     "off_delta_max",
+    "real_delta_mean",
+    "real_delta_p99",
+    "real_perplexity_ratio",
     "passed",
     "run_id",
     "config",
@@ -46,10 +50,10 @@ class GateTable:
     folder: Path
     tasks: tuple[str, ...]
     phase: int
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
 
     @property
-    def asked(self) -> list[dict[str, Any]]:
+    def asked(self) -> list[Row]:
         """The rows of the tasks that were asked for; the table may hold others from before."""
         return [row for row in self.rows if row["task"] in self.tasks and row["phase"] == self.phase]
 
@@ -57,14 +61,17 @@ class GateTable:
     def passed(self) -> bool:
         return all(row["passed"] for row in self.asked)
 
-    def put(self, task: str, rows: list[dict[str, Any]]) -> None:
-        """Take in a task's rows in place of those it had, and write the table."""
-        self.rows = [row for row in self.rows if (row["task"], row["phase"]) != (task, self.phase)] + rows
+    def put(self, rows: list[Row]) -> None:
+        """Take in a task's rows in place of those that it had."""
+        judged = {(row["task"], row["phase"]) for row in rows}
+        self.rows = [row for row in self.rows if (row["task"], row["phase"]) not in judged] + rows
         self.rows.sort(key=self._place)
+
+    def write(self) -> None:
         write_whole(self.folder / "table.json", dump_json({"columns": COLUMNS, "rows": self.rows}))
         write_whole(self.folder / "table.csv", _as_csv(self.rows))
 
-    def _place(self, row: dict[str, Any]) -> tuple[int, int]:
+    def _place(self, row: Row) -> tuple[int, int]:
         asked = row["task"] in self.tasks and row["phase"] == self.phase
         return (0, self.tasks.index(row["task"])) if asked else (1, 0)
 
@@ -79,10 +86,10 @@ def iter_table(
 ) -> Iterator[Event]:
     """Run the gate on every task and yield what happens; the last event is `Done(GateTable)`.
 
-    `OUT/table.csv` and `OUT/table.json` grow task by task beside the runs' own folders. A task that the table
-    already holds under the same settings, task file and code is not run again, so an interrupted table goes on where
-    it stopped. A task that fails with a `CedKVError` becomes a row with that error, is warned of, and is tried again
-    next time.
+    `OUT/table.csv` and `OUT/table.json` grow task by task beside the runs' own folders, and `OUT/table.jsonl` keeps
+    the rows of every setting. A task that it already holds under the same settings, task file and code is not run
+    again, so an interrupted table goes on where it stopped. A task that fails with a `CedKVError` becomes a row with
+    that error, is warned of, and is tried again next time.
 
     Parameters
     ----------
@@ -96,16 +103,25 @@ def iter_table(
     if not tasks:
         raise ConfigError("no task is named; give names of tasks, or 'all'")
     table = GateTable(Path(out), tuple(dict.fromkeys(tasks)), phase)
-    table.rows = _read_rows(table.folder / "table.json")
+    ledger = Ledger.beside(table.folder / "table.json")
+    kept = {key: entry["rows"] for key, entry in ledger.rows().items() if _is_of_this_version(entry)}
     configs = {task: for_task(config, task) for task in table.tasks}
-    done = {(row["task"], row["config"]) for row in table.rows if not row["error"]}
-    left = [task for task in table.tasks if (task, config_hash(configs[task], phase)) not in done]
+    keys = {task: config_hash(configs[task], phase) for task in table.tasks}
+    done = {task for task, key in keys.items() if key in kept and not any(row["error"] for row in kept[key])}
+    for rows in [*kept.values(), *(kept[keys[task]] for task in done)]:
+        table.put(rows)
+    if table.rows:
+        table.write()
+    left = [task for task in table.tasks if task not in done]
     if left and lm is None:
         yield Progress("loading the model", 0, 1)
         lm = load_model(config.run.model.id, config.run.runtime.torch_dtype, config.run.runtime.device)
     for number, task in enumerate(left):
         yield Progress(f"task {task}", number, len(left))
-        table.put(task, (yield from _task_rows(configs[task], task, phase, lm, out)))
+        rows = yield from _task_rows(configs[task], task, phase, lm, out)
+        ledger.put(keys[task], {"rows": rows})
+        table.put(rows)
+        table.write()
     yield Done(table)
 
 
@@ -123,47 +139,58 @@ def config_hash(config: Config, phase: int) -> str:
     return row_key(settings=dump_config(config), task_file=said, phase=phase)[:16]
 
 
-def _task_rows(config: Config, task: str, phase: int, lm: LanguageModel, out: str | Path) -> Iterator[Event]:
+def _task_rows(
+    config: Config, task: str, phase: int, lm: LanguageModel | None, out: str | Path
+) -> Generator[Event, None, list[Row]]:
     """Run one gate, passing its events on; returns the task's rows."""
-    known = {"task": task, "phase": phase, "slots": KINDS[phase].slots(config), "config": config_hash(config, phase)}
+    known: Row = {
+        "task": task,
+        "phase": phase,
+        "slots": KINDS[phase].slots(config),
+        "config": config_hash(config, phase),
+    }
     try:
+        rows: list[Row] = []
         for event in iter_gate(config, phase, lm=lm, out=out):
-            if not isinstance(event, Done):
+            if isinstance(event, Done):
+                rows = list(_method_rows(event.result))
+            else:
                 yield event
-        return [dict.fromkeys(COLUMNS) | known | row for row in _method_rows(event.result)]
     except CedKVError as error:
         yield Warned(f"task {task}: {error}")
-        return [dict.fromkeys(COLUMNS) | known | {"passed": False, "error": str(error)}]
+        rows = [{"passed": False, "error": str(error)}]
+    return [dict.fromkeys(COLUMNS) | known | row for row in rows]
 
 
-def _method_rows(report: GateReport) -> Iterator[dict[str, Any]]:
+def _method_rows(report: GateReport) -> Iterator[Row]:
+    known = {"passed": report.passed, "run_id": report.data["run_id"]}
     for method, on in report.data["on"].items():
-        stress = report.data["off"][method]["stress"]
         yield {
             "method": method,
             "accuracy": on["accuracy"],
             "whole_answer": on["whole_answer"],
             "answer_logprob": on["answer_logprob"],
             "kl_to_teacher": on["kl_to_teacher"],
-            **{f"off_{name}": stress[name] for name in ("delta_mean", "delta_p99", "delta_max")},
-            "passed": report.passed,
-            "run_id": report.data["run_id"],
+            **_off_figures(report.data["off"][method]),
+            **known,
         }
+    for name in YARDSTICKS:
+        yield {"method": name, **_off_figures(report.data["off"][name]), **known}
 
 
-def _read_rows(path: Path) -> list[dict[str, Any]]:
-    try:
-        rows = parse_json(path.read_text(encoding="utf-8"))["rows"]
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise OutputError(f"table {str(path)!r} cannot be read: {error}; choose another --out") from error
-    if not all(isinstance(row, dict) and row.keys() == set(COLUMNS) for row in rows):
-        raise OutputError(f"table {str(path)!r} has other columns than this version writes; choose another --out")
-    return rows
+def _off_figures(off: dict[str, Any]) -> dict[str, float | None]:
+    real = off.get("real_text", {})
+    return {
+        **{f"off_{name}": off["stress"][name] for name in ("delta_mean", "delta_p99", "delta_max")},
+        **{f"real_{name}": real.get(name) for name in ("delta_mean", "delta_p99", "perplexity_ratio")},
+    }
 
 
-def _as_csv(rows: list[dict[str, Any]]) -> str:
+def _is_of_this_version(entry: Row) -> bool:
+    return all(row.keys() == set(COLUMNS) for row in entry["rows"])
+
+
+def _as_csv(rows: list[Row]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cedkv.metrics import pearson
+from cedkv.report import TrainingBlock
 
 # Which proxy should move with which real metric.
 _PROXIES = (
@@ -14,7 +15,7 @@ _PROXIES = (
 )
 
 
-def describe_training(training: dict[str, Any]) -> dict[str, Any]:
+def describe_training(training: dict[str, Any]) -> TrainingBlock:
     """The report's entries for one trained method, from the training artifact it left."""
     steps, ticks = training["steps"], training["ticks"]
     last = steps[-1] if steps else {}

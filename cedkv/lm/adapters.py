@@ -1,16 +1,14 @@
 """LoRA adapters, through PEFT. The frozen weights are shared with the model, which itself never changes."""
 
 import copy
-import os
-import shutil
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import nn
 
-from cedkv.errors import ModelError, OutputError
+from cedkv.errors import ModelError
 from cedkv.extras import extra
+from cedkv.files import whole_folder
 from cedkv.lm.decoder import Decoder
 from cedkv.lm.fingerprint import adapted_fingerprint, first_line
 from cedkv.lm.heads import HEADS_FILE, MTPWrapper, load_heads, save_heads
@@ -54,20 +52,9 @@ def save_trained(wrapper: MTPWrapper, folder: Path) -> None:
     OutputError
         The folder cannot be written.
     """
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        building = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-        try:
-            wrapper.model.save_pretrained(building)
-            save_heads(wrapper, building)
-            shutil.rmtree(folder, ignore_errors=True)
-            os.replace(building, folder)
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
-    except OSError as error:
-        raise OutputError(
-            f"output {str(folder)!r} cannot be written: {error.strerror}; choose another --out"
-        ) from error
+    with whole_folder(folder) as building:
+        wrapper.model.save_pretrained(building)
+        save_heads(wrapper, building)
 
 
 def load_trained(lm: LanguageModel, folder: Path) -> MTPWrapper:

@@ -2,15 +2,14 @@
 
 import hashlib
 import os
-import shutil
-import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-from cedkv.errors import ModelError, OutputError
+from cedkv.errors import ModelError
+from cedkv.files import whole_folder
 from cedkv.lm.fingerprint import file_fingerprint, first_line, write_source
 
 # To be raised when what `_convert` writes changes. The rest of the conversion is the work of these packages,
@@ -38,22 +37,12 @@ def converted_folder(gguf: Path) -> Path:
     target = cache_root() / "models" / f"{gguf.stem}-{fingerprint[:16]}-{_conversion_version()}"
     if target.is_dir():
         return target
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        building = Path(tempfile.mkdtemp(dir=target.parent, prefix=".building-"))
-    except OSError as error:
-        raise OutputError(
-            f"cache folder {str(target.parent)!r} cannot be written: {error.strerror}; set CEDKV_CACHE to another one"
-        ) from error
-    try:
-        _convert(gguf, building)
-        write_source(building, fingerprint)
-        if not target.is_dir():  # another process may have been quicker
-            building.rename(target)
-    except Exception as error:  # the gguf reader raises many kinds for a broken file
-        raise ModelError(f"model file {str(gguf)!r} cannot be read: {first_line(error)}") from error
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+    with whole_folder(target, once=True, remedy="set CEDKV_CACHE to another folder") as building:
+        try:
+            _convert(gguf, building)
+            write_source(building, fingerprint)
+        except Exception as error:  # the gguf reader raises many kinds for a broken file
+            raise ModelError(f"model file {str(gguf)!r} cannot be read: {first_line(error)}") from error
     return target
 
 

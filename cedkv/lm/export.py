@@ -1,7 +1,6 @@
 """The state for users of plain transformers and of PEFT. See docs/use-elsewhere.md."""
 
 import json
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from cedkv.errors import OutputError, StateError
-from cedkv.files import parse_json
+from cedkv.files import parse_json, whole_file
 from cedkv.lm.decoder import Decoder
 from cedkv.lm.plain import SlotCache, plain_fingerprint
 from cedkv.lm.rope import rotate, unrotate_keys
@@ -146,19 +145,14 @@ def save_peft(prefix: KVPrefix, folder: str | Path, model: PreTrainedModel, base
         "prefix_projection": False,
     }
     folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".adapter-") as unfinished:
-            made = Path(unfinished)
-            told = {"format": "pt", _ADAPTER_FINGERPRINT: prefix.fingerprint}
-            save_file({_ADAPTER_TENSOR: flat}, made / _ADAPTER_WEIGHTS, told)
-            (made / _ADAPTER_CONFIG).write_text(json.dumps(config, indent=1), encoding="utf-8")
-            # A folder without this file is no adapter: one that was there is never mixed with the new one.
-            (folder / _ADAPTER_CONFIG).unlink(missing_ok=True)
-            for name in (_ADAPTER_WEIGHTS, _ADAPTER_CONFIG):
-                (made / name).replace(folder / name)
-    except (OSError, SafetensorError) as error:
-        raise OutputError(f"adapter folder {str(folder)!r} cannot be written: {error}") from error
+    # The config comes last: a folder without it is no adapter, and one that was there is never mixed with the new one.
+    with whole_file(folder / _ADAPTER_CONFIG) as described, whole_file(folder / _ADAPTER_WEIGHTS) as weights:
+        try:
+            save_file({_ADAPTER_TENSOR: flat}, weights, {"format": "pt", _ADAPTER_FINGERPRINT: prefix.fingerprint})
+        except SafetensorError as error:
+            raise OutputError(f"adapter folder {str(folder)!r} cannot be written: {error}") from error
+        described.write_text(json.dumps(config, indent=1), encoding="utf-8")
+        (folder / _ADAPTER_CONFIG).unlink(missing_ok=True)
 
 
 def load_peft(folder: str | Path, model: PreTrainedModel) -> KVPrefix:

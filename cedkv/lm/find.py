@@ -43,7 +43,7 @@ def find_model(id: str) -> tuple[Path, str]:
 
 def _embedded_folder() -> Path:
     spec = importlib.util.find_spec(_EMBEDDED_PACKAGE)
-    if spec is not None:
+    if spec is not None and spec.origin is not None:
         return converted_folder(next(Path(spec.origin).parent.glob("*.gguf")))
     try:
         return _from_hub(_EMBEDDED_HUB_ID)

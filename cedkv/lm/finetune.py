@@ -20,15 +20,13 @@ from cedkv.events import Event
 from cedkv.optim.checkpoint import (
     Checkpoint,
     Memory,
-    optimiser_memory,
-    random_memory,
-    recall_optimiser,
     recall_random,
+    recall_training,
+    training_memory,
 )
-from cedkv.optim.schedule import rate_at
+from cedkv.optim.schedule import BETAS, Descent, rate_at
 
 Batch = dict[str, Tensor]
-_BETAS = (0.9, 0.95)
 
 
 class Lesson(Protocol):
@@ -47,18 +45,15 @@ class Lesson(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class FineTuning:
-    """Steps, the highest learning rate and how it falls, the largest gradient norm, and where the training is kept.
+@dataclass(frozen=True, kw_only=True)
+class FineTuning(Descent):
+    """A descent, its highest learning rate, the seed of its random numbers, and where the training is kept.
 
     accumulate : forwards whose mean gradient a step follows.
     warmup : steps over which the rate rises.
     """
 
-    steps: int
     rate: float
-    decay: str = "cosine"
-    clip: float = 1.0
     accumulate: int = 1
     warmup: int = 0
     seed: int = 0
@@ -87,7 +82,7 @@ class _Course:
     def __init__(self, model: nn.Module, lesson: Lesson, tuning: FineTuning) -> None:
         self.model, self.lesson, self.tuning = model, lesson, tuning
         self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self.optimiser = torch.optim.AdamW(self.trained, lr=tuning.rate, betas=_BETAS, weight_decay=0.0)
+        self.optimiser = torch.optim.AdamW(self.trained, lr=tuning.rate, betas=BETAS, weight_decay=0.0)
         self.start = 0
         self.random: Memory | None = None
         self.tell: Callable[[Event], None] = lambda event: None
@@ -98,22 +93,15 @@ class _Course:
         memory = self.tuning.checkpoint.read() if self.tuning.checkpoint else None
         if memory is None:
             return
-        for index, parameter in enumerate(self.trained):
-            parameter.data.copy_(memory.part("parameters").tensors[str(index)])
-        recall_optimiser(self.optimiser, memory.part("optimiser"))
+        recall_training(self.trained, self.optimiser, memory)
         self.random = memory.part("random")
         self.start = memory.part("progress").plain["done"]
 
     def keep(self, done: int) -> None:
         checkpoint, over = self.tuning.checkpoint, done == self.tuning.steps or self.cancelled.is_set()
-        if checkpoint is None or not (over or done % checkpoint.every == 0):
+        if checkpoint is None or not checkpoint.due(done, over):
             return
-        parts = {
-            "parameters": Memory({str(index): parameter for index, parameter in enumerate(self.trained)}),
-            "optimiser": optimiser_memory(self.optimiser),
-            "random": random_memory(),
-            "progress": Memory(plain={"done": done}),
-        }
+        parts = {**training_memory(self.trained, self.optimiser), "progress": Memory(plain={"done": done})}
         checkpoint.write(Memory.of_parts(parts))
 
 

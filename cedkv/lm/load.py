@@ -24,6 +24,7 @@ from cedkv.lm.attention import PACKED_ATTENTION
 from cedkv.lm.decoder import Decoder
 from cedkv.lm.find import EMBEDDED, find_model
 from cedkv.lm.fingerprint import first_line, model_fingerprint
+from cedkv.report import ModelBlock
 
 # A bar per load would end up in everybody's logs.
 disable_progress_bar()
@@ -104,7 +105,7 @@ class LanguageModel:
     def vocab(self) -> int:
         return self.model.config.vocab_size
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> ModelBlock:
         """What a report says of the model that made it."""
         return {
             "id": self.id,

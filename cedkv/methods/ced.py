@@ -7,6 +7,7 @@ from operator import attrgetter
 from cedkv.config import Phase3Settings
 from cedkv.errors import ConfigError
 from cedkv.events import Event, Warned
+from cedkv.lm.selective import selective_directions
 from cedkv.methods.base import Workbench
 from cedkv.methods.chunked import closed_form
 from cedkv.methods.training import train_slots
@@ -14,10 +15,11 @@ from cedkv.methods.warm import attention_by_kv_head, warm_prefix, warm_up
 from cedkv.slots.least import LeastSlots
 from cedkv.slots.mixture import MixtureSlots
 
+# Queries, and OFF texts, that a selective weight is fitted on.
+_TOLD_APART = 48
 # Settings that chunks have no use for, beside `mixture`, which is refused there.
 _OF_TOKENS = (
     "layer_scope.mixture",
-    "loss.lambda_str",
     "optim.lr",
     "optim.matching_iterations",
     "optim.matching_speedup",
@@ -42,7 +44,8 @@ def idle_settings(phase3: Phase3Settings) -> list[str]:
     if phase3.start == "tokens":
         return []
     default = Phase3Settings()
-    return [f"phase3.{path}" for path in _OF_TOKENS if attrgetter(path)(phase3) != attrgetter(path)(default)]
+    of_tokens = _OF_TOKENS if phase3.least.price or phase3.least.value_rank else (*_OF_TOKENS, "loss.lambda_str")
+    return [f"phase3.{path}" for path in of_tokens if attrgetter(path)(phase3) != attrgetter(path)(default)]
 
 
 def ced_slots(bench: Workbench, slots: int) -> LeastSlots | MixtureSlots:
@@ -60,11 +63,16 @@ def least_slots(bench: Workbench, slots: int) -> LeastSlots:
     """
     settings = bench.config.phase3.least
     chunked = closed_form(bench, slots, settings.start_weight)
-    made = LeastSlots.warm_start(bench.lm, chunked, bench.demo_kv, bench.directions, settings)
+    apart = None
+    if settings.selective:
+        off = [bench.lm.encode(off.text) for off in bench.episode.off_set("pool", _TOLD_APART).texts]
+        apart = selective_directions(bench.lm, chunked, bench.train_ids[:_TOLD_APART], off)
+    made = LeastSlots.warm_start(bench.lm, chunked, bench.demo_kv, bench.directions, settings, apart)
     if not made.groups:
         raise ConfigError(
-            f"phase3.least: weight and gain are false, and within_chunks = {settings.within_chunks} leaves no slot to "
-            "learn either; set one of them to true, or extract with the method chunked"
+            f"phase3.least: weight, gain and selective are false, value_rank is 0, and within_chunks = "
+            f"{settings.within_chunks} leaves no slot to learn either; set one of them to true, or extract with the "
+            "method chunked"
         )
     return made
 

@@ -1,7 +1,7 @@
 """The hard pool: OFF texts mined for large Delta. Training samples from it, gates never read it."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any
@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cedkv.episodes import Episode
-from cedkv.episodes.off import OffText, off_stream
+from cedkv.episodes.off import OffText
 from cedkv.lm import LanguageModel, log_probs
 from cedkv.optim.checkpoint import Memory
 from cedkv.probe import delta_of
@@ -44,9 +44,10 @@ class HardPool:
     seen: int = 0
 
     @classmethod
-    def open(cls, lm: LanguageModel, episode: Episode, size: int, reads: int = 1) -> "HardPool":
-        stream = off_stream("pool", episode.seed, episode.near)
-        return cls(lm, size, stream, random.Random(episode.seed), reads)
+    def open(
+        cls, lm: LanguageModel, episode: Episode, size: int, reads: int = 1, kinds: Sequence[str] = ("made",)
+    ) -> "HardPool":
+        return cls(lm, size, episode.pool_stream(kinds), random.Random(episode.seed), reads)
 
     def refill(self, student: KVPrefix, candidates: int) -> list[float]:
         """Look at fresh candidates and keep the hardest of old and new; returns the kept Deltas, largest first."""

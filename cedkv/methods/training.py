@@ -33,7 +33,9 @@ def open_objective(bench: Workbench, method: str, slots: TrainableSlots) -> Slot
         slots=slots,
         targets=targets,
         batches=Batches(targets, phase3.optim.on_batch, random.Random(bench.config.run.seed)),
-        pool=HardPool.open(bench.trunk, bench.episode, phase3.off_data.pool_size, phase3.optim.off_reads),
+        pool=HardPool.open(
+            bench.trunk, bench.episode, phase3.off_data.pool_size, phase3.optim.off_reads, phase3.off_data.pool_kinds
+        ),
         dual=DualLambda(phase3.dual, phase3.loss.lambda_off, phase3.dual.target * stress.p99(bench.teacher)),
         measure_state=lambda state, step: measure_tick(bench, targets, stress, method, state, step),
         settings=phase3,

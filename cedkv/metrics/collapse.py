@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from cedkv.report import CollapseBlock
+
 NEAR_COPY_COSINE = 0.95
 NEAR_COPY_OVERLAP = 0.8
 
@@ -42,8 +44,8 @@ def effective_rank(x: Float[Tensor, "layers kv_heads slots head_dim"]) -> float:
 def collapse_summary(
     keys: Float[Tensor, "layers kv_heads slots head_dim"],
     values: Float[Tensor, "layers kv_heads slots head_dim"],
-    weights: Float[Tensor, "layers heads slots tokens"] | None,
-) -> dict[str, float | str | list[list[int]] | None]:
+    weights: Float[Tensor, "scope_layers scope_heads slots tokens"] | None,
+) -> CollapseBlock:
     """Whether the slots of a state differ, in numbers and in words.
 
     Parameters
@@ -55,7 +57,7 @@ def collapse_summary(
 
     Returns
     -------
-    dict
+    CollapseBlock
         Maximum and mean over pairs of slots of ``key_cosine``, ``value_cosine`` and ``overlap`` (None without
         weights), ``effective_rank_keys``, ``effective_rank_values``, ``near_copies`` (pairs of slot indices
         counted from 0) and ``verdict`` (plain words, slots counted from 1). A single slot has no pairs: its
@@ -69,10 +71,16 @@ def collapse_summary(
     if overlap is not None:
         copied &= overlap > NEAR_COPY_OVERLAP
     near_copies = pairs[:, copied].T.tolist()
+    key_max, key_mean = _max_and_mean(slot_cosine(keys)[*pairs])
+    value_max, value_mean = _max_and_mean(value_cosine)
+    overlap_max, overlap_mean = (None, None) if overlap is None else _max_and_mean(overlap)
     return {
-        **_max_and_mean("key_cosine", slot_cosine(keys)[*pairs]),
-        **_max_and_mean("value_cosine", value_cosine),
-        **_max_and_mean("overlap", overlap),
+        "key_cosine_max": key_max,
+        "key_cosine_mean": key_mean,
+        "value_cosine_max": value_max,
+        "value_cosine_mean": value_mean,
+        "overlap_max": overlap_max,
+        "overlap_mean": overlap_mean,
         "effective_rank_keys": effective_rank(keys),
         "effective_rank_values": effective_rank(values),
         "near_copies": near_copies,
@@ -80,12 +88,8 @@ def collapse_summary(
     }
 
 
-def _max_and_mean(name: str, pairs: Float[Tensor, " pairs"] | None) -> dict[str, float | None]:
-    if pairs is None:
-        return {f"{name}_max": None, f"{name}_mean": None}
-    if pairs.numel() == 0:
-        return {f"{name}_max": 0.0, f"{name}_mean": 0.0}
-    return {f"{name}_max": pairs.max().item(), f"{name}_mean": pairs.mean().item()}
+def _max_and_mean(pairs: Float[Tensor, " pairs"]) -> tuple[float, float]:
+    return (pairs.max().item(), pairs.mean().item()) if pairs.numel() else (0.0, 0.0)
 
 
 def _verdict(slots: int, near_copies: list[list[int]]) -> str:

@@ -7,9 +7,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 MIN_POINTS = 3
+# Numbers, or a tensor of one axis.
+Series = Sequence[float] | Tensor
 
 
-def pearson(x: Sequence[float] | Float[Tensor, " n"], y: Sequence[float] | Float[Tensor, " n"]) -> float:
+def pearson(x: Series, y: Series) -> float:
     """Pearson's linear correlation, computed in fp64.
 
     Returns
@@ -32,12 +34,12 @@ def pearson(x: Sequence[float] | Float[Tensor, " n"], y: Sequence[float] | Float
     return (x @ y / (x.norm() * y.norm())).clamp(-1, 1).item()
 
 
-def spearman(x: Sequence[float] | Float[Tensor, " n"], y: Sequence[float] | Float[Tensor, " n"]) -> float:
+def spearman(x: Series, y: Series) -> float:
     """Spearman's rank correlation: `pearson` of the ranks, ties sharing their mean rank."""
     return pearson(_ranks(_series(x)), _ranks(_series(y)))
 
 
-def _series(x: Sequence[float] | Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+def _series(x: Series) -> Float[Tensor, " n"]:
     return torch.as_tensor(x, dtype=torch.float64, device="cpu")
 
 

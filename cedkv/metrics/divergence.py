@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cedkv.report import OffScores, Tail
+
 REL_KL_EPS = 1e-6
 
 
@@ -67,14 +69,9 @@ class TailStats:
     p99: float
     max: float
 
-    def as_dict(self, prefix: str = "delta_") -> dict[str, int | float]:
-        """The report's form: ``count`` as it is, the statistics under their prefixed names."""
-        return {
-            "count": self.count,
-            f"{prefix}mean": self.mean,
-            f"{prefix}p99": self.p99,
-            f"{prefix}max": self.max,
-        }
+    def as_delta(self) -> Tail:
+        """As the report holds the statistics of ``Delta``."""
+        return {"count": self.count, "delta_mean": self.mean, "delta_p99": self.p99, "delta_max": self.max}
 
 
 def tail_stats(delta: Float[Tensor, " n"]) -> TailStats:
@@ -100,7 +97,7 @@ def tail_stats(delta: Float[Tensor, " n"]) -> TailStats:
     )
 
 
-def off_summary(delta: Float[Tensor, " n"], buckets: Sequence[str]) -> dict[str, dict]:
+def off_summary(delta: Float[Tensor, " n"], buckets: Sequence[str]) -> OffScores:
     """Tail statistics over all OFF texts and per bucket, buckets in order of first appearance.
 
     Parameters
@@ -112,8 +109,8 @@ def off_summary(delta: Float[Tensor, " n"], buckets: Sequence[str]) -> dict[str,
 
     Returns
     -------
-    dict
-        ``{"all": stats, "buckets": {name: stats}}`` with ``stats`` as `TailStats.as_dict` gives them.
+    OffScores
+        As `TailStats.as_delta` gives them, over all texts and as ``buckets`` by name.
     """
     if len(buckets) != len(delta):
         raise ValueError(f"{len(buckets)} bucket names were given for {len(delta)} values")
@@ -121,6 +118,6 @@ def off_summary(delta: Float[Tensor, " n"], buckets: Sequence[str]) -> dict[str,
     for index, name in enumerate(buckets):
         members.setdefault(name, []).append(index)
     return {
-        "all": tail_stats(delta).as_dict(),
-        "buckets": {name: tail_stats(delta[indices]).as_dict() for name, indices in members.items()},
+        **tail_stats(delta).as_delta(),
+        "buckets": {name: tail_stats(delta[indices]).as_delta() for name, indices in members.items()},
     }

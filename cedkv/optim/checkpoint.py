@@ -6,7 +6,7 @@ A training that is taken up again takes the same steps as one that was never cut
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,10 @@ class Checkpoint:
     key: str
     every: int = 50
 
+    def due(self, done: int, over: bool) -> bool:
+        """Whether to write after so many steps."""
+        return over or done % self.every == 0
+
     def write(self, memory: Memory) -> None:
         """Put a memory in the place of the one before.
 
@@ -95,6 +99,22 @@ class Checkpoint:
                 f"checkpoint {str(self.path)!r} cannot be read ({error}); remove it to begin anew"
             ) from error
         return Memory(tensors, json.loads(bytes(as_bytes(tensors.pop(_PLAIN)))))
+
+
+def training_memory(parameters: Sequence[Tensor], optimiser: torch.optim.Optimizer) -> dict[str, Memory]:
+    """What any training must know to go on: its parameters, its optimiser and the random states."""
+    return {
+        "parameters": Memory({str(index): parameter for index, parameter in enumerate(parameters)}),
+        "optimiser": optimiser_memory(optimiser),
+        "random": random_memory(),
+    }
+
+
+def recall_training(parameters: Sequence[Tensor], optimiser: torch.optim.Optimizer, memory: Memory) -> None:
+    """Take back parameters and optimiser; when the random states are is for the training to say (`recall_random`)."""
+    for index, parameter in enumerate(parameters):
+        parameter.data.copy_(memory.part("parameters").tensors[str(index)])
+    recall_optimiser(optimiser, memory.part("optimiser"))
 
 
 def optimiser_memory(optimiser: torch.optim.Optimizer) -> Memory:

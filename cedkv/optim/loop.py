@@ -1,6 +1,6 @@
 """The training loop: any objective, one loop. What is trained, on what, and what counts as better is the objective's.
 
-Adam (Kingma & Ba 2015) with a decaying rate, a clipped gradient, ticks that measure what really counts, the best
+Adam with a decaying rate, a clipped gradient, ticks that measure what really counts, the best
 state kept, and checkpoints that a training goes on from bit for bit.
 """
 
@@ -19,16 +19,14 @@ from cedkv.events import Event, TrainingStep, Warned
 from cedkv.optim.checkpoint import (
     Checkpoint,
     Memory,
-    optimiser_memory,
-    random_memory,
-    recall_optimiser,
     recall_random,
+    recall_training,
+    training_memory,
 )
-from cedkv.optim.schedule import rate_at
+from cedkv.optim.schedule import BETAS, Descent, rate_at
 
 # A tick counts as an improvement when the value falls by more than this share.
 _IMPROVEMENT = 0.01
-_BETAS = (0.9, 0.95)
 
 
 @dataclass(frozen=True)
@@ -123,13 +121,9 @@ def parameters_of(objective: Objective) -> list[Tensor]:
 
 
 @dataclass(frozen=True)
-class LoopSettings:
-    """Steps, how the rate falls to a tenth, the largest gradient norm, steps between ticks, and the early stop's
-    patience in ticks; None never stops early."""
+class LoopSettings(Descent):
+    """A descent, steps between its ticks, and the early stop's patience in ticks; None never stops early."""
 
-    steps: int
-    decay: str = "cosine"
-    clip: float = 1.0
     tick_every: int = 5
     patience: int | None = None
 
@@ -199,7 +193,7 @@ def run_training(training: Training) -> Iterator[Event]:
 def optimiser_of(objective: Objective) -> torch.optim.Optimizer:
     """Adam over the objective's parameter groups."""
     groups = [{"params": group.parameters, "lr": group.learning_rate} for group in objective.groups]
-    return torch.optim.Adam(groups, betas=_BETAS)
+    return torch.optim.Adam(groups, betas=BETAS)
 
 
 def take_step(objective: Objective, optimiser: torch.optim.Optimizer, step: int, clip: float) -> Losses:
@@ -237,10 +231,9 @@ def _stalled(values: Sequence[float], patience: int) -> bool:
 def _keep(training: Training, optimiser: torch.optim.Optimizer) -> None:
     """Write the checkpoint where it is time to, or the training is over."""
     checkpoint = training.checkpoint
-    over = training.stopped or training.done == training.settings.steps
-    if checkpoint is None or not (over or training.done % checkpoint.every == 0):
+    over = bool(training.stopped) or training.done == training.settings.steps
+    if checkpoint is None or not checkpoint.due(training.done, over):
         return
-    parameters = {str(index): parameter for index, parameter in enumerate(parameters_of(training.objective))}
     progress = {
         "done": training.done,
         # What a user stopped goes on when it is taken up; what stopped by itself has come to its end.
@@ -249,9 +242,7 @@ def _keep(training: Training, optimiser: torch.optim.Optimizer) -> None:
         "values": training.values,
     }
     parts = {
-        "parameters": Memory(parameters),
-        "optimiser": optimiser_memory(optimiser),
-        "random": random_memory(),
+        **training_memory(parameters_of(training.objective), optimiser),
         "objective": training.objective.memory(),
         "best": Memory(training.best),
         "progress": Memory(plain=progress),
@@ -260,10 +251,7 @@ def _keep(training: Training, optimiser: torch.optim.Optimizer) -> None:
 
 
 def _recall(training: Training, optimiser: torch.optim.Optimizer, memory: Memory) -> None:
-    kept = memory.part("parameters").tensors
-    for index, parameter in enumerate(parameters_of(training.objective)):
-        parameter.data.copy_(kept[str(index)])
-    recall_optimiser(optimiser, memory.part("optimiser"))
+    recall_training(parameters_of(training.objective), optimiser, memory)
     recall_random(memory.part("random"))
     training.objective.recall(memory.part("objective"))
     training.best = {

@@ -1,10 +1,22 @@
-"""What changes from step to step: top-k and learning rate."""
+"""How far a training descends, and what changes from step to step: top-k and learning rate."""
 
 import math
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+# Of every Adam (Kingma & Ba 2015) that trains something here.
+BETAS = (0.9, 0.95)
 _FINAL_RATE = 0.1
+
+
+@dataclass(frozen=True)
+class Descent:
+    """Steps, how the learning rate falls to a tenth over them, and the largest gradient norm."""
+
+    steps: int
+    decay: str = "cosine"
+    clip: float = 1.0
 
 
 def top_k_at(step: int, steps: int, schedule: Sequence[int]) -> int:

@@ -1,15 +1,14 @@
 """Writing a state for another engine. What it cannot carry exactly is refused by name; nothing is approximated."""
 
 import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from safetensors import safe_open
 
-from cedkv.errors import OutputError, StateError
-from cedkv.files import dump_json, write_whole
+from cedkv.errors import StateError
+from cedkv.files import dump_json, whole_file, write_whole
 from cedkv.lm import LanguageModel
 from cedkv.lm.export import save_peft, visible_slots
 from cedkv.lm.find import find_model
@@ -92,7 +91,8 @@ def _to_vllm(prefix: KVPrefix, path: Path, folder: Path, lm: LanguageModel, mode
     if _in_integers(path):
         prefix.save(target)
     elif path.resolve() != target.resolve():
-        _copy(path, target)
+        with whole_file(target) as copy:
+            shutil.copyfile(path, copy)  # the same bytes, so that the seal stays what it is
     state = read_state(target)
     write_whole(card, dump_json(model))
     write_whole(handle, dump_json(vars(Handle(name, state.slots, model["placeholder"], state.salt))))
@@ -111,18 +111,6 @@ def _placeholder(lm: LanguageModel) -> int:
     special = sorted(set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder))
     spare = [token for token in special if token not in used and token < lm.vocab]
     return (spare or [token for token in special if token < lm.vocab] or [0])[-1]
-
-
-def _copy(path: Path, target: Path) -> None:
-    """The same bytes, so that the seal stays what it is."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as aside:
-            shutil.copyfile(path, Path(aside) / target.name).replace(target)
-    except OSError as error:
-        raise OutputError(
-            f"output {str(target)!r} cannot be written: {error.strerror}; choose another --out"
-        ) from error
 
 
 def _to_transformers(prefix: KVPrefix, path: Path, folder: Path, lm: LanguageModel, model_id: str) -> list[Path]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cedkv.config import Config
-from cedkv.episodes import CHATS, DEFAULT_TASK, FORMATS, TEMPLATES, draw_demos, load_task, parse_demos
+from cedkv.episodes import CHATS, DEFAULT_TASK, FORMATS, TEMPLATES, draw_demos, load_task, parse_demos, read_demos
 from cedkv.files import write_whole
 
 
@@ -20,6 +20,20 @@ def task_demos(config: Config) -> list[tuple[str, str]]:
     """The demonstrations that `episode_from_config` draws from the config's task."""
     drawn, _ = draw_demos(load_task(task_of(config)).pairs, config.episode.demos, config.run.seed)
     return drawn
+
+
+def as_asked(config: Config) -> tuple[list[tuple[str, str]], Config]:
+    """The demonstrations that a run with this config is on, and the config without the file that may hold them.
+
+    Raises
+    ------
+    DemoError
+        The file that it names is no longer there, or holds none.
+    """
+    file, plain = config.episode.demos_file, with_episode(config, demos_file=None, demos_format=None)
+    if file is None:
+        return task_demos(config), plain
+    return [(demo.input, demo.output) for demo in read_demos(file, config.episode.demos_format).pairs], plain
 
 
 def forms() -> tuple[list[str], list[tuple[str, str]]]:

@@ -25,7 +25,8 @@ def keep_mixed(lm: LanguageModel, run: Run, mix: Mix, root: Path) -> Run:
     state = replace(state, meta={**state.meta, "slot_factors": list(mix.factors)})
     folder = RunFolder(root, new_run_id(run.report["episode"]["task"], 0, state.slots).replace("phase0", "mixed"))
     report = report_of_state(state, method, lm, run.config)
-    report |= {"run_id": folder.path.name, "episode": run.report["episode"], "slot_factors": list(mix.factors)}
+    report["run_id"], report["episode"] = folder.path.name, run.report["episode"]
+    report["slot_factors"] = list(mix.factors)
     folder.write("config.yaml", dump_config(run.config))
     folder.write("report_extract.json", dump_json(report))
     state.save(folder.path / "artifacts" / f"{method}.safetensors")

@@ -23,6 +23,7 @@ class Limits:
     models : ids that may be loaded; None allows any.
     allow_paths : whether a path typed by a user may be opened.
     keep_runs : whether run folders stay on disk when their session ends.
+    assistants : whether the endpoints are tools of assistants too (MCP), who all share one session.
     """
 
     demos: int = 200
@@ -38,6 +39,7 @@ class Limits:
     models: tuple[str, ...] | None = None
     allow_paths: bool = True
     keep_runs: bool = True
+    assistants: bool = True
 
     def check_demos(self, count: int, characters: int) -> None:
         _at_most("demonstrations", count, self.demos, "use fewer")
@@ -80,6 +82,7 @@ class Limits:
 _PUBLIC_SETTINGS = {
     "episode.on_train": 128,
     "episode.pasted_inputs": 128,
+    "episode.test_pairs": 128,
     "phase2.eval.on_samples": 64,
     "phase2.eval.off_samples": 256,
     "phase2.eval.repro_runs": 3,
@@ -115,6 +118,7 @@ PUBLIC = Limits(
     models=("embedded",),
     allow_paths=False,
     keep_runs=False,
+    assistants=False,
 )
 
 

@@ -38,8 +38,8 @@ class ModelShelf:
         """
         key = (config.run.model.id, config.run.runtime.torch_dtype, config.run.runtime.device)
         with self._lock:
-            if key != self._key:
-                self._load(key)
+            if self._lm is None or key != self._key:
+                self._lm, self._key = self._load(key), key
             return self._lm
 
     def of(self, run: Run) -> LanguageModel:
@@ -56,7 +56,7 @@ class ModelShelf:
             raise CedKVError(f"run {run.id!r} was made with a model of fingerprint {made_with}, not {lm.fingerprint}")
         return lm
 
-    def _load(self, key: tuple[str, str, str]) -> None:
+    def _load(self, key: tuple[str, str, str]) -> LanguageModel:
         before, started = self.status, time.perf_counter()
         self.status = ModelStatus("loading", key[0], "loading")
         try:
@@ -64,6 +64,6 @@ class ModelShelf:
         except CedKVError as error:
             self.status = before if self._lm else ModelStatus("failed", key[0], str(error))
             raise
-        self._key, self._lm = key, lm
         where = f"{lm.device.type} · {str(lm.dtype).removeprefix('torch.')}"
         self.status = ModelStatus("ready", lm.id, f"{where} · loaded in {time.perf_counter() - started:.1f} s")
+        return lm

@@ -1,19 +1,18 @@
 """Reports of the gate's shape for what no gate has judged: an extraction alone, or a state file from elsewhere."""
 
-from typing import Any
-
 from cedkv.config import Config
 from cedkv.episodes import Episode
-from cedkv.gate.slots import describe_collapse, describe_roles, describe_slots
+from cedkv.gate.slots import describe_state
 from cedkv.lm import LanguageModel
 from cedkv.methods import Extraction
 from cedkv.provenance import library_versions
+from cedkv.report import EpisodeBlock, Report
 from cedkv.state import KVPrefix
 
 
 def report_of_extraction(
     lm: LanguageModel, episode: Episode, config: Config, extraction: Extraction, run_id: str, seconds: float
-) -> dict[str, Any]:
+) -> Report:
     """What an extraction alone can say.
 
     seconds : what it took, with loading the model and preparing the episode.
@@ -27,17 +26,27 @@ def report_of_extraction(
         "seed": config.run.seed,
         "slots_budget": extraction.prefix.slots,
         "model": lm.describe(),
-        "episode": episode.describe(),
+        "episode": {**episode.describe(), "a_query": episode.on_eval[0].input},
         "demonstrations_read": episode.reading.as_dict() if episode.reading else None,
-        **_slots(extraction.prefix, config),
+        **describe_state(extraction.prefix, config.phase2.reporting.topk_tokens),
         "timing": {"total": seconds},
         "versions": library_versions(),
     }
 
 
-def report_of_state(state: KVPrefix, method: str, lm: LanguageModel, config: Config) -> dict[str, Any]:
+def report_of_state(state: KVPrefix, method: str, lm: LanguageModel, config: Config) -> Report:
     """What a lone state file can tell."""
     tokens = state.mixture.tokens if state.mixture else None
+    episode: EpisodeBlock = {
+        "task": str(state.meta.get("task", "unknown")),
+        "demos": len(tokens.demo_spans()) if tokens else 0,
+        "tokens": len(tokens) if tokens else 0,
+        "template": str(state.meta.get("template", "Q: {input}\nA: {output}\n\n")),
+        "opening": str(state.meta.get("opening", "")),
+        "stop": str(state.meta.get("stop", "")),
+    }
+    if "template_digest" in state.meta:
+        episode["template_digest"] = str(state.meta["template_digest"])
     return {
         "run_id": "opened",
         "phase": 0,
@@ -45,23 +54,7 @@ def report_of_state(state: KVPrefix, method: str, lm: LanguageModel, config: Con
         "complete": True,
         "slots_budget": state.slots,
         "model": {"id": lm.id, "fingerprint": lm.fingerprint},
-        "episode": {
-            "task": str(state.meta.get("task", "unknown")),
-            "demos": len(tokens.demo_spans()) if tokens else 0,
-            "tokens": len(tokens) if tokens else 0,
-            "template": str(state.meta.get("template", "Q: {input}\nA: {output}\n\n")),
-            "opening": str(state.meta.get("opening", "")),
-            "stop": str(state.meta.get("stop", "")),
-            **({"template_digest": str(state.meta["template_digest"])} if "template_digest" in state.meta else {}),
-        },
-        **_slots(state, config),
+        "episode": episode,
+        **describe_state(state, config.phase2.reporting.topk_tokens),
         "timing": {"total": 0.0},
-    }
-
-
-def _slots(state: KVPrefix, config: Config) -> dict[str, Any]:
-    return {
-        "slots": describe_slots(state, config.phase2.reporting.topk_tokens),
-        "role_mass": describe_roles(state),
-        "collapse": describe_collapse(state),
     }

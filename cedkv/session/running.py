@@ -105,7 +105,7 @@ class Runner:
                 if isinstance(event, Opened):
                     folder = event.folder
                 if isinstance(event, Done):
-                    run, kept = self._store.add(session, Run(folder)), True
+                    run, kept = self._store.add(session, Run(event.result.folder)), True
                     yield Done(run)
                 else:
                     yield event

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cedkv.config import Config, load_config
 from cedkv.errors import CedKVError
 from cedkv.files import dump_json, write_whole
+from cedkv.report import Report
 
 if TYPE_CHECKING:
     from cedkv.episodes import Template
@@ -50,7 +51,7 @@ class Run:
         return self.folder.name
 
     @cached_property
-    def report(self) -> dict[str, Any]:
+    def report(self) -> Report:
         """The report of the highest phase in the folder.
 
         Raises
@@ -107,7 +108,8 @@ class Run:
     @property
     def made_by(self) -> str:
         """The method that made the student's state, also where that came from a file."""
-        return (self.report.get("state") or {}).get("method") or self.student
+        state = self.report.get("state")
+        return (state and state.get("method")) or self.student
 
     @property
     def judged_view(self) -> str:

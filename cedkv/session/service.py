@@ -13,10 +13,11 @@ from cedkv.methods import METHODS
 from cedkv.methods.base import never
 from cedkv.session.archive import pack_runs, unpack_runs
 from cedkv.session.compare import iter_compare, prefixes_of
-from cedkv.session.demonstrations import forms, task_demos, task_of, with_demos, with_episode
+from cedkv.session.demonstrations import as_asked, forms, task_demos, task_of, with_demos, with_episode
 from cedkv.session.going import Going
 from cedkv.session.keep import keep_mixed
 from cedkv.session.limits import Limits
+from cedkv.session.looks import Looks
 from cedkv.session.models import ModelShelf
 from cedkv.session.reproduce import reproduce
 from cedkv.session.running import Runner, phase_of
@@ -32,13 +33,15 @@ from cedkv.session.why import why_compared
 class Service:
     """The engine behind one server. Runs come one after the other by the face's queue; short calls come in between.
 
-    models : the model at hand. running : makes runs. going : the runs that go on, which can be cancelled. turns : whose
-    turn it is; `in_turn` and the calls that use the model for seconds keep to it.
+    `models` has the model at hand, `running` makes runs, `going` knows those that go on, `turns` whose turn it is, and
+    all that uses the model for seconds keeps to it; `looks` measures without a run.
     """
 
     task_of = staticmethod(task_of)
     task_demos = staticmethod(task_demos)
+    as_asked = staticmethod(as_asked)
     forms = staticmethod(forms)
+    tasks = staticmethod(task_names)
     phase_of = staticmethod(phase_of)
     reproduce = staticmethod(reproduce)
 
@@ -48,14 +51,11 @@ class Service:
         self.going = Going(limits)
         self.running = Runner(self.models, store)
         self.turns = Turns()
+        self.looks = Looks(self.models, self.turns)
 
     @property
     def methods(self) -> list[str]:
         return list(METHODS)
-
-    @property
-    def tasks(self) -> list[str]:
-        return task_names()
 
     def read_demos(self, text: str, format: str | None = None) -> Reading:
         """Pasted demonstrations, in whichever format or in the one named."""
@@ -74,7 +74,8 @@ class Service:
     def mixture_scope(self, run: Run, method: str) -> tuple[int, int]:
         """How many layers and KV heads have a mixture of their own; 1 where it is shared or there is none."""
         mixture = run.prefix(method).mixture
-        return tuple(mixture.weights.shape[:2]) if mixture else (1, 1)
+        layers, heads = mixture.weights.shape[:2] if mixture else (1, 1)
+        return layers, heads
 
     def similarity(self, run: Run, method: str) -> dict[str, list[list[float]]]:
         return similarity(run.prefix(method))

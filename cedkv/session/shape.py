@@ -2,9 +2,10 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from cedkv.files import dump_json
+from cedkv.report import Report
 from cedkv.session.runs import RunError, judged_among
 
 # What no other JSON file of a run has.
@@ -13,122 +14,6 @@ REPORT_BLOCKS = {"run_id", "model", "episode", "slots", "collapse"}
 
 class _Read(BaseModel):
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
-
-
-class _Model(_Read):
-    fingerprint: str
-
-
-class _Texts(_Read):
-    count: int
-
-
-class _Episode(_Read):
-    task: str
-    template: str
-    opening: str = ""
-    stop: str = ""
-    template_digest: str = ""
-    on_eval: int = 0
-    on_eval_gold: str = ""
-    off: dict[str, _Texts] = {}
-
-
-class _Criterion(_Read):
-    name: str
-    value: float
-    op: str
-    threshold: float
-    passed: bool
-    about: str
-
-
-class _On(_Read):
-    accuracy: float
-    whole_answer: float | None = None
-    answer_logprob: float | None = None
-    kl_to_teacher: float
-    answer_logprob_gain: float
-    delta_on_mean: float
-
-
-class _Tail(_Read):
-    delta_p99: float
-
-
-class _OffSet(_Tail):
-    delta_max: float
-    buckets: dict[str, _Tail]
-
-
-class _Off(_Read):
-    typical: _OffSet
-    stress: _OffSet
-
-
-class _SlotToken(_Read):
-    text: str
-    role: str
-    weight: float
-
-
-class _Slot(_Read):
-    slot: int
-    tokens: list[_SlotToken]
-
-
-class _Collapse(_Read):
-    value_cosine_max: float
-    value_cosine_mean: float
-    overlap_max: float | None
-    overlap_mean: float | None
-    effective_rank_keys: float
-    effective_rank_values: float
-    verdict: str = Field(min_length=1)
-
-
-class _RoleMass(_Read):
-    slots: list[dict[str, float]] = []
-
-
-class _Timing(_Read):
-    total: float = 0.0
-
-
-class _Report(_Read):
-    """A report of the gate or of an extraction. What a cut run has not come to is empty or missing."""
-
-    run_id: str
-    phase: int = 0
-    method: str = ""
-    complete: bool = True
-    stopped: str = ""
-    passed: bool = False
-    slots_budget: int = Field(ge=0, lt=2**20)
-    model: _Model
-    episode: _Episode
-    gate_a: list[_Criterion] = []
-    gate_b: list[_Criterion] = []
-    on: dict[str, _On] = {}
-    off: dict[str, _Off] = {}
-    slots: list[_Slot]
-    collapse: _Collapse | None
-    role_mass: _RoleMass = _RoleMass()
-    timing: _Timing
-
-    @field_validator("collapse", mode="before")
-    @classmethod
-    def _none_yet(cls, value: Any) -> Any:
-        return None if value == {} else value
-
-    @model_validator(mode="after")
-    def _verdict_has_its_numbers(self) -> "_Report":
-        if missing := self.on.keys() - self.off.keys():
-            raise ValueError(f"'off' has no {min(missing)!r}, which 'on' has")
-        views = {"base", "teacher"} <= self.on.keys() and judged_among(self.on)
-        if self.gate_b and not (views and "passed" in self.model_fields_set):
-            raise ValueError("'gate_b' stands without 'passed', or without base, teacher and student in 'on'")
-        return self
 
 
 class _OnSample(_Read):
@@ -165,16 +50,29 @@ class _SpanSample(_Read):
     kind: Literal["span"]
 
 
+def _has_numbers_of_its_verdict(report: Report) -> Report:
+    on, off = report.get("on", {}), report.get("off", {})
+    for view in sorted(on):
+        if missing := {"typical", "stress"} - off.get(view, {}).keys():
+            raise ValueError(f"'off' has no {view!r} on {min(missing)} texts, which 'on' has")
+    views = {"base", "teacher"} <= on.keys() and judged_among(on)
+    if report.get("gate_b") and not (views and "passed" in report):
+        raise ValueError("'gate_b' stands without 'passed', or without base, teacher and student in 'on'")
+    return report
+
+
 _RECORD = TypeAdapter(dict[str, Any])
+_REPORT: TypeAdapter[Report] = TypeAdapter(Annotated[Report, AfterValidator(_has_numbers_of_its_verdict)])
 _SAMPLE = TypeAdapter(Annotated[_OnSample | _OffSample | _SpanSample, Field(discriminator="kind")])
 
 
-def check_report(report: Any, name: str) -> None:
-    """Raise RunError naming the first block or number that a report of the gate would have otherwise."""
+def check_report(report: Any, name: str) -> Report:
+    """The report as it was given. Raises RunError naming the first block or number that the gate writes otherwise."""
     try:
-        _Report.model_validate(report)
+        _REPORT.validate_python(report)
     except ValidationError as error:
         raise RunError(f"{name!r}: {_mistake(error)}; it is no report of the gate") from error
+    return report
 
 
 def check_record(record: Any, name: str, line: int) -> None:

@@ -8,6 +8,7 @@ from cedkv.errors import CedKVError
 from cedkv.metrics import attribution_overlap, slot_cosine
 from cedkv.session.views import SlotMap
 from cedkv.state import KVPrefix, Mixture
+from cedkv.state.mixture import PER_SLOT
 
 
 def slot_map(prefix: KVPrefix, layer: int | None = None, head: int | None = None) -> SlotMap:
@@ -124,11 +125,15 @@ def _without_row(mixture: Mixture | None, slot: int) -> Mixture | None:
     if mixture is None:
         return None
     others = torch.arange(mixture.weights.shape[2]) != slot
-    keys, bias, gain = mixture.key_weights, mixture.log_bias, mixture.value_gain
+    keys, empty = mixture.key_weights, {"value_gain": 1.0}
+    numbers = {
+        name: torch.where(others, numbers, empty.get(name, 0.0))
+        for name in PER_SLOT
+        if (numbers := getattr(mixture, name)) is not None
+    }
     return replace(
         mixture,
         weights=mixture.weights * others[:, None],
         key_weights=None if keys is None else keys * others[:, None],
-        log_bias=None if bias is None else bias * others,
-        value_gain=None if gain is None else torch.where(others, gain, 1.0),
+        **numbers,
     )

@@ -1,6 +1,7 @@
 """Runs by session. Nobody can name another session's runs, and the least recently seen sessions make room."""
 
 import hashlib
+import re
 import shutil
 import threading
 from collections import OrderedDict
@@ -10,23 +11,37 @@ from cedkv.session.limits import Limits
 from cedkv.session.runs import Run, RunError
 from cedkv.session.views import Why
 
+# How long the runs of a page that has gone wait for it to be loaded again, seconds.
+_RELOAD_WAIT = 60.0
+
 
 class SessionStore:
-    """Each session is a dictionary of runs and a folder of its own below `root`; `shared` runs belong to everyone."""
+    """Each session is a dictionary of runs and a folder of its own below `root`; `shared` runs belong to everyone.
+
+    A page that is loaded again is a new session. It finds its runs again by a key that only this page knows.
+    """
 
     def __init__(self, root: Path, limits: Limits, shared: list[Run]) -> None:
         self._root, self._limits = root, limits
         self._shared = {run.id: run for run in shared}
         self._sessions: OrderedDict[str, OrderedDict[str, Run]] = OrderedDict()
+        self._homes: dict[str, str] = {}
         self._shown: dict[str, str] = {}
         self._why: dict[str, Why | None] = {}
         self._lock = threading.Lock()
+
+    def resume(self, session: str, key: str) -> None:
+        """Let a session have the runs of earlier ones that came with the same key; without one it has its own."""
+        with self._lock:
+            if key:
+                self._homes[session] = key
+            self._touch(session)
 
     def folder(self, session: str) -> Path:
         """Where the session's run folders appear."""
         with self._lock:
             self._touch(session)
-        path = self._path(session)
+        path = self._path(self._home(session))
         path.mkdir(parents=True, exist_ok=True)
         return path
 
@@ -65,44 +80,62 @@ class SessionStore:
         """Remember which run the session's page shows."""
         with self._lock:
             self._touch(session)
-            self._shown[session] = run.id
+            self._shown[self._home(session)] = run.id
 
     def shown(self, session: str) -> str:
         """The name of the run that the session's page shows; empty before the first."""
-        return self._shown.get(session, "")
+        return self._shown.get(self._home(session), "")
 
     def explain(self, session: str, why: Why | None) -> None:
         """Keep the explanation that the session's page looks into."""
         with self._lock:
             self._touch(session)
-            self._why[session] = why
+            self._why[self._home(session)] = why
 
     def explained(self, session: str) -> Why | None:
         """The explanation of what the session compared last."""
-        return self._why.get(session)
+        return self._why.get(self._home(session))
+
+    def without_paths(self, text: str) -> str:
+        """A message in which files of sessions have their names alone."""
+        return re.sub(rf"{re.escape(str(self._root))}/(?:[^\s'\"]*/)?", "", text)
 
     def drop(self, session: str) -> None:
-        """Forget a session that has ended."""
+        """Forget a session that has ended; what could be found again by a key waits a while for that."""
         with self._lock:
-            self._end(session)
+            home = self._homes.pop(session, None)
+            if home is None:
+                self._end(session)
+                return
+        waiting = threading.Timer(_RELOAD_WAIT, self._end_left, [home])
+        waiting.daemon = True
+        waiting.start()
 
-    def _path(self, session: str) -> Path:
-        # A browser sends its session's name, so it is hashed before it becomes part of a path.
-        return self._root / hashlib.sha256(session.encode()).hexdigest()[:16]
+    def _end_left(self, home: str) -> None:
+        with self._lock:
+            if home not in self._homes.values():
+                self._end(home)
+
+    def _home(self, session: str) -> str:
+        return self._homes.get(session, session)
+
+    def _path(self, home: str) -> Path:
+        # A browser sends its session's name or key, so it is hashed before it becomes part of a path.
+        return self._root / hashlib.sha256(home.encode()).hexdigest()[:16]
 
     def _touch(self, session: str) -> OrderedDict[str, Run]:
-        runs = self._sessions.setdefault(session, OrderedDict())
-        self._sessions.move_to_end(session)
+        home = self._home(session)
+        runs = self._sessions.setdefault(home, OrderedDict())
+        self._sessions.move_to_end(home)
         while len(self._sessions) > self._limits.sessions:
             self._end(next(iter(self._sessions)))
         return runs
 
-    def _end(self, session: str) -> None:
-        self._sessions.pop(session, None)
-        self._shown.pop(session, None)
-        self._why.pop(session, None)
+    def _end(self, home: str) -> None:
+        for kept in (self._sessions, self._shown, self._why):
+            kept.pop(home, None)
         if not self._limits.keep_runs:
-            shutil.rmtree(self._path(session), ignore_errors=True)
+            shutil.rmtree(self._path(home), ignore_errors=True)
 
     def _forget(self, run: Run) -> None:
         if not self._limits.keep_runs:

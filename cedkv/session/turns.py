@@ -29,7 +29,7 @@ class Turns:
 
     def parted(self, events: Iterator[Event]) -> Iterator[Event]:
         """The events of a run, each made while nobody else uses the model."""
-        with closing(events):
+        with closing(events):  # type: ignore[type-var]  # generators all, as whoever closes one cancels its work
             while (event := self._next(events)) is not None:
                 yield event
 

@@ -10,7 +10,7 @@ from cedkv.episodes import demos_in, template_for
 from cedkv.errors import CedKVError
 from cedkv.files import dump_json
 from cedkv.lm import LanguageModel
-from cedkv.report import RunFolder, new_run_id
+from cedkv.report import Report, RunFolder, new_run_id
 from cedkv.session.demonstrations import keep_demos, with_episode
 from cedkv.session.limits import Limits
 from cedkv.session.reports import report_of_state
@@ -111,14 +111,12 @@ def _check_model(states: dict[str, tuple[str, KVPrefix]], lm: LanguageModel) -> 
             raise RunError(f"{name!r} names tokens that {lm.id} does not have; the file was altered")
 
 
-def _read_report(files: dict[str, Path]) -> dict[str, Any]:
+def _read_report(files: dict[str, Path]) -> Report:
     """The report among JSON files, told from a run's artifacts by its blocks; of several that of the highest phase."""
     read = {name: _read_json(path, name) for name, path in files.items()}
     whole = {name: data for name, data in read.items() if isinstance(data, dict) and data.keys() >= REPORT_BLOCKS}
-    reports = whole or read
-    for name, report in reports.items():
-        check_report(report, name)
-    return max(reports.values(), key=lambda report: report.get("phase", 0))
+    reports = [check_report(report, name) for name, report in (whole or read).items()]
+    return max(reports, key=lambda report: report.get("phase", 0))
 
 
 def _read_json(path: Path, name: str) -> Any:
@@ -184,5 +182,5 @@ def _method_of(state: KVPrefix) -> str:
     return method if method.isidentifier() else "state"
 
 
-def _kind(report: dict[str, Any]) -> str:
+def _kind(report: Report) -> str:
     return f"phase{report['phase']}" if report.get("phase") in (2, 3) else "extract"

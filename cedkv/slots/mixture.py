@@ -136,7 +136,7 @@ class MixtureSlots:
             weights = torch.where((self.anchors == 0)[:, None], weights, capped)
         return weights
 
-    def key_weights(self, top_k: int) -> Float[Tensor, "scope_layers scope_heads slots tokens"]:
+    def key_weights(self, top_k: int) -> Float[Tensor, "key_layers key_heads slots tokens"]:
         """The keys' mixtures: those of the values, or with `v_only` the anchors."""
         if self.settings.mix_mode == "v_only":
             return torch.nn.functional.one_hot(self.anchors, self.logits.shape[-1]).float()[None, None]

@@ -9,7 +9,6 @@ import hashlib
 import json
 import math
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BufferedReader
@@ -18,8 +17,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cedkv.errors import OutputError, StateError
-from cedkv.files import parse_json
+from cedkv.errors import StateError
+from cedkv.files import parse_json, whole_file
 
 MAX_HEADER_BYTES = 16_000_000
 DTYPES = {
@@ -144,21 +143,12 @@ def write_container(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping
         The folder cannot be written.
     """
     header = _sealed_header(tensors, metadata)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(len(header).to_bytes(8, "little") + header)
-                for tensor in tensors.values():
-                    file.write(as_bytes(tensor))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(f"state file {str(path)!r} cannot be written: {error}") from error
+    with whole_file(path) as unfinished, unfinished.open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        for tensor in tensors.values():
+            file.write(as_bytes(tensor))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _sealed_header(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:

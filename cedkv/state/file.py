@@ -22,7 +22,7 @@ from cedkv.files import parse_json
 from cedkv.provenance import library_versions
 from cedkv.state.container import Container, as_bytes, damaged, open_container, write_container
 from cedkv.state.header import FORMAT, FORMAT_VERSION, Header
-from cedkv.state.mixture import DemoTokens, Mixture
+from cedkv.state.mixture import PER_SLOT, DemoTokens, Mixture
 from cedkv.state.precision import (
     INTEGERS,
     PRECISIONS,
@@ -36,7 +36,6 @@ from cedkv.state.precision import (
 from cedkv.state.sparse import to_dense, to_sparse
 
 _MIXTURE = ("weights", "key_weights")
-_PER_SLOT = ("log_bias", "value_gain")
 _INDEX_SUFFIX = "_index"
 # What the rounding of fp32 may make a row of mixture weights miss of one.
 _SIMPLEX_TOLERANCE = 1e-4
@@ -89,7 +88,7 @@ def write_state(state: StateFields, path: str | Path, precision: str | None = No
                     f"{_MAX_MIXTURE}; use fewer or shorter demonstrations, fewer slots, or mixture.scope per_layer"
                 )
             tensors[name + _INDEX_SUFFIX], tensors[name] = to_sparse(weights)
-    for name in _PER_SLOT:
+    for name in PER_SLOT:
         if mixture and (numbers := getattr(mixture, name)) is not None:
             tensors[name] = numbers.float()
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -197,7 +196,7 @@ def _check_layout(container: Container, header: Header) -> None:
         if header.tokens and (name == "weights" or found.keys() & {name, index}):
             shape = _mixture_shape(container, header, name)
             expected |= {name: (torch.float32, shape), index: (torch.int32, shape)}
-    for name in _PER_SLOT:
+    for name in PER_SLOT:
         if header.tokens and name in found:
             expected[name] = (torch.float32, (header.layers, header.kv_heads, header.slots))
     if wrong := expected.keys() ^ found.keys():
@@ -269,7 +268,7 @@ def _build(header: Header, tensors: dict[str, Tensor]) -> StateFields:
             for name in _MIXTURE
             if name in tensors
         }
-        numbers = {name: tensors[name] for name in _PER_SLOT if name in tensors}
+        numbers = {name: tensors[name] for name in PER_SLOT if name in tensors}
         mixture = Mixture(tokens=header.tokens, **dense, **numbers)
     return StateFields(
         keys=decode("keys", tensors, header.shape, header.dtype),

@@ -10,6 +10,8 @@ from torch import Tensor
 
 # Those of demonstrations; other kinds of block have roles of their own besides.
 ROLES = ("input", "output", "delimiter")
+# What a mixture holds as one number per layer, key/value head and slot.
+PER_SLOT = ("log_bias", "value_gain", "selective", "value_turn")
 
 
 @dataclass(frozen=True)
@@ -76,19 +78,22 @@ class Mixture:
 
     A slot may count as more or less than one token: its keys then hold its `log_bias` times the model's weight
     direction (`cedkv.lm.weighing`) beside the mixture, so that every query feels it `exp(log_bias)` times. Its values
-    may be a multiple, `value_gain`, of the mixture.
+    may be a multiple, `value_gain`, of the mixture. `selective` is a log-bias that only the relation's queries feel
+    (`cedkv.lm.selective`), `value_turn` how large what a learnt map adds to a value is, as a share of the mixture.
     """
 
     weights: Float[Tensor, "scope_layers scope_heads slots tokens"]
     tokens: DemoTokens
-    key_weights: Float[Tensor, "scope_layers scope_heads slots tokens"] | None = None
+    key_weights: Float[Tensor, "key_layers key_heads slots tokens"] | None = None
     log_bias: Float[Tensor, "layers kv_heads slots"] | None = None
     value_gain: Float[Tensor, "layers kv_heads slots"] | None = None
+    selective: Float[Tensor, "layers kv_heads slots"] | None = None
+    value_turn: Float[Tensor, "layers kv_heads slots"] | None = None
 
     def padded(self, missing: int) -> "Mixture":
         """The mixture with `missing` null slots appended: rows of zeros."""
-        rows, numbers = (0, 0, 0, missing), (0, missing)
-        paddings = {"weights": rows, "key_weights": rows, "log_bias": numbers, "value_gain": numbers}
+        rows: tuple[int, ...] = (0, 0, 0, missing)
+        paddings = {"weights": rows, "key_weights": rows, **dict.fromkeys(PER_SLOT, (0, missing))}
         padded: dict[str, Any] = {
             name: torch.nn.functional.pad(tensor, padding)
             for name, padding in paddings.items()

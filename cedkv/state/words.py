@@ -4,6 +4,8 @@ import json
 from collections import Counter
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from cedkv.state.prefix import KVPrefix, Mixture
 
@@ -25,8 +27,15 @@ def slot_words(prefix: KVPrefix, slot: int) -> str:
     made = _chunk_words(mixture, slot)
     if mixture.log_bias is None:
         return made
-    counts = mixture.log_bias[:, :, slot].float().mean().exp().item()
-    return f"{made}, counts as {counts:.1f} token{'' if f'{counts:.1f}' == '1.0' else 's'}"
+    counts = _typical(mixture.log_bias, slot)
+    said = f"{made}, counts as {counts:.1f} token{'' if f'{counts:.1f}' == '1.0' else 's'}"
+    if mixture.selective is None:
+        return said
+    return f"{said}, for the relation's queries {_typical(mixture.selective, slot):.1f} times that"
+
+
+def _typical(log_bias: Float[Tensor, "layers kv_heads slots"], slot: int) -> float:
+    return log_bias[:, :, slot].float().mean().exp().item()
 
 
 def _chunk_words(mixture: Mixture, slot: int) -> str:

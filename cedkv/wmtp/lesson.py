@@ -32,7 +32,7 @@ class Readings:
     texts: list[Tokens]
     unpredicted: int
     reference_loss: list[Float[Tensor, " tokens"]] = field(default_factory=list)
-    values: list[Float[Tensor, " tokens"]] = field(default_factory=list)
+    values: list[Float[Tensor, " states"]] = field(default_factory=list)
 
 
 @dataclass

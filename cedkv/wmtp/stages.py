@@ -156,7 +156,9 @@ def train_weighted(
         run=scorer_of(settings).setup(scoring),
         judge=lambda: judge(wrapper, tokens, kinds),
     )
-    tuning = FineTuning(settings.steps, settings.lr, settings.decay, settings.clip, seed, checkpoint)
+    tuning = FineTuning(
+        settings.steps, settings.decay, settings.clip, rate=settings.lr, seed=seed, checkpoint=checkpoint
+    )
     try:
         yield from iter_finetuning(wrapper, lesson, tuning, folder)
     except NonFiniteError as error:

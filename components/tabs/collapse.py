@@ -1,16 +1,16 @@
 """Collapse: are the slots different from each other, in numbers and in plain words?"""
 
 from dataclasses import dataclass
-from typing import Any
 
 import gradio as gr
 from gradio.components import Component
 
 from cedkv.session.runs import Run
 from components.desk import Desk
-from components.figures import role_bars, similarity_matrix
+from components.figures import similarity_matrix
 from components.handlers import drawn
 from components.plots import take_away_plot
+from components.run_figures import role_figure
 from components.tabs.frame import Tab, Updates
 from components.verdicts import collapse_html
 
@@ -49,13 +49,8 @@ def show_states(parts: CollapseParts, desk: Desk, run: Run) -> Updates:
         parts.values: drawn(similarity_matrix(alike["values"], "cosine of values")),
         parts.keys: drawn(similarity_matrix(alike["keys"], "cosine of keys")),
         parts.attribution: drawn(overlap and similarity_matrix(overlap, "overlap of attribution", low=0)),
-        parts.roles: drawn(_role_figure(run)),
+        parts.roles: drawn(role_figure(run)),
     }
-
-
-def _role_figure(run: Run) -> Any:
-    roles = run.report.get("role_mass", {}).get("slots")
-    return role_bars(roles, run.config.phase3.mixture.delimiter.cap) if roles else None
 
 
 TAB = Tab("Collapse", "collapse", build, show_states=show_states)

@@ -10,7 +10,7 @@ from gradio.components import Component
 from cedkv.session.runs import Run
 from cedkv.session.views import Comparison, View
 from components.desk import Desk
-from components.example import example_comparison, example_why
+from components.example import QUERY, example_comparison, example_why
 from components.handlers import DRAWING, SHORT_QUEUE, run_of, told, told_stream
 from components.headline import empty_html
 from components.tabs.frame import Page, Tab, Updates
@@ -51,7 +51,8 @@ _TABLE_LABEL = "unseen queries of the gate; ✓ whole answer right, ~ first toke
 
 @dataclass(frozen=True)
 class CompareParts:
-    """The tab's components. `linked` is the query that came with a link."""
+    """The tab's components. `linked` is the query that came with a link, `suggested` the task and the query that the
+    page has put there itself; what a user has typed stays."""
 
     query: gr.Textbox
     plain: gr.Checkbox
@@ -61,19 +62,24 @@ class CompareParts:
     why: gr.HTML
     table: gr.Dataframe
     linked: gr.State
+    suggested: gr.State
 
     def shown(self) -> list[Component]:
         return [self.views, self.table]
 
 
 def build(opening: Run | None) -> CompareParts:
+    suggestion = (opening.report["episode"]["task"] if opening else "", QUERY)
     with gr.Row(elem_classes="ck-ask"):
         query = gr.Textbox(
-            label="query", value="jump", elem_id="query", scale=4, min_width=200, submit_btn=False, max_lines=4
+            label="query", value=QUERY, elem_id="query", scale=4, min_width=200, submit_btn=False, max_lines=4
         )
         ask = gr.Button("Compare", variant="primary", elem_id="ask", scale=0, min_width=96)
     with gr.Row():
-        plain = gr.Checkbox(False, label="as plain text, without the template", container=False, elem_id="plain")
+        plain = gr.Checkbox(
+            False, label="as plain text, without the template", container=False, elem_id="plain",
+            info="For text that asks nothing of the relation: the slots should leave it as it is.",
+        )  # fmt: skip
         views = gr.CheckboxGroup([], label="further columns", container=False, show_label=False, elem_id="views")
     columns = gr.HTML(_opening_columns(opening), elem_id="columns")
     why = gr.HTML(_opening_why(opening), elem_id="why", js_on_load=_WHY_KEYS)
@@ -81,7 +87,7 @@ def build(opening: Run | None) -> CompareParts:
         headers=["input", "gold"], interactive=False, wrap=True, type="array", elem_id="on-table", max_height=360,
         label=_TABLE_LABEL, show_search="filter",
     )  # fmt: skip
-    return CompareParts(query, plain, views, ask, columns, why, table, gr.State(""))
+    return CompareParts(query, plain, views, ask, columns, why, table, gr.State(""), gr.State(suggestion))
 
 
 def show(parts: CompareParts, run: Run) -> Updates:
@@ -117,22 +123,38 @@ def comparing(page: Page, desk: Desk, quiet: bool = False) -> dict[str, Any]:
     parts = page.part(CompareParts)
 
     @told_stream
-    def compare(run_id: str, query: str, plain: bool, views: list[str], request: gr.Request) -> Iterator[Any]:
+    def compare(
+        run_id: str, query: str, plain: bool, views: list[str], suggested: tuple[str, str], request: gr.Request
+    ) -> Iterator[Any]:
         if quiet and not (run_id and run_of(desk, request, run_id).student):
-            yield gr.skip(), gr.skip()
+            yield (gr.skip(),) * 4
             return
         run, soon = run_of(desk, request, run_id), nothing_why_html("Explained once the answer is there.")
+        asks = gr.skip(), gr.skip()
+        if quiet and (better := next_query(run, query, suggested)):
+            query, asks = better[1], (better[1], better)
         for comparison in desk.service.iter_compare(request.session_hash, run_id, query, views, plain):
-            yield comparison_html(comparison, run.student), soon
-            soon = gr.skip()  # an explanation of what was asked before must not stand below this answer
+            yield comparison_html(comparison, run.student), soon, *asks
+            # An explanation of what was asked before must not stand below this answer.
+            soon, asks = gr.skip(), (gr.skip(), asks[1])
         why = desk.service.explain(request.session_hash, run_id, comparison, plain)
-        yield comparison_html(comparison, run.student), why_html(why)
+        yield comparison_html(comparison, run.student), why_html(why), *asks
 
-    asked, filled = [page.run_id, parts.query, parts.plain, parts.views], [parts.columns, parts.why]
+    asked = [page.run_id, parts.query, parts.plain, parts.views, parts.suggested]
+    filled = [parts.columns, parts.why, parts.query, parts.suggested]
     return {
         "fn": compare, "inputs": asked, "outputs": filled, "show_progress": "minimal",
         "show_progress_on": parts.columns, **SHORT_QUEUE,
     }  # fmt: skip
+
+
+def next_query(run: Run, query: str, suggested: tuple[str, str]) -> tuple[str, str] | None:
+    """Task and query to ask of a run of another task than before; None where the query may stay as it is."""
+    task, put = suggested
+    episode = run.report["episode"]
+    judged = (sample["input"] for sample in run.samples if sample["kind"] == "on")
+    first = episode.get("a_query") or next(judged, None)
+    return (episode["task"], first) if query == put and first and episode["task"] != task else None
 
 
 def on_table(run: Run) -> dict[str, Any]:
@@ -160,12 +182,19 @@ def even_widths(columns: int) -> list[str]:
 
 def table_label(run: Run) -> str:
     """What the table of judged queries holds, or how to fill it."""
+    if run.samples and made_up(run):
+        return _TABLE_LABEL.replace("unseen queries of the gate", "queries that the model made up")
     return _TABLE_LABEL if run.samples else "unseen queries; Run gate asks them and lists the answers here"
 
 
 def gold_name(run: Run) -> str:
     """Where the right answers come from: without held-out pairs the teacher's own are taken for right."""
-    return "teacher's answer" if run.report["episode"].get("on_eval_gold") == "teacher" else "gold"
+    return "teacher's answer" if made_up(run) else "gold"
+
+
+def made_up(run: Run) -> bool:
+    """Whether the judged queries were made up by the model, for want of labelled ones."""
+    return run.report["episode"].get("on_eval_gold") == "teacher"
 
 
 def on_input(run: Run, shown: str) -> str:

@@ -12,6 +12,7 @@ from cedkv.session.runs import Run
 from components.desk import Desk
 from components.headline import headline_html
 from components.setup import Setup
+from components.sizes import Sizes
 
 Updates = dict[Component, Any]
 Built = TypeVar("Built", bound="Parts")
@@ -52,8 +53,8 @@ class Tab:
 
 @dataclass(frozen=True)
 class Page:
-    """Every part of the page. `run_id` names the run that is shown, `judge` runs the gate on its state, `strip` holds
-    the tabs."""
+    """Every part of the page. `run_id` names the run that is shown, `judge` runs the gate on its state, `take` puts its
+    settings into the rail, `strip` holds the tabs."""
 
     blocks: gr.Blocks
     config: Config
@@ -62,6 +63,8 @@ class Page:
     setup: Setup
     headline: gr.HTML
     judge: gr.Button
+    take: gr.Button
+    sizes: Sizes
     strip: gr.Tabs
     tabs: Mapping[Tab, Parts]
 

@@ -1,23 +1,29 @@
 """Gate: one row per criterion, and everything needed to get the same verdict elsewhere."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import gradio as gr
 from gradio.components import Component
 
 from cedkv.session.runs import Run
 from components.desk import Desk
+from components.handlers import DRAWING, run_of, told
 from components.report_page import write_report_page
-from components.tabs.frame import Tab, Updates
+from components.tabs.frame import Page, Tab, Updates
 from components.verdicts import gate_html
 
-_DOWNLOADS = {"report": "report.json", "page": "report.html", "state": "state.safetensors", "config": "config.yaml"}
+_DOWNLOADS = {"report": "report.json", "state": "state.safetensors", "config": "config.yaml"}
+# The page is made when it is asked for, and then taken by a button that is never seen.
+_TAKE_PAGE = "() => setTimeout(() => document.querySelector('#made-page')?.click(), 150)"
 
 
 @dataclass(frozen=True)
 class GateParts:
     table: gr.HTML
     downloads: dict[str, gr.DownloadButton]
+    page: gr.Button
+    made: gr.DownloadButton
     command: gr.Code
     python: gr.Code
 
@@ -32,6 +38,8 @@ def build(opening: Run | None) -> GateParts:
             name: gr.DownloadButton(label, size="sm", interactive=False, min_width=120, elem_id=f"download-{name}")
             for name, label in _DOWNLOADS.items()
         }
+        page = gr.Button("report.html, with its plots", size="sm", min_width=120, elem_id="download-page")
+        made = gr.DownloadButton("report.html", visible="hidden", elem_id="made-page")
     with gr.Accordion("the same run elsewhere", open=False):
         # Without numbers: those of wrapped lines drift away from their lines.
         command, python = (
@@ -43,14 +51,13 @@ def build(opening: Run | None) -> GateParts:
                 ("python", "copy as Python", "as-python"),
             )
         )  # fmt: skip
-    return GateParts(table, downloads, command, python)
+    return GateParts(table, downloads, page, made, command, python)
 
 
 def show(parts: GateParts, run: Run) -> Updates:
     """The criteria, and the run's files to take along."""
     files = {
         "report": next(run.folder.glob("report_*.json"), None),
-        "page": write_report_page(run),
         "state": run.state_file(run.student) if run.student else None,
         "config": run.folder / "config.yaml",
     }
@@ -65,4 +72,15 @@ def show_states(parts: GateParts, desk: Desk, run: Run) -> Updates:
     return dict(zip((parts.command, parts.python), desk.service.reproduce(run), strict=True))
 
 
-TAB = Tab("Gate", "gate", build, show, show_states)
+def wire(page: Page, desk: Desk) -> None:
+    parts = page.part(GateParts)
+
+    @told
+    def make(run_id: str, request: gr.Request) -> Any:
+        return gr.DownloadButton(value=str(write_report_page(run_of(desk, request, run_id))))
+
+    made = parts.page.click(make, page.run_id, parts.made, **DRAWING)
+    made.success(None, js=_TAKE_PAGE)
+
+
+TAB = Tab("Gate", "gate", build, show, show_states, wire=wire)

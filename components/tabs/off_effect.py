@@ -1,6 +1,5 @@
 """OFF effect: what the slots do to texts that are none of their business, per kind of text, and the worst of them."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,14 +8,13 @@ from gradio.components import Component
 
 from cedkv.session.runs import Run
 from components.desk import Desk
-from components.figures import off_histograms
 from components.handlers import DRAWING, drawn, run_of, told
 from components.headline import empty_html
-from components.off_texts import WORST_HEADERS, delta_of, off_samples, off_threshold, worst_rows, worst_text
+from components.off_texts import WORST_HEADERS, worst_rows, worst_text
 from components.plots import take_away_plot
+from components.run_figures import judged, off_figure, trained_methods
 from components.tabs import compare
 from components.tabs.frame import Page, Tab, Updates
-from components.tabs.training import trained_methods
 from components.theme import view_name
 
 
@@ -52,7 +50,7 @@ def build(opening: Run | None) -> OffParts:
 def show(parts: OffParts, run: Run) -> Updates:
     views, chosen = beside(run)
     return {
-        parts.note: gr.HTML(visible=not _judged(run)),
+        parts.note: gr.HTML(visible=not judged(run)),
         parts.also: gr.CheckboxGroup(views, value=chosen),
         parts.histograms: drawn(off_figure(run, "stress", chosen)),
         parts.worst: worst_rows(run, "stress"),
@@ -82,7 +80,8 @@ def wire(page: Page, desk: Desk) -> None:
 def beside(run: Run) -> tuple[list[tuple[str, str]], list[str]]:
     """The views that can stand beside the student, as (label, view), and those that do from the start.
 
-    Training starts from the tokens that Select-KV copies, so its histogram is the trained student's before training.
+    Training starts from the tokens that Select-KV copies, so its histogram is the trained student's before training. An
+    ordinary paragraph is what the student is held against.
     """
     trained = bool(trained_methods(run)) and run.student != "select"
     told = {sample["view"] for sample in run.samples if sample["kind"] == "off"}  # random trials have only their means
@@ -90,26 +89,8 @@ def beside(run: Run) -> tuple[list[tuple[str, str]], list[str]]:
     labels = [
         f"{view_name(view)}, before training" if view == "select" and trained else view_name(view) for view in views
     ]
-    return list(zip(labels, views, strict=True)), [view for view in views if view == "select" and trained]
-
-
-def off_figure(run: Run, split: str, also: Sequence[str]) -> Any:
-    """The histograms of a judged run, or None."""
-    if not _judged(run):
-        return None
-    deltas: dict[str, dict[str, list[float]]] = {}
-    for view in [run.student, *also, "teacher"]:
-        for sample in off_samples(run, view, split):
-            deltas.setdefault(sample["bucket"], {}).setdefault(view, []).append(delta_of(sample))
-    if not deltas:  # a report that was opened without its metrics.jsonl
-        return None
-    buckets = run.report["off"][run.student][split]["buckets"]
-    limit = off_threshold(run) if split == "stress" else None
-    return off_histograms(deltas, run.student, limit, {name: row["delta_p99"] for name, row in buckets.items()})
-
-
-def _judged(run: Run) -> bool:
-    return run.student in run.report.get("off", {})
+    chosen = [view for view in views if view == "neutral_paragraph" or (view == "select" and trained)]
+    return list(zip(labels, views, strict=True)), chosen
 
 
 TAB = Tab("OFF effect", "off", build, show, wire=wire)

@@ -15,13 +15,13 @@ from cedkv.session.runs import Run
 from components.desk import Desk
 from components.figures import slot_heatmap
 from components.handlers import DRAWING, SHORT_QUEUE, drawn, run_of, told
-from components.headline import empty_html, headline_html
+from components.headline import empty_html, headline_html, task_name
 from components.plots import take_away_plot
 from components.request import Request, demos_as_lines, read_request
+from components.run_figures import largest_delta, off_figure
 from components.settings import compact_yaml, setting_paths, shown, value_of
 from components.tabs.compare import CompareParts, comparing
 from components.tabs.frame import Page, Tab, Updates, show_run
-from components.tabs.off_effect import off_figure
 from components.text import esc, number
 from components.theme import view_name
 
@@ -36,14 +36,16 @@ HEADERS = [
     "tags",
     "task",
     "method",
-    "slots",
+    "S",
     "first token",
     "whole answer",
-    "KL to teacher",
+    "KL",
     "OFF p99",
     "verdict",
 ]
-_HISTORY_LABEL = "runs of this session; a click shows one. A reload begins a new session: Gate has the files to keep"
+_HISTORY_LABEL = "runs of this session; a click shows one. A reload keeps them, closing the page does not"
+# Where a file lies is nobody's business but the server's.
+_FILES = {"episode.demos_file", "episode.task_file"}
 _METRICS = {
     "first token": ("on", "accuracy"),
     "whole answer": ("on", "whole_answer"),
@@ -80,7 +82,7 @@ def build(opening: Run | None) -> RunsParts:
         headers=HEADERS, interactive=False, wrap=True, label=_HISTORY_LABEL,
         elem_id="history", max_height=420, type="array",
         datatype=[*["str"] * 5, *["number"] * 5, "str"],
-        column_widths=["17%", "12%", "9%", "11%", "10%", "6%", "7%", "7%", "7%", "6%", "8%"],
+        column_widths=["15%", "11%", "8%", "11%", "10%", "5%", "8%", "9%", "7%", "7%", "9%"],
     )  # fmt: skip
     with gr.Row(equal_height=True):
         notes = {
@@ -133,6 +135,7 @@ def wire(page: Page, desk: Desk) -> None:
 
     @told
     def upload(paths: list[str], request: gr.Request) -> dict:
+        """Open the files of a run, or a session's zip, as runs of this session, and show the newest of them."""
         files = [Path(path) for path in paths]
         if len(files) == 1 and files[0].suffix == ".zip":
             run = desk.service.open_zip(request.session_hash, files[0])
@@ -145,10 +148,11 @@ def wire(page: Page, desk: Desk) -> None:
         if not (left and right):
             return [empty_html("One more", "Choose a second run to see where they differ."), *[drawn(None)] * 4]
         runs = [desk.store.get(request.session_hash, name) for name in (left, right)]
+        largest = max(largest_delta(run, "stress") for run in runs) or None
         return [
             pinned_html(*runs),
-            *(drawn(_map(desk, run)) for run in runs),
-            *(drawn(off_figure(run, "stress", [])) for run in runs),
+            *map(drawn, _maps(desk, runs)),
+            *(drawn(off_figure(run, "stress", [], largest)) for run in runs),
         ]
 
     @told
@@ -196,11 +200,14 @@ def permalink(desk: Desk, asked: Request, query: str, plain: bool) -> str:
     return "?" + urlencode({name: value for name, value in parameters.items() if value})
 
 
-def _map(desk: Desk, run: Run) -> Any:
-    if not run.student or run.prefix(run.student).mixture is None:
-        return None
-    slots = desk.service.slot_map(run, run.student)
-    return slot_heatmap(slots.weights, slots.texts, slots.roles, named=False)
+def _maps(desk: Desk, runs: list[Run]) -> list[Any]:
+    """The slots of runs on one scale; None for one without slots or with free ones."""
+    maps = [
+        desk.service.slot_map(run, run.student) if run.student and run.prefix(run.student).mixture else None
+        for run in runs
+    ]
+    top = max((weight for slots in maps if slots for row in slots.weights for weight in row), default=0) or None
+    return [slots and slot_heatmap(slots.weights, slots.texts, slots.roles, named=False, top=top) for slots in maps]
 
 
 def history_rows(runs: list[Run]) -> list[list[Any]]:
@@ -218,7 +225,7 @@ def run_label(run: Run) -> str:
     when = f"{began[1]}:{began[2]} · " if began else ""
     report, name = run.report, run.notes["name"]
     when = f"{name} · {when}" if name else when
-    return f"{when}{report['episode']['task']} · {view_name(run.student)} · S={report['slots_budget']}"
+    return f"{when}{task_name(report)} · {view_name(run.student)} · S={report['slots_budget']}"
 
 
 def pinned_html(left: Run, right: Run) -> str:
@@ -244,7 +251,7 @@ def _history_row(run: Run) -> list[Any]:
         verdict = "passed" if report["passed"] else "failed"
     return [
         run.id, run.notes["name"], run.notes["tags"],
-        report["episode"]["task"], view_name(student), report["slots_budget"],
+        task_name(report), view_name(student), report["slots_budget"],
         *(_rounded(on.get(name)) for name in ("accuracy", "whole_answer", "kl_to_teacher")),
         _rounded(off.get("stress", {}).get("delta_p99")), verdict,
     ]  # fmt: skip
@@ -255,7 +262,7 @@ def _rounded(value: float | None) -> float | None:
 
 
 def _identity_rows(left: Run, right: Run) -> Iterator[tuple[str, str, str]]:
-    for name in ("task", "method", "slots", "verdict"):
+    for name in ("task", "method", "S", "verdict"):
         a, b = (_history_row(run)[HEADERS.index(name)] for run in (left, right))
         yield name, str(a), str(b)
 
@@ -277,7 +284,7 @@ def _setting_rows(left: Run, right: Run) -> Iterator[tuple[str, str, str]]:
     for path in setting_paths():
         a, b = (str(shown(value_of(run.config, path))) for run in (left, right))
         if a != b:
-            yield path, a, b
+            yield path, *(Path(value).name if path in _FILES else value for value in (a, b))
 
 
 TAB = Tab("Runs", "runs", build, show, show_runs=show_runs, wire=wire)

@@ -17,7 +17,7 @@ from components.tabs.compare import CompareParts, comparison_html
 from components.tabs.frame import Page, Updates, show_run
 from components.tabs.runs import run_label
 from components.text import esc
-from components.theme import view_name
+from components.theme import slot_mark, view_name
 
 _NOTHING_CHANGED = empty_html("Nothing changed yet", "Move a fader, or choose a slot above and switch it off.")
 # The faders are the page's own; every change of one tells all of them. A solo slot mutes the others until it is let go.
@@ -90,7 +90,7 @@ def show_steering(parts: Steering, run: Run, method: str) -> Updates:
 def faders_html(slots: int, of: str) -> str:
     """Faders of a state, all at 1. `of` tells states apart: the page draws anew only what has changed."""
     rows = "".join(
-        f'<div class="ck-fader" data-fader="{slot}"><span class="num">{slot}</span>'
+        f'<div class="ck-fader" data-fader="{slot}"><span class="num">{slot_mark(slot - 1)}{slot}</span>'
         f'<input type="range" min="0" max="3" step="0.1" value="1" aria-label="values of slot {slot} times">'
         f'<output class="num">× 1.0</output><button data-mute aria-pressed="false">mute</button>'
         f'<button data-solo aria-pressed="false">solo</button></div>'

@@ -1,6 +1,5 @@
 """Training: losses, lambda, top-k and the real metrics, live while it runs and from the run's file afterwards."""
 
-import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,10 +9,10 @@ from gradio.components import Component
 from cedkv.events import StepTrace, Tick
 from cedkv.session.runs import Run
 from components.desk import Desk
-from components.figures import training_curves
 from components.handlers import DRAWING, drawn, run_of, told
 from components.headline import empty_html, stat
 from components.plots import take_away_plot
+from components.run_figures import read_training, trained_methods, training_figure
 from components.tabs.frame import Page, Tab, Updates
 from components.text import esc
 from components.theme import view_choices, view_name
@@ -78,17 +77,6 @@ def wire(page: Page, desk: Desk) -> None:
     parts.method.input(draw, [page.run_id, parts.method], [parts.note, parts.curves], **DRAWING)
 
 
-def trained_methods(run: Run) -> list[str]:
-    """The methods whose training the run's folder records."""
-    files = (run.folder / "artifacts").glob("phase*_training_*.json")
-    return sorted((path.stem.split("_training_")[1] for path in files), key=lambda name: name != run.student)
-
-
-def read_training(run: Run, method: str | None) -> dict[str, Any] | None:
-    path = next((run.folder / "artifacts").glob(f"phase*_training_{method}.json"), None) if method else None
-    return json.loads(path.read_text(encoding="utf-8")) if path else None
-
-
 def training_html(training: dict[str, Any] | None) -> str:
     if not training or not training["steps"]:
         return empty_html(
@@ -105,7 +93,11 @@ def training_html(training: dict[str, Any] | None) -> str:
             stat("KL to teacher, nats", f"{ticks[-1]['train_kl']:.3f}", f"first tick {ticks[0]['train_kl']:.3f}")
         )
         stats.append(
-            stat("stress p99, nats", f"{ticks[-1]['stress_p99']:.2f}", f"first tick {ticks[0]['stress_p99']:.2f}")
+            stat(
+                "p99 on training’s texts, nats",
+                f"{ticks[-1]['stress_p99']:.2f}",
+                f"first tick {ticks[0]['stress_p99']:.2f}",
+            )
         )
     return f'<div class="ck ck-head">{"".join(stats)}</div>{_GLOSS}'
 
@@ -114,10 +106,6 @@ def live_html(live: LiveCurves) -> str:
     """Whose curves are growing, while the rest of the page still shows the run before. True also once it was cut."""
     name = f'<div class="ck ck-note busy">the latest training: {esc(view_name(live.method))}</div>'
     return name + training_html({"steps": live.steps, "ticks": live.ticks})
-
-
-def training_figure(training: dict[str, Any] | None) -> Any:
-    return training_curves(training["steps"], training["ticks"], None) if training and training["steps"] else None
 
 
 TAB = Tab("Training", "training", build, show, wire=wire)

@@ -1,8 +1,11 @@
 """Who listens to whom on the whole page. What happens within a tab is wired by the tab itself."""
 
 from components.desk import Desk
+from components.plots import FORGET_REMOVED
 from components.tabs.frame import Page
+from components.wiring.rows import wire_rows
 from components.wiring.running import wire_running
+from components.wiring.sizes import wire_sizes
 from components.wiring.start import wire_setup, wire_start
 
 # A plot that was drawn while its tab was hidden has plotly's own width until the window changes. Only then is it told
@@ -21,9 +24,12 @@ _FIT_PLOTS = """
 def wire(page: Page, desk: Desk) -> None:
     """Connect every component of the page."""
     page.strip.select(None, js=_FIT_PLOTS)
+    page.blocks.load(None, js=FORGET_REMOVED)
     wire_start(page, desk)
     wire_setup(page, desk)
+    wire_rows(page, desk)
     wire_running(page, desk)
+    wire_sizes(page, desk)
     for tab in page.tabs:
         tab.wire(page, desk)
 

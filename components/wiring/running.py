@@ -46,17 +46,25 @@ def wire_running(page: Page, desk: Desk) -> None:
     def judge(session: str, shown: list[str], stop: Stop) -> Iterator[Event]:
         return desk.service.judge(session, shown[0], stop)
 
+    def open_place(session: str, given: Sequence[Any], stop: Stop) -> Iterator[Event]:
+        (slots, weight, _), *rail = given
+        asked = read_request(setup.form, rail)
+        config = desk.service.looks.at_place(asked.config, slots, weight)
+        config = desk.service.prepare(session, config, asked.demos, asked.own)
+        return desk.service.running.iter_run(session, config, "chunked", stop)
+
     def waiting(request: gr.Request) -> Any:
         said = desk.service.going.others(request.session_hash)
         return status_html("busy", said) if said else gr.skip()
 
     outputs, rail = [page.top, setup.status, *page.shown()], setup.inputs()
     started = []
-    for button, start, inputs in (
-        (setup.run, asked(start_run), rail), (setup.gate, asked(start_gate), rail), (page.judge, judge, [page.run_id]),
+    for asks, start, inputs in (
+        (setup.run.click, asked(start_run), rail), (setup.gate.click, asked(start_gate), rail),
+        (page.judge.click, judge, [page.run_id]), (page.sizes.chosen.change, open_place, [page.sizes.chosen, *rail]),
     ):  # fmt: skip
-        button.click(waiting, None, setup.status, **DRAWING)
-        event = button.click(
+        asks(waiting, None, setup.status, **DRAWING)
+        event = asks(
             _following(page, desk, start), inputs, outputs, show_progress="minimal",
             show_progress_on=setup.status, **RUN_QUEUE,
         )  # fmt: skip
@@ -94,7 +102,7 @@ def _following(page: Page, desk: Desk, start: Callable[[str, Sequence[Any], Stop
                 events = desk.service.in_turn(start(session, given, stop))
                 yield from follow_events(page, desk, session, events)
         except CedKVError as error:
-            yield {setup.status: status_html("error", str(error))}
+            yield {setup.status: status_html("error", desk.store.without_paths(str(error)))}
 
     return follow
 
@@ -121,7 +129,7 @@ def follow_events(page: Page, desk: Desk, session: str, events: Iterator[Event])
         elif isinstance(event, Warned):
             if event.message not in warned:  # said once, however often a run comes upon it
                 warned.add(event.message)
-                gr.Warning(esc(event.message))
+                gr.Warning(esc(desk.store.without_paths(event.message)))
         elif isinstance(event, StepTrace | Tick):
             live.add(event)
             if isinstance(event, StepTrace) and time.monotonic() - last_drawn > _DRAW_SECONDS:
@@ -162,5 +170,5 @@ def _duration(seconds: float) -> str:
 
 
 def _growing(criteria: list[GateCriterion]) -> str:
-    rows = {gate: [c.as_dict() for c in criteria if c.gate == gate] for gate in "AB"}
+    rows = {gate: [c.as_row() for c in criteria if c.gate == gate] for gate in "AB"}
     return criteria_html(rows["A"], rows["B"])

@@ -9,16 +9,31 @@ import gradio as gr
 
 from cedkv.config import load_config, parse_config
 from cedkv.errors import CedKVError
+from cedkv.session.runs import Run
+from components.demo_rows import demo_warnings
 from components.desk import Desk
-from components.handlers import DRAWING, told
+from components.handlers import DRAWING, run_of, told
 from components.headline import top_html
-from components.request import demo_warnings, read_request, read_table, shown_values, with_mixture
+from components.request import read_request, read_table, shown_values, with_mixture
+from components.settings import found_settings
 from components.setup import FOUND_OUT, OWN, apply_button, mixture_files, preset_files, reading_html, status_html
 from components.tabs.compare import CompareParts, comparing
 from components.tabs.frame import Page, show_files, show_states
 from components.theme import view_choices
 
 _POLL_SECONDS = 0.2
+# A page that is loaded again in its browser tab finds its runs by this key. What is on its way would be lost, so that
+# the browser asks first.
+_PAGE_KEY = """
+() => {
+  const name = 'cedkv-page', made = crypto.getRandomValues(new Uint32Array(4)).join('-');
+  if (!sessionStorage.getItem(name)) sessionStorage.setItem(name, made);
+  window.addEventListener('beforeunload', (event) => {
+    if (document.querySelector('#status .busy')) event.preventDefault();
+  });
+  return [sessionStorage.getItem(name)];
+}
+"""
 # What a link to settings may say, and what gradio itself puts into addresses.
 _IN_LINKS = {"settings", "method", "query", "plain", "demos"}
 _OF_GRADIO = {"__theme", "__sign", "view", "deep_link"}
@@ -32,7 +47,7 @@ def wire_start(page: Page, desk: Desk) -> None:
         service = desk.service
         templates, formats = service.forms()
         yield {
-            setup.task: gr.Dropdown([*service.tasks, OWN]),
+            setup.task: gr.Dropdown([*service.tasks(), OWN]),
             setup.method: gr.Dropdown(view_choices(service.methods)),
             setup.template: gr.Dropdown(templates),
             setup.paste_format: gr.Dropdown([FOUND_OUT, *formats]),
@@ -42,25 +57,35 @@ def wire_start(page: Page, desk: Desk) -> None:
         while service.models.status.state == "loading":
             time.sleep(_POLL_SECONDS)
         # Of a generator only its last update makes a state's change known.
-        yield {page.top: top_html(*desk.model_line()), asking.linked: request.query_params.get("query", "")}
+        asked_for = request.query_params.get("query", "") or own_shown(request.session_hash)
+        yield {page.top: top_html(*desk.model_line()), asking.linked: asked_for}
 
-    def show_example(request: gr.Request) -> dict:
-        shared = desk.store.runs(request.session_hash)
-        if not shared:
-            return {page.run_id: gr.skip()}
-        return show_files(page, desk, request.session_hash, shared[0])
+    def own_shown(session: str) -> str:
+        """The run that this page has shown before it was loaded again."""
+        name = desk.store.shown(session)
+        return "" if name in (run.id for run in desk.store.shared) else name
 
-    def show_example_states(request: gr.Request) -> dict:
-        shared = desk.store.runs(request.session_hash)
-        return show_states(page, desk, shared[0]) if shared else {page.run_id: gr.skip()}
+    def first_run(session: str) -> Run | None:
+        runs, name = desk.store.runs(session), own_shown(session)
+        return next((run for run in runs if run.id == name), next(iter(runs), None))
+
+    def show_first(key: str, request: gr.Request) -> dict:
+        desk.store.resume(request.session_hash, key)
+        run = first_run(request.session_hash)
+        return show_files(page, desk, request.session_hash, run) if run else {page.run_id: gr.skip()}
+
+    def show_first_states(request: gr.Request) -> dict:
+        run = first_run(request.session_hash)
+        return show_states(page, desk, run) if run else {page.run_id: gr.skip()}
 
     # One after the other: what comes from files is drawn before the import of the engine takes the processor. And
     # events of their own: parts of tabs that were never opened keep only what an event ends with.
-    filled = page.blocks.load(show_example, None, page.shown(), **DRAWING)
-    known = filled.then(show_example_states, None, page.shown(), **DRAWING)
+    key = gr.Textbox(visible=False)
+    filled = page.blocks.load(show_first, key, page.shown(), js=_PAGE_KEY, **DRAWING)
+    known = filled.then(show_first_states, None, page.shown(), **DRAWING)
     restored = [setup.status, setup.paste_format, asking.query, asking.plain, asking.linked, *setup.inputs()]
     known.then(start, None, [page.top, *restored], **DRAWING)
-    # The columns that the page opens on answer another query than a link's.
+    # The columns that the page opens on answer another query than a link's, and of another run than one kept.
     asking.linked.change(**comparing(page, desk, quiet=True))
 
     def end(request: gr.Request) -> None:
@@ -95,6 +120,16 @@ def from_address(page: Page, desk: Desk, parameters: dict[str, str]) -> Iterator
         **({asking.query: query, asking.plain: parameters.get("plain") == "1"} if query else {}),
         setup.status: status_html("idle", f"settings restored from the link{dropped}"),
     }
+
+
+def from_run(page: Page, desk: Desk, run: Run) -> list[Any]:
+    """The rail's values for the settings that a run was made with."""
+    config, form = run.config, page.setup.form
+    demos, plain = desk.service.as_asked(config)
+    own = config.episode.demos_file is not None and config.episode.task is None
+    task = OWN if own else desk.service.task_of(config)
+    method = run.made_by if run.made_by in desk.service.methods else "select"
+    return shown_values(form, plain, task, demos, method)
 
 
 def from_yaml(page: Page, desk: Desk, task: str, demos: list, method: str, text: str) -> list[Any]:
@@ -154,9 +189,18 @@ def wire_setup(page: Page, desk: Desk) -> None:
     def choose_preset(name: str, method: str, *rail: Any) -> list[Any]:
         return [*from_preset(page, desk, name, method, rail), apply_button(pending=False)]
 
+    @told
+    def take(run_id: str, request: gr.Request) -> list[Any]:
+        return [*from_run(page, desk, run_of(desk, request, run_id)), apply_button(pending=False)]
+
     def choose_method(method: str) -> list[Any]:
         return slots_shown(page, desk, method)
 
+    def find(words: str) -> list[Any]:
+        return found_settings(setup.form, words)
+
+    found = [*setup.form.groups.values(), *setup.form.components()]
+    setup.find.input(find, setup.find, found, trigger_mode="always_last", **DRAWING)
     seed = setup.form.widgets["run.seed"]
     gr.on(
         [setup.task.input, setup.count.release, seed.blur],
@@ -172,5 +216,6 @@ def wire_setup(page: Page, desk: Desk) -> None:
     set_anew = [*setup.inputs(), setup.apply]
     setup.apply.click(apply, [setup.task, setup.demos, setup.method, setup.yaml], set_anew, **DRAWING)
     setup.preset.input(choose_preset, [setup.preset, setup.method, *setup.inputs()], set_anew, **DRAWING)
+    page.take.click(take, page.run_id, set_anew, **DRAWING)
     setup.yaml.input(lambda: apply_button(pending=True), None, setup.apply, **DRAWING)
     setup.method.change(choose_method, setup.method, list(setup.slots_of_phase().values()), **DRAWING)

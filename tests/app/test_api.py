@@ -6,10 +6,12 @@ import subprocess
 import sys
 
 import pytest
+from gradio.utils import get_function_description
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 
 from benchmarks.running_app import ROOT
+from components.api import ENDPOINTS, described
 
 SETTINGS = "episode: {on_train: 4}\nphase2: {eval: {on_samples: 3, off_samples: 9, n_random_trials: 1}}\n"
 
@@ -28,6 +30,13 @@ def test_every_action_is_an_endpoint(client):
     named = client.view_api(return_format="dict")["named_endpoints"]
     actions = "run gate judge compare why ablate swap slots collapse off report reproduce runs cancel open"
     assert {f"/{name}" for name in actions.split()} == named.keys()
+
+
+def test_every_action_and_its_arguments_are_told_to_assistants():
+    for name, make in ENDPOINTS.items():
+        about, arguments, _ = get_function_description(described(make(None), name))
+        told = {argument: text for argument, text in arguments.items() if argument != "request"}
+        assert len(about) > 40 and all(told.values()), (name, about, told)
 
 
 def test_the_gate_returns_the_report_and_its_parts(client, judged):

@@ -84,5 +84,5 @@ def test_training_counts_steps_from_one_and_ticks_where_they_were():
     figure = training_curves([{**STEP, "step": 0}, {**STEP, "step": 1}], [{**TICK, "step": 1}], None)
     lines = {line.name: line for line in figure.data}
     assert list(lines["L_on"].x) == [1, 2]
-    assert list(lines["stress p99"].x) == [2] and list(lines["stress p99"].y) == [2.0]
+    assert list(lines["p99 on training’s texts"].x) == [2] and list(lines["p99 on training’s texts"].y) == [2.0]
     assert {"L_off", "L_str", "lambda_off", "top-k", "KL to teacher"} <= lines.keys()

@@ -103,13 +103,13 @@ def test_every_setting_of_the_schema_can_be_reached():
     shown = {path for paths in advanced_groups().values() for path in paths}
     hidden = set(setting_paths()) - shown
     assert {"phase2.select.mode", "phase3.mixture.mix_mode"} <= shown
-    assert "episode.task" in hidden and len(hidden) == 13
+    assert "episode.task" in hidden and len(hidden) == 14
 
 
 def test_no_two_groups_of_settings_have_one_heading():
     headings = [group_label(block) for block in advanced_groups()]
     assert len(set(headings)) == len(headings)
-    assert "phase2 · eval" in headings and "phase3 · off data" in headings
+    assert group_label("phase9.new_block") == "phase9 · new block"  # one that nobody has given a purpose yet
 
 
 def test_a_run_is_called_by_what_it_is_and_found_by_its_name(tmp_path):
@@ -259,7 +259,11 @@ def test_the_verdict_is_a_sentence_with_its_yardsticks(tmp_path):
         row["passed"] = not row["name"].startswith("off_")
     report["episode"]["on_eval_gold"] = "teacher"
     said = verdict_sentence(report, "ced")
-    assert "8 of 16 whole answers right on the teacher’s own answers" in said and "Disturbs other text" in said
+    assert (
+        "8 of 16 whole answers right on queries that the model made up" in said
+        and "teacher’s own answers" in said
+        and "Disturbs other text" in said
+    )
     assert "an ordinary paragraph costs 2.60" in said and "To try against the harm" in said
 
 

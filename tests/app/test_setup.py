@@ -11,10 +11,11 @@ from cedkv.gate.kinds import KINDS
 from cedkv.session.limits import Limits
 from cedkv.session.runs import Run
 from cedkv.session.store import SessionStore
+from components.demo_rows import demo_warnings
 from components.desk import Desk
 from components.headline import headline_html
 from components.page import build_page
-from components.request import demo_warnings, read_request, with_mixture
+from components.request import read_request, with_mixture
 from components.setup import OWN, preset_files
 from components.tabs import TABS
 from components.tabs.compare import CompareParts, on_input, on_table

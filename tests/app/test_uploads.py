@@ -23,7 +23,7 @@ from cedkv.state import KVPrefix
 from components.example import FOLDER
 from components.headline import headline_html
 from components.report_page import report_page
-from components.tabs.off_effect import off_figure
+from components.run_figures import off_figure
 from components.tabs.runs import history_rows
 from tests.optim.trainings import bench_with
 

@@ -1,5 +1,6 @@
 """The arithmetic a step needs: by hand, and against what torch counts while the step really runs."""
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from cedkv.bench.arithmetic import LayerShape, ModelShape, visible_pairs
+from cedkv.errors import ModelError
 from cedkv.lm import packed_logits, read_demo_kv
 from tests.tiny import ARCHITECTURES, QUERY_TEXTS, text_tokens, tiny_lm
 
@@ -47,10 +49,14 @@ def test_padding_would_be_counted_and_packing_has_none():
     assert packed < 0.7 * padded
 
 
-# How many experts read a token is the router's choice, so a mixture of experts has no count that lengths decide.
-@pytest.mark.parametrize("architecture", [name for name in ARCHITECTURES if name != "qwen3_moe"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_the_linear_maps_are_what_torch_counts_in_a_real_step(architecture):
     lm = tiny_lm(architecture)
+    if (
+        architecture == "qwen3_moe"
+    ):  # torch counts no grouped product, which all experts are one of unless told otherwise
+        lm = replace(lm, model=copy.deepcopy(lm.model))
+        lm.model.set_experts_implementation("eager")
     slots = read_demo_kv(lm, text_tokens(lm)).as_prefix()
     values = slots.values.clone().requires_grad_()
     queries = [lm.encode(text) for text in QUERY_TEXTS]
@@ -64,6 +70,20 @@ def test_the_linear_maps_are_what_torch_counts_in_a_real_step(architecture):
     shape = ModelShape.of(lm)
     without_attention = replace(shape, layers=[replace(layer, heads=0) for layer in shape.layers])
     assert without_attention.step_flop(lengths, lengths, [slots.slots] * lm.layers) == products
+
+
+def test_a_token_costs_as_many_experts_as_its_router_chooses():
+    layer = ModelShape.of(tiny_lm("qwen3_moe")).layers[0]
+    assert layer.linears["router"] == (64, 2)
+    assert (layer.linears["expert_gate_up"], layer.linears["expert_down"]) == ((64, 2 * 96), (2 * 48, 64))
+
+
+def test_experts_that_are_kept_otherwise_are_refused_by_name():
+    lm = tiny_lm("qwen3_moe")
+    model = copy.deepcopy(lm.model)
+    model.model.layers[0].mlp.experts = torch.nn.ModuleList([torch.nn.Linear(64, 64)])
+    with pytest.raises(ModelError, match="Qwen3MoeSparseMoeBlock keeps its experts in a way"):
+        ModelShape.of(replace(lm, model=model))
 
 
 def test_windows_are_those_of_the_architecture():

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from benchmarks import quality_table
-from benchmarks.quality_table import FIGURES, STUDENTS, Table, capable, markdown, means
+from benchmarks.quality_table import FIGURES, REFERENCES, STUDENTS, Table, capable, markdown, means
 from tests.bench.conftest import SHORT
 from tests.tiny import tiny_path
 
@@ -87,13 +87,13 @@ def test_the_command_judges_each_view_once_and_goes_on_where_it_stopped(tmp_path
         quality_table.main()
         return capsys.readouterr().err
 
-    assert len(run("ced", "random").splitlines()) == 4
+    assert len(run("ced", "random").splitlines()) == 6
     told = run("ced", "random", *[name for name in STUDENTS if name not in ("ced", "random")])
     assert "ced S=2" not in told and "random" not in told
     rows = json.loads(out.read_text(encoding="utf-8"))["rows"]
-    assert [row["view"] for row in rows[:4]] == ["base", "teacher", "ced", "random"]
+    assert [row["view"] for row in rows[:6]] == [*REFERENCES, "ced", "random"]
     judged_at_two = {name for name, view in STUDENTS.items() if 2 in view.slots}
-    assert {row["view"] for row in rows} == {"base", "teacher", *judged_at_two} != {"base", "teacher", *STUDENTS}
+    assert {row["view"] for row in rows} == {*REFERENCES, *judged_at_two} != {*REFERENCES, *STUDENTS}
     assert rows[1]["kl_to_teacher"] == pytest.approx(0, abs=1e-6)
     assert out.with_suffix(".md").exists()
 

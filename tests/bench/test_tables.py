@@ -84,7 +84,7 @@ def test_claims_that_do_not_hold_are_told(accuracy, p99, holds):
 
 def test_a_table_that_is_no_table_is_refused(tmp_path):
     (tmp_path / "table.json").write_text("[]")
-    with pytest.raises(OutputError, match="cannot be read"):
+    with pytest.raises(OutputError, match="has no ledger"):
         PrecisionTable(tmp_path / "table.json")
 
 
@@ -129,6 +129,7 @@ def test_a_state_comes_from_the_cache(call, tmp_path):
     first = call("--tasks", "capitalize")
     (entry,) = StateCache(tmp_path / "cache").entries()
     made = entry.path.stat().st_ino
+    (tmp_path / "table.jsonl").unlink()
     (tmp_path / "table.json").unlink()
     again = call("--tasks", "capitalize")
     assert entry.path.stat().st_ino == made, "no state was made anew"

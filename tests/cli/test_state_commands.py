@@ -8,6 +8,7 @@ import torch
 
 from cedkv.cli import COMMANDS
 from cedkv.cli.show import quoted, table
+from cedkv.gate.diagnosis import Reach
 from cedkv.lm import generate, log_probs
 from cedkv.state import KVPrefix
 from tests.tiny import tiny_lm
@@ -130,3 +131,12 @@ def test_every_command_is_documented():
 
 def test_table_aligns_left_and_right():
     assert table([["a", "1"], ["long", "22"]], right=[1]) == "a      1\nlong  22"
+
+
+def test_diagnose_names_a_bottleneck_and_keeps_its_curves(cli, model, demos_file, tmp_path, monkeypatch):
+    monkeypatch.setattr("cedkv.cli.diagnose.Reach", lambda lambdas: Reach((2,), (1.0,), 1, lambdas, 2, 9))
+    told = cli("diagnose", "--demos", demos_file, "--model", model, "--out", tmp_path, "--set", "episode.on_train=4")
+    assert told.code == 0, told.err
+    found = json.loads((tmp_path / "diagnosis.json").read_text())
+    assert f"{found['bottlenecks'][0]['name']}: " in told.out
+    assert told.out.endswith(f"{tmp_path / 'diagnosis.json'}\n")

@@ -103,6 +103,22 @@ def test_training_does_not_depend_on_how_many_of_the_pasted_inputs_are_judged():
     assert inputs(many)[2] == pasted[6:]
 
 
+def test_test_pairs_are_judged_on_in_place_of_all_others():
+    pairs = [Demonstration("lift", "taken"), Demonstration("word3", "w3"), Demonstration("new", "newer")]
+    episode = build(test_pairs=[*pairs, pairs[1]], on_train=100)
+    assert_disjoint(episode)
+    assert [(query.input, query.answer) for query in episode.on_eval] == [("word3", " w3"), ("new", " newer")]
+    assert sorted(inputs(episode)[1]) == sorted(pair.input for pair in HELD_OUT if pair.input != "word3")
+    alone = build(held_out=[], test_pairs=pairs, on_source="pasted", pasted_inputs=["one", "new", "two"])
+    assert alone.gold == "labels" and inputs(alone)[1:] == (["one", "two"], ["word3", "new"])
+    assert len(build(test_pairs=HELD_OUT, on_eval=2).on_eval) == 2
+
+
+def test_test_pairs_that_are_all_demonstrations_are_refused():
+    with pytest.raises(DemoError, match="every test pair is a demonstration too"):
+        build(test_pairs=[Demonstration("lift", "lifted")])
+
+
 @pytest.mark.parametrize("pasted", [[], ["lift"], ["", "  "]])
 def test_too_few_pasted_inputs_are_refused(pasted):
     with pytest.raises(DemoError, match="on_source 'pasted' gives 0 queries besides the demonstrations"):

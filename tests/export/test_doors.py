@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from cedkv.cli import main
 from cedkv.errors import CedKVError
@@ -85,11 +86,23 @@ def test_a_state_of_another_model_is_refused_at(door, foreign, file):
     assert not (file.parent / "adapter" / "adapter_config.json").exists() or door is through_peft
 
 
-@pytest.mark.parametrize("door", [DOORS[name] for name in ("log_probs", "compose", "load", "to_cache", "save_peft")])
+# What comes through a door, as far as it tells that the state is behind it.
+THROUGH = {
+    "log_probs": lambda said, own, folder: not torch.allclose(said, log_probs(LM, [QUERY]), atol=1e-2),
+    "compose": lambda both, own, folder: both.slots == 2 * own.slots,
+    "load": lambda read, own, folder: torch.equal(read.keys, own.keys) and torch.equal(read.values, own.values),
+    "to_cache": lambda cache, own, folder: cache.get_seq_length() == own.slots,
+    "save_peft": lambda none, own, folder: torch.allclose(
+        load_peft(folder / "adapter", MODEL).values, own.values, atol=1e-5
+    ),
+}
+
+
+@pytest.mark.parametrize("door", THROUGH)
 def test_a_state_of_the_model_itself_is_let_in_at(door, tmp_path):
     own = state_of("llama")
     own.save(tmp_path / "state.safetensors")
-    door(own, tmp_path / "state.safetensors")
+    assert THROUGH[door](DOORS[door](own, tmp_path / "state.safetensors"), own, tmp_path)
 
 
 @pytest.mark.parametrize("command", ["query", "gate"])

@@ -4,7 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from cedkv.gate import GateReport
+from cedkv.report import Report
 
 # The settings of a gate that takes a tiny model a fraction of a second.
 SMALL = [
@@ -21,6 +24,15 @@ ON = {
     "base": {"accuracy": 0.0, "whole_answer": 0.0},
 }
 OFF = {name: {"stress": {"delta_p99": p99}} for name, p99 in {"select": 2.0, "teacher": 4.7}.items()}
+
+
+def unnamed(data: dict[str, Any]) -> list[tuple[str | int, ...]]:
+    """The places in a report that its type does not name or names otherwise."""
+    try:
+        TypeAdapter(Report).validate_python(data, extra="forbid")
+    except ValidationError as error:
+        return [mistake["loc"] for mistake in error.errors()]
+    return []
 
 
 def records(folder: Path) -> list[dict[str, Any]]:

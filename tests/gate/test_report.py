@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.gate.reports import records, samples
+from cedkv.harm import YARDSTICKS
+from tests.gate.reports import records, samples, unnamed
 
 VIEWS = ["base", "teacher", "select", "few_shot", "random", "few_shot_random"]
 DOCS = Path(__file__).parents[2] / "docs" / "report.md"
@@ -23,6 +24,12 @@ def test_the_file_is_the_report(report, data):
     assert data == json.loads(json.dumps(report.data))
     assert data["complete"] is True
     assert data["run_id"] == report.folder.name
+
+
+def test_its_type_names_every_field(data):
+    assert unnamed(data) == []
+    misspelt = {**data, "slots": [{**data["slots"][0], "positon": 3}], "seed": "1"}
+    assert unnamed(misspelt) == [("seed",), ("slots", 0, "positon")]
 
 
 def test_it_has_every_field_of_the_contract(data):
@@ -62,12 +69,13 @@ def test_every_verdict_follows_from_its_value_and_threshold(data):
 
 
 def test_every_view_is_judged_on_and_off(data):
-    assert list(data["on"]) == list(data["off"]) == VIEWS
+    assert list(data["on"]) == VIEWS and list(data["off"]) == [*VIEWS, *YARDSTICKS]
     for view in VIEWS:
         assert data["on"][view].keys() >= {
             "accuracy", "gain", "kl_to_teacher", "rel_kl_to_teacher", "answer_logprob_gain", "delta_on_mean",
             "whole_answer", "answer_logprob",
         }  # fmt: skip
+    for view in data["off"]:
         for split in ("typical", "stress"):
             stats = data["off"][view][split]
             assert {"count", "delta_mean", "delta_p99", "delta_max"} <= stats.keys()

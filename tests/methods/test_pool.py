@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+import cedkv.episodes.episode
 import cedkv.methods.objective
-import cedkv.methods.pool
 import cedkv.methods.warm
 from cedkv.episodes import Episode
 from cedkv.episodes.off import NearFormat, off_stream, sample_off
@@ -83,7 +83,7 @@ def test_several_positions_of_a_text_are_read_but_not_that_after_its_first_token
 def texts_touched(monkeypatch, seed: int) -> set[str]:
     """Every text that a whole training learns from: what it draws, mines, steps on, and warms up with."""
     touched: set[str] = set()
-    stream_of, step_on = cedkv.methods.pool.off_stream, cedkv.methods.objective.packed_logits
+    stream_of, step_on = cedkv.episodes.episode.off_stream, cedkv.methods.objective.packed_logits
     read = cedkv.methods.warm.read_attention
 
     def watched_stream(*arguments):
@@ -101,7 +101,7 @@ def texts_touched(monkeypatch, seed: int) -> set[str]:
 
     with monkeypatch.context() as patch:
         patch.setattr(cedkv.methods.warm, "read_attention", watched_reading)
-        patch.setattr(cedkv.methods.pool, "off_stream", watched_stream)
+        patch.setattr(cedkv.episodes.episode, "off_stream", watched_stream)
         patch.setattr(cedkv.methods.objective, "packed_logits", watched_step)
         bench = bench_with(f"run.seed={seed}", "phase3.optim.matching_iterations=1")
         train(bench)
@@ -125,7 +125,7 @@ def test_nothing_that_training_touches_is_in_any_stress_eval(monkeypatch, seed):
 
 def test_a_pool_that_draws_from_the_stress_split_is_caught(monkeypatch):
     real = off_stream
-    monkeypatch.setattr(cedkv.methods.pool, "off_stream", lambda _split, seed, near: real("stress", seed, near))
+    monkeypatch.setattr(cedkv.episodes.episode, "off_stream", lambda _split, seed, near: real("stress", seed, near))
     assert leaks(texts_touched(monkeypatch, seed=0))
 
 

@@ -147,19 +147,18 @@ def test_tail_stats_refuse_no_values():
         tail_stats(torch.ones(0))
 
 
-def test_as_dict_uses_the_report_names_unless_told_otherwise():
+def test_the_statistics_of_delta_have_the_reports_names():
     stats = TailStats(count=2, mean=1.0, p99=1.9, max=2.0)
-    assert stats.as_dict() == {"count": 2, "delta_mean": 1.0, "delta_p99": 1.9, "delta_max": 2.0}
-    assert stats.as_dict(prefix="") == {"count": 2, "mean": 1.0, "p99": 1.9, "max": 2.0}
+    assert stats.as_delta() == {"count": 2, "delta_mean": 1.0, "delta_p99": 1.9, "delta_max": 2.0}
 
 
 def test_off_summary_splits_by_bucket_in_order_of_appearance():
     summary = off_summary(torch.tensor([1.0, 4.0, 3.0]), ["prose", "code", "prose"])
-    assert summary["all"]["count"] == 3
-    assert summary["all"]["delta_max"] == 4.0
+    assert summary["count"] == 3
+    assert summary["delta_max"] == 4.0
     assert list(summary["buckets"]) == ["prose", "code"]
-    assert summary["buckets"]["prose"] == tail_stats(torch.tensor([1.0, 3.0])).as_dict()
-    assert summary["buckets"]["code"] == tail_stats(torch.tensor([4.0])).as_dict()
+    assert summary["buckets"]["prose"] == tail_stats(torch.tensor([1.0, 3.0])).as_delta()
+    assert summary["buckets"]["code"] == tail_stats(torch.tensor([4.0])).as_delta()
 
 
 def test_off_summary_names_a_broken_value_by_its_place_among_all_texts():

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from cedkv.events import GateCriterion, StepTrace, Tick
+from cedkv.gate.kinds.mixture import KIND
 from cedkv.gate.trained import proxy_correlations
+from cedkv.harm import YARDSTICKS
 from cedkv.state import KVPrefix
-from tests.gate.reports import records
+from tests.gate.reports import records, unnamed
 from tests.optim.trainings import SLOTS, events_of
 
 VIEWS = ["base", "teacher", "select", "few_shot", "chunked", "ced", "free", "random"]
@@ -36,8 +38,13 @@ def test_it_has_every_field_of_the_contract(data):
     assert (data["phase"], data["slots_budget"], data["complete"]) == (3, SLOTS, True)
 
 
+def test_its_type_names_every_field_but_the_kinds_own(data):
+    own = {*KIND.summary(data)}
+    assert unnamed({name: value for name, value in data.items() if name not in own}) == []
+
+
 def test_every_view_is_judged(data):
-    assert list(data["on"]) == list(data["off"])
+    assert [*data["on"], *YARDSTICKS] == list(data["off"])
     assert data["on"].keys() >= set(VIEWS)
     for view in data["on"]:
         assert data["on"][view].keys() >= {"accuracy", "gain", "kl_to_teacher", "delta_on_mean"}

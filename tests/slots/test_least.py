@@ -6,6 +6,7 @@ from torch.testing import assert_close
 
 from cedkv.errors import ConfigError
 from cedkv.lm import log_probs
+from cedkv.lm.observe import read_attention
 from cedkv.lm.weighing import WeightDirections
 from cedkv.methods import Workbench
 from cedkv.methods.ced import least_slots
@@ -58,6 +59,70 @@ def test_it_starts_as_the_closed_form():
 def test_each_freedom_is_there_alone(learnt, numbers):
     _, slots = slots_of(f"phase3.least={learnt}")
     assert sum(parameter.numel() for group in slots.groups for parameter in group.parameters) == numbers
+
+
+@pytest.mark.parametrize(("shared", "numbers"), [("heads", 2 * 4 * SLOTS), ("layers", 2 * SLOTS)])
+def test_heads_and_layers_may_share_their_numbers(shared, numbers):
+    bench, slots = slots_of(f"phase3.least={{shared: {shared}, within_chunks: none}}")
+    assert sum(parameter.numel() for group in slots.groups for parameter in group.parameters) == numbers
+    closed = closed_form(bench, SLOTS, bench.config.phase3.least.start_weight)
+    assert_close(slots.prefix(1).keys, closed.keys, atol=1e-5, rtol=0.0)
+
+
+def test_a_pure_sink_stays_as_it_is():
+    _, slots = slots_of("phase3.least.pure_sink=true")
+    before = slots.prefix(1)
+    with torch.no_grad():
+        slots.log_bias += 1.0
+        slots.gain += 1.0
+    after = slots.prefix(1)
+    assert torch.equal(after.keys[:, :, 0], before.keys[:, :, 0])
+    assert torch.equal(after.values[:, :, 0], before.values[:, :, 0])
+    assert (after.keys[:, :, 1:] != before.keys[:, :, 1:]).any(-1).all()
+
+
+def test_the_price_is_the_mean_of_log_one_plus_count():
+    _, slots = slots_of("phase3.least={price: 2.0}")
+    counts = slots.prefix(1).mixture.log_bias.exp()
+    assert_close(slots.structure_loss(1), 2.0 * (1 + counts).log().mean())
+    slots.structure_loss(1).backward()
+    assert (slots.log_bias.grad > 0).all(), "going down it, every slot counts less"
+
+
+def test_a_price_makes_slots_count_less():
+    free, priced = (train(bench_of(f"phase3.least.price={price}"), slots=SLOTS)[0].prefix for price in (0, 500))
+    assert priced.mixture.log_bias.mean() < free.mixture.log_bias.mean() - 0.1
+
+
+def test_a_selective_weight_is_felt_by_the_relation_alone():
+    """A unit of it raises the slots' scores for ON queries' last tokens more than for those of other texts."""
+    bench, slots = slots_of("phase3.least.selective=true")
+    before = slots.prefix(1)
+    assert_close(before.keys, closed_form(bench, SLOTS, bench.config.phase3.least.start_weight).keys, atol=1e-5, rtol=0)
+    with torch.no_grad():
+        slots.selective += 1.0
+    after = slots.prefix(1)
+    assert torch.equal(after.mixture.selective, torch.ones_like(after.mixture.log_bias))
+    off = [bench.lm.encode(off.text) for off in bench.episode.off_set("pool", 48).texts]
+    risen = []
+    for texts in (bench.train_ids, off):
+        reading = read_attention(bench.lm, texts, before, tail=3)
+        risen.append((reading.scores_of(bench.lm, after) - reading.scores_of(bench.lm, before)).mean().item())
+    assert risen[0] > risen[1] + 0.2
+
+
+def test_a_map_of_low_rank_starts_as_none_and_is_pulled_to_none():
+    bench, slots = slots_of("phase3.least.value_rank=2")
+    before = slots.prefix(1)
+    closed = closed_form(bench, SLOTS, bench.config.phase3.least.start_weight)
+    assert_close(before.values, closed.values, atol=1e-5, rtol=0.0)
+    assert not before.mixture.value_turn.any()
+    with torch.no_grad():
+        slots.turn[1][0, 0, 1] += 0.1
+    after = slots.prefix(1)
+    assert after.mixture.value_turn.count_nonzero() == 1
+    assert torch.linalg.matrix_rank(slots.turn[0][0, 0, 1] @ slots.turn[1][0, 0, 1]) == 1
+    assert slots.structure_loss(1) > 0
 
 
 def test_each_group_has_its_own_rate():

@@ -15,6 +15,7 @@ from cedkv.gate.slots import describe_roles
 from cedkv.slots.mixture import sparse_softmax
 from cedkv.state import DemoTokens, KVPrefix, Mixture, pad_with_null_slots
 from cedkv.state.container import as_bytes, write_container
+from cedkv.state.mixture import PER_SLOT
 
 LAYERS, HEADS, SLOTS, DIM, KEPT = 3, 2, 4, 8, 3
 TOKENS = DemoTokens(
@@ -338,25 +339,25 @@ def test_a_header_that_is_no_object_is_refused(saved):
 
 def weighted() -> KVPrefix:
     draw = torch.Generator().manual_seed(1)
-    bias, gain = torch.randn(2, LAYERS, HEADS, SLOTS, generator=draw)
+    numbers = torch.randn(len(PER_SLOT), LAYERS, HEADS, SLOTS, generator=draw)
     prefix = make()
-    return replace(prefix, mixture=replace(prefix.mixture, log_bias=bias, value_gain=gain))
+    return replace(prefix, mixture=replace(prefix.mixture, **dict(zip(PER_SLOT, numbers, strict=True))))
 
 
 def test_weights_and_gains_come_back(path):
     prefix = weighted()
     prefix.save(path)
     again = KVPrefix.load(path).mixture
-    assert torch.equal(again.log_bias, prefix.mixture.log_bias)
-    assert torch.equal(again.value_gain, prefix.mixture.value_gain)
+    for name in PER_SLOT:
+        assert torch.equal(getattr(again, name), getattr(prefix.mixture, name))
 
 
 def test_a_file_without_them_is_one_of_slots_that_count_as_one(saved):
     again = KVPrefix.load(saved)
-    assert again.mixture.log_bias is None and again.mixture.value_gain is None
+    assert all(getattr(again.mixture, name) is None for name in PER_SLOT)
 
 
-@pytest.mark.parametrize("name", ["log_bias", "value_gain"])
+@pytest.mark.parametrize("name", PER_SLOT)
 def test_weights_that_cannot_be_are_refused(path, name):
     weighted().save(path)
     forge(path, **{name: torch.zeros(LAYERS, HEADS, SLOTS + 1)})

@@ -101,7 +101,7 @@ def tuning_of(config: GistConfig, lm: LanguageModel, folder: Path) -> FineTuning
     key = row_key(gist=config.model_dump(mode="json"), model=lm.fingerprint, dtype=str(lm.dtype))
     return FineTuning(
         training.steps,
-        training.learning_rate,
+        rate=training.learning_rate,
         clip=training.max_grad_norm,
         accumulate=training.gradient_accumulation_steps,
         warmup=training.warmup_steps,

@@ -7,7 +7,9 @@ line in `BUCKETS`.
 
 from cedkv.episodes.off.buckets import BUCKETS, Maker
 from cedkv.episodes.off.calibration import calibration_texts
+from cedkv.episodes.off.length import length_class
 from cedkv.episodes.off.near import NearFormat
+from cedkv.episodes.off.real import RealText, ordinary_text, real_stream, real_texts
 from cedkv.episodes.off.sampler import (
     DEFINITION_VERSION,
     SPLITS,
@@ -26,8 +28,13 @@ __all__ = [
     "NearFormat",
     "OffSet",
     "OffText",
+    "RealText",
     "calibration_texts",
+    "length_class",
     "off_stream",
+    "ordinary_text",
+    "real_stream",
+    "real_texts",
     "sample_off",
     "split_of",
 ]

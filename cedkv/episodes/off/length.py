@@ -36,6 +36,11 @@ def cut(text: str, rng: random.Random) -> str:
     return text[: rng.choice(ends[wanted])]
 
 
+def can_be_cut(text: str) -> bool:
+    """Whether a word ends where `cut` may cut; a text may begin with a word or a ruler longer than that."""
+    return any(pieces in span for pieces, _ in _word_ends(text) for span in LENGTHS.values())
+
+
 def _word_ends(text: str) -> Iterator[tuple[int, int]]:
     """Pairs of (pieces so far, character offset) wherever a word ends."""
     for pieces, match in enumerate(_PIECE.finditer(text), start=1):

@@ -10,6 +10,7 @@ from cedkv.episodes.relation.build import (
     read_demos,
 )
 from cedkv.episodes.relation.chat import noted_template, template_for
+from cedkv.episodes.relation.foreign import foreign_questions
 from cedkv.episodes.relation.parse import FORMATS, Demonstration, Reading, parse_demos, read_demos_text
 from cedkv.episodes.relation.tasks import Task, load_task, load_task_file, task_names
 from cedkv.episodes.relation.template import CHATS, TEMPLATES, Template, demos_in, get_template, tokenize_demos
@@ -27,6 +28,7 @@ __all__ = [
     "build_episode",
     "demos_in",
     "draw_demos",
+    "foreign_questions",
     "episode_from_config",
     "get_template",
     "load_task",

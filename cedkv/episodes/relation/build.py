@@ -1,21 +1,23 @@
 """Episodes of one relation: demonstrations, queries and OFF texts from a config or from pairs."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from cedkv.config import Config
 from cedkv.episodes.episode import Episode, Query
-from cedkv.episodes.off import NearFormat
+from cedkv.episodes.off import NearFormat, OffText
 from cedkv.episodes.relation.chat import check_conversation, template_for
+from cedkv.episodes.relation.foreign import foreign_stream
 from cedkv.episodes.relation.made_up import generated_inputs
 from cedkv.episodes.relation.parse import Demonstration, Reading, read_demos_text
-from cedkv.episodes.relation.tasks import MAX_FILE_BYTES, load_task, load_task_file
+from cedkv.episodes.relation.tasks import MAX_FILE_BYTES, Task, load_task, load_task_file
 from cedkv.episodes.relation.template import Template, answer_tokens, leading_blanks, tokenize_demos
 from cedkv.errors import DemoError
 from cedkv.lm import LanguageModel, generate, read_demo_kv
+from cedkv.report import EpisodeBlock
 from cedkv.state import DemoTokens
 
 Pair = TypeVar("Pair")
@@ -54,13 +56,23 @@ class RelationEpisode(Episode):
     def near(self) -> NearFormat:
         return NearFormat(self.template.text)
 
+    def off_streams(self, split: str) -> dict[str, Iterator[OffText]]:
+        own = [each.input for each in (*self.demos, *self.on_train, *self.on_eval)]
+        foreign = foreign_stream(split, self.seed, self.task, own, self.template)
+        return {**super().off_streams(split), "foreign": foreign}
+
     def content(self) -> list[Any]:
         return [self.template.text, [[demo.input, demo.output] for demo in self.demos], *super().content()]
 
-    def describe(self) -> dict[str, Any]:
-        shape = {"template": self.template.name, "opening": self.opening, "stop": self.stop}
-        shape["template_digest"] = self.template.digest
-        return {**super().describe(), "demos": len(self.demos), **shape}
+    def describe(self) -> EpisodeBlock:
+        return {
+            **super().describe(),
+            "demos": len(self.demos),
+            "template": self.template.name,
+            "opening": self.opening,
+            "stop": self.stop,
+            "template_digest": self.template.digest,
+        }
 
 
 def make_query(lm: LanguageModel, template: Template, text: str, output: str = "") -> Query:
@@ -85,9 +97,12 @@ def build_episode(
     on_source: str = "held_out",
     made_up: int = 0,
     pasted_inputs: Sequence[str] = (),
+    test_pairs: Sequence[Demonstration] = (),
     reading: Reading | None = None,
 ) -> RelationEpisode:
     """Assemble an episode from demonstrations and labelled pairs that are not among them.
+
+    test_pairs : labelled pairs to judge on, the first `on_eval` of them; without them some are drawn from `held_out`.
 
     Raises
     ------
@@ -96,17 +111,13 @@ def build_episode(
     """
     check_conversation(lm, template, demos)
     template = template.fitted(lm, demos)
-    tokens = tokenize_demos(lm, list(demos), template)
-    if len(tokens) + QUERY_ROOM > lm.context:
-        raise DemoError(
-            f"the {len(demos)} demonstrations have {len(tokens)} tokens, but {lm.id} takes {lm.context} including "
-            f"{QUERY_ROOM} for the query; use fewer or shorter ones"
-        )
+    tokens = _block_tokens(lm, demos, template)
     taken = {demo.input for demo in demos}
-    pairs = list({pair.input: pair for pair in held_out if pair.input not in taken}.values())
-    random.Random(seed).shuffle(pairs)
-    judged, spare = pairs[:on_eval], [pair.input for pair in pairs[on_eval:]]
-    taken |= {pair.input for pair in judged}
+    pairs = _drawn(held_out, taken, seed)
+    judged = _unseen(test_pairs, taken)[:on_eval] or pairs[:on_eval]
+    asked = {pair.input for pair in judged}
+    spare = [pair.input for pair in pairs if pair.input not in asked]
+    taken |= asked
     source = "generated" if on_source == "held_out" and not spare else on_source
     wanted = on_train + (0 if judged else on_eval)
     inputs = _training_inputs(lm, tokens, template, source, spare, pasted_inputs, taken, wanted, seed)
@@ -138,6 +149,31 @@ def build_episode(
         reading=reading,
         cut_outputs=sum(template.cut(pair.output) != pair.output for pair in (*demos, *judged)),
     )
+
+
+def _block_tokens(lm: LanguageModel, demos: Sequence[Demonstration], template: Template) -> DemoTokens:
+    tokens = tokenize_demos(lm, list(demos), template)
+    if len(tokens) + QUERY_ROOM > lm.context:
+        raise DemoError(
+            f"the {len(demos)} demonstrations have {len(tokens)} tokens, but {lm.id} takes {lm.context} including "
+            f"{QUERY_ROOM} for the query; use fewer or shorter ones"
+        )
+    return tokens
+
+
+def _drawn(held_out: Sequence[Demonstration], taken: set[str], seed: int) -> list[Demonstration]:
+    """Pairs of other inputs than are taken, each input once, by lot."""
+    pairs = list({pair.input: pair for pair in held_out if pair.input not in taken}.values())
+    random.Random(seed).shuffle(pairs)
+    return pairs
+
+
+def _unseen(test_pairs: Sequence[Demonstration], taken: set[str]) -> list[Demonstration]:
+    """Pairs to judge on, each input once."""
+    pairs = list({pair.input: pair for pair in test_pairs if pair.input not in taken}.values())
+    if test_pairs and not pairs:
+        raise DemoError("every test pair is a demonstration too; give pairs that the model has not seen")
+    return pairs
 
 
 def _training_inputs(
@@ -194,7 +230,7 @@ def episode_from_config(lm: LanguageModel, config: Config) -> RelationEpisode:
     settings, seed = config.episode, config.run.seed
     template = template_for(lm, settings.template)
     if settings.task_file:
-        task = load_task_file(settings.task_file)
+        task: Task | None = load_task_file(settings.task_file)
     elif settings.demos_file and settings.task is None:
         task = None
     else:
@@ -210,13 +246,14 @@ def episode_from_config(lm: LanguageModel, config: Config) -> RelationEpisode:
         demos,
         pairs,
         template,
-        task=task.name if task else Path(settings.demos_file).stem,
+        task=task.name if task else Path(settings.demos_file or "").stem,
         seed=seed,
         on_train=settings.on_train,
         on_eval=config.phase2.eval.on_samples,
         on_source=settings.on_source,
         made_up=config.phase3.optim.made_up_queries,
         pasted_inputs=settings.pasted_inputs,
+        test_pairs=[Demonstration(*pair) for pair in settings.test_pairs],
         reading=reading,
     )
 

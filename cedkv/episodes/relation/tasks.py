@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cache
 from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,7 @@ def load_task_file(path: str | Path) -> Task:
     return Task(path.stem, "file", f"Pairs read from {path.name}.", tuple(pairs.items()))
 
 
+@cache
 def _index() -> dict[str, dict[str, str]]:
     return yaml.safe_load((TASKS_DIR / "index.yaml").read_text(encoding="utf-8"))
 

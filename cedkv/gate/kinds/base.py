@@ -10,9 +10,8 @@ from cedkv.evaluation import Scorer
 from cedkv.events import GateCriterion
 from cedkv.lm import LanguageModel
 from cedkv.methods import Workbench, methods_in
+from cedkv.report import Report
 from cedkv.state import KVPrefix
-
-Report = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -76,4 +75,5 @@ def criterion(name: str, value: float, op: str, threshold: float, about: str) ->
 
 def verdicts(label: str, report: Report) -> dict[str, bool]:
     """Whether Gate A and Gate B pass, as a record's last figures."""
-    return {f"{label}_gate{gate.upper()}_pass": all(row["passed"] for row in report[f"gate_{gate}"]) for gate in "ab"}
+    gates = {"A": report["gate_a"], "B": report["gate_b"]}
+    return {f"{label}_gate{gate}_pass": all(row["passed"] for row in rows) for gate, rows in gates.items()}

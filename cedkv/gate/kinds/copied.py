@@ -3,20 +3,22 @@
 from collections.abc import Iterator
 from typing import Any
 
-from cedkv.config import Phase2Thresholds
+from cedkv.config import Config, Phase2Thresholds
 from cedkv.episodes import episode_from_config
 from cedkv.events import GateCriterion
 from cedkv.gate.kinds.base import Kind, Trial, criterion, verdicts
+from cedkv.gate.kinds.harmless import beside, harm_criteria
 from cedkv.methods.few_shot import few_shot_trial
 from cedkv.methods.select import random_trial
 from cedkv.metrics import exact_match
+from cedkv.report import OffScores, OnScores, Report
 
 # Random choices of the same size, from the same tokens.
 TRIALS = {"random": Trial(random_trial, kept=True), "few_shot_random": Trial(few_shot_trial)}
 
 
 def phase2_criteria(
-    on: dict, off: dict, thresholds: Phase2Thresholds, by_format: bool = False
+    on: dict[str, OnScores], off: dict[str, dict[str, OffScores]], thresholds: Phase2Thresholds, by_format: bool = False
 ) -> Iterator[GateCriterion]:
     """Whether Select-KV works and is harmless enough; `on` and `off` are the report's blocks.
 
@@ -40,8 +42,7 @@ def phase2_criteria(
         off["select"]["stress"]["delta_p99"],
         "<=",
         thresholds.off_delta_p99_max,
-        "Effect on OFF texts, 99th percentile of Delta (nats); "
-        f"the demonstrations in the prompt score {off['teacher']['stress']['delta_p99']:.2f}.",
+        f"Effect on OFF texts, 99th percentile of Delta (nats); {beside(off)}.",
     )
     yield criterion(
         "delta_on_mean_select",
@@ -74,7 +75,7 @@ def phase2_criteria(
     )
 
 
-def _record(report: dict[str, Any]) -> dict[str, Any]:
+def _record(report: Report) -> dict[str, Any]:
     on, off = report["on"], report["off"]
     return {
         "phase2_on_acc_base": on["base"]["accuracy"],
@@ -90,6 +91,12 @@ def _record(report: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _criteria(report: Report, config: Config) -> Iterator[GateCriterion]:
+    limits, by_format = config.phase2.thresholds, report["episode"]["first_token"]["by_format"]
+    yield from phase2_criteria(report["on"], report["off"], limits, by_format)
+    yield from harm_criteria(report, "select", limits.harm)
+
+
 KIND = Kind(
     phase=2,
     about="Select-KV",
@@ -100,8 +107,6 @@ KIND = Kind(
     off_sizes=lambda config: dict.fromkeys(("typical", "stress"), config.phase2.eval.off_samples),
     trials=TRIALS,
     scorer=exact_match,
-    criteria=lambda report, config: phase2_criteria(
-        report["on"], report["off"], config.phase2.thresholds, report["episode"]["first_token"]["by_format"]
-    ),
+    criteria=_criteria,
     record=_record,
 )

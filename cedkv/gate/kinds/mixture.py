@@ -3,72 +3,31 @@
 from collections.abc import Iterator
 from typing import Any
 
-from cedkv.config import Phase3Thresholds
+from cedkv.config import Config, Phase3Thresholds
 from cedkv.episodes import episode_from_config
 from cedkv.events import GateCriterion
 from cedkv.gate.kinds.base import Kind, criterion, verdicts
 from cedkv.gate.kinds.copied import TRIALS
+from cedkv.gate.kinds.harmless import beside, harm_criteria
 from cedkv.metrics import exact_match
+from cedkv.report import CollapseBlock, CriterionRow, OffScores, OnScores, Report
 
 
 def phase3_criteria(
-    on: dict, off: dict, collapse: dict, limits: Phase3Thresholds, by_format: bool = False
+    on: dict[str, OnScores],
+    off: dict[str, dict[str, OffScores]],
+    collapse: CollapseBlock,
+    limits: Phase3Thresholds,
+    by_format: bool = False,
 ) -> Iterator[GateCriterion]:
     """Whether the trained mixture is the teacher on the relation, harmless elsewhere, and better than copying.
 
     by_format : the first token tells nothing in this episode, so only whole answers count.
     """
-    ced, select, teacher = on["ced"], on["select"], on["teacher"]
-    p99, demos_p99 = off["ced"]["stress"]["delta_p99"], off["teacher"]["stress"]["delta_p99"]
-    yield criterion(
-        "off_delta_p99_stress",
-        p99,
-        "<=",
-        limits.off_delta_p99_stress_max,
-        f"Effect on the fixed stress eval, 99th percentile of Delta (nats); the demonstrations score {demos_p99:.2f}.",
-    )
-    yield criterion(
-        "off_delta_p99_stress_vs_teacher",
-        p99,
-        "<=",
-        demos_p99,
-        "No more harmful than the demonstrations in the prompt (p99 of Delta, nats).",
-    )
-    if by_format:
-        yield criterion(
-            "whole_ced_vs_select",
-            ced["whole_answer"],
-            ">=",
-            select["whole_answer"],
-            "At least Select-KV's share of right whole answers at the same S; format decides the first token.",
-        )
-    else:
-        yield criterion(
-            "acc_ced_vs_select",
-            ced["accuracy"],
-            ">=",
-            select["accuracy"],
-            "At least Select-KV's accuracy at the same S.",
-        )
-    yield criterion(
-        "kl_ced_vs_select", ced["kl_to_teacher"], "<=", select["kl_to_teacher"], "No farther from the teacher (nats)."
-    )
-    if not by_format:
-        yield criterion(
-            "acc_ced_vs_teacher",
-            ced["accuracy"],
-            ">=",
-            limits.acc_vs_teacher_min * teacher["accuracy"],
-            f"At least {limits.acc_vs_teacher_min:.2f} of the teacher's accuracy, {teacher['accuracy']:.2f}.",
-        )
-    yield criterion(
-        "whole_ced_vs_teacher",
-        ced["whole_answer"],
-        ">=",
-        limits.whole_vs_teacher_min * teacher["whole_answer"],
-        f"At least {limits.whole_vs_teacher_min:.2f} of the teacher's right whole answers, "
-        f"{teacher['whole_answer']:.2f}.",
-    )
+    ced = on["ced"]
+    yield from _harmless(off, limits)
+    yield from _beside_select(ced, on["select"], by_format)
+    yield from _beside_teacher(ced, on["teacher"], limits, by_format)
     yield criterion(
         "kl_to_teacher_ced",
         ced["kl_to_teacher"],
@@ -89,7 +48,68 @@ def phase3_criteria(
         )
 
 
-def exploration_milestones(on: dict, off: dict) -> list[dict]:
+def _harmless(off: dict[str, dict[str, OffScores]], limits: Phase3Thresholds) -> Iterator[GateCriterion]:
+    p99, demos_p99 = off["ced"]["stress"]["delta_p99"], off["teacher"]["stress"]["delta_p99"]
+    yield criterion(
+        "off_delta_p99_stress",
+        p99,
+        "<=",
+        limits.off_delta_p99_stress_max,
+        f"Effect on the fixed stress eval, 99th percentile of Delta (nats); {beside(off)}.",
+    )
+    yield criterion(
+        "off_delta_p99_stress_vs_teacher",
+        p99,
+        "<=",
+        demos_p99,
+        "No more harmful than the demonstrations in the prompt (p99 of Delta, nats).",
+    )
+
+
+def _beside_select(ced: OnScores, select: OnScores, by_format: bool) -> Iterator[GateCriterion]:
+    if by_format:
+        yield criterion(
+            "whole_ced_vs_select",
+            ced["whole_answer"],
+            ">=",
+            select["whole_answer"],
+            "At least Select-KV's share of right whole answers at the same S; format decides the first token.",
+        )
+    else:
+        yield criterion(
+            "acc_ced_vs_select",
+            ced["accuracy"],
+            ">=",
+            select["accuracy"],
+            "At least Select-KV's accuracy at the same S.",
+        )
+    yield criterion(
+        "kl_ced_vs_select", ced["kl_to_teacher"], "<=", select["kl_to_teacher"], "No farther from the teacher (nats)."
+    )
+
+
+def _beside_teacher(
+    ced: OnScores, teacher: OnScores, limits: Phase3Thresholds, by_format: bool
+) -> Iterator[GateCriterion]:
+    if not by_format:
+        yield criterion(
+            "acc_ced_vs_teacher",
+            ced["accuracy"],
+            ">=",
+            limits.acc_vs_teacher_min * teacher["accuracy"],
+            f"At least {limits.acc_vs_teacher_min:.2f} of the teacher's accuracy, {teacher['accuracy']:.2f}.",
+        )
+    yield criterion(
+        "whole_ced_vs_teacher",
+        ced["whole_answer"],
+        ">=",
+        limits.whole_vs_teacher_min * teacher["whole_answer"],
+        f"At least {limits.whole_vs_teacher_min:.2f} of the teacher's right whole answers, "
+        f"{teacher['whole_answer']:.2f}.",
+    )
+
+
+def exploration_milestones(on: dict[str, OnScores], off: dict[str, dict[str, OffScores]]) -> list[CriterionRow]:
     """Goals worth watching that do not decide the gate: the distance to teacher, few-shot and Free-KV."""
     ced = on["ced"]
     goals = [
@@ -124,10 +144,10 @@ def exploration_milestones(on: dict, off: dict) -> list[dict]:
             "Free-KV, stress p99 of Delta (nats).",
         ),
     ]
-    return [goal.as_dict() for goal in goals]
+    return [goal.as_row() for goal in goals]
 
 
-def _record(report: dict[str, Any]) -> dict[str, Any]:
+def _record(report: Report) -> dict[str, Any]:
     on, off = report["on"], report["off"]
     return {
         **{f"phase3_on_acc_{name}": scores["accuracy"] for name, scores in on.items()},
@@ -138,7 +158,7 @@ def _record(report: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _summary(report: dict[str, Any]) -> dict[str, Any]:
+def _summary(report: Report) -> dict[str, Any]:
     """The student's own figures at the top of the report, and what is watched beside what decides."""
     student, training = report["off"]["ced"], report["training"]["ced"]
     return {
@@ -151,6 +171,12 @@ def _summary(report: dict[str, Any]) -> dict[str, Any]:
         "success_criteria": report["gate_b"],
         "exploration_milestones": exploration_milestones(report["on"], report["off"]),
     }
+
+
+def _criteria(report: Report, config: Config) -> Iterator[GateCriterion]:
+    limits, by_format = config.phase3.thresholds, report["episode"]["first_token"]["by_format"]
+    yield from phase3_criteria(report["on"], report["off"], report["collapse"], limits, by_format)
+    yield from harm_criteria(report, "ced", limits.harm)
 
 
 KIND = Kind(
@@ -166,13 +192,7 @@ KIND = Kind(
     },
     trials=TRIALS,
     scorer=exact_match,
-    criteria=lambda report, config: phase3_criteria(
-        report["on"],
-        report["off"],
-        report["collapse"],
-        config.phase3.thresholds,
-        report["episode"]["first_token"]["by_format"],
-    ),
+    criteria=_criteria,
     record=_record,
     summary=_summary,
 )

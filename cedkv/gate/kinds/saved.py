@@ -8,6 +8,7 @@ from cedkv.config import Config
 from cedkv.events import GateCriterion
 from cedkv.gate.kinds.base import Kind, verdicts
 from cedkv.methods import METHODS
+from cedkv.report import Report
 from cedkv.state import KVPrefix
 
 # The name of a view whose state comes from a file.
@@ -19,9 +20,9 @@ _BESIDE = ("floor", "rival")
 def in_place_of_student(kind: Kind, state: KVPrefix) -> Kind:
     """The kind with a saved state as its student, on as many slots, beside the floors and rivals."""
 
-    def criteria(report: dict[str, Any], config: Config) -> Iterator[GateCriterion]:
-        blocks = {name: {**report[name], kind.student: report[name][SAVED]} for name in ("on", "off")}
-        for criterion in kind.criteria({**report, **blocks}, config):
+    def criteria(report: Report, config: Config) -> Iterator[GateCriterion]:
+        on, off = ({**scores, kind.student: scores[SAVED]} for scores in (report["on"], report["off"]))
+        for criterion in kind.criteria({**report, "on": on, "off": off}, config):
             yield replace(criterion, name=criterion.name.replace(kind.student, SAVED))
 
     return replace(
@@ -37,7 +38,7 @@ def in_place_of_student(kind: Kind, state: KVPrefix) -> Kind:
     )
 
 
-def _record(report: dict[str, Any]) -> dict[str, Any]:
+def _record(report: Report) -> dict[str, Any]:
     return {
         "state_on_acc": report["on"][SAVED]["accuracy"],
         "state_on_whole": report["on"][SAVED]["whole_answer"],

@@ -50,16 +50,17 @@ class StateFolder:
         Refused
             There is none, its file is damaged or cannot be served, or it is another model's.
         """
-        path = self.folder / (check_name(name) + SUFFIX)
+        known = check_name(name)
+        path = self.folder / (known + SUFFIX)
         try:
             status = path.stat()
         except OSError as error:
             raise Refused(f"there is no state {name!r}") from error
         version = (status.st_mtime_ns, status.st_size, status.st_ino)
-        if name not in self._read or self._read[name][0] != version:
-            self._read.pop(name, None)
-            self._read[name] = (version, self._checked(read_state(path), name))
-        return self._read[name][1]
+        if known not in self._read or self._read[known][0] != version:
+            self._read.pop(known, None)
+            self._read[known] = (version, self._checked(read_state(path), known))
+        return self._read[known][1]
 
     def _checked(self, state: State, name: str) -> State:
         if state.fingerprint != self.model["fingerprint"]:

@@ -117,7 +117,7 @@ def _tensor(
 ) -> torch.Tensor:
     given = entry and (entry["dtype"], tuple(entry["shape"]))
     size = math.prod(shape) * _DTYPES[dtype].itemsize
-    if given != (dtype, shape) or entry["data_offsets"][1] - entry["data_offsets"][0] != size:
+    if entry is None or given != (dtype, shape) or entry["data_offsets"][1] - entry["data_offsets"][0] != size:
         raise _damaged(name, f"a tensor is {given}, expected {(dtype, shape)}")
     # A copy, because the bytes of a file cannot be written.
     raw = bytearray(data[start + entry["data_offsets"][0] : start + entry["data_offsets"][1]])

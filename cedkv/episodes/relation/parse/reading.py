@@ -7,6 +7,7 @@ from enum import IntEnum
 
 from cedkv.errors import DemoError
 from cedkv.events import Noted, Warned
+from cedkv.report import DemosBlock
 
 EMPTY = "the demonstrations are empty; paste lines such as 'lift -> lifted'"
 _SHOWN = 60
@@ -46,7 +47,7 @@ class Reading:
         yield Noted(str(self))
         yield from map(Warned, self.warnings)
 
-    def as_dict(self) -> dict[str, object]:
+    def as_dict(self) -> DemosBlock:
         """What a report says of it, as `demonstrations_read`."""
         return {
             "format": self.format,

@@ -52,8 +52,8 @@ def numbering(firsts: Sequence[str]) -> tuple[list[int], tuple[str, ...]]:
     grow, or are all 1 as Markdown allows, are left out with a warning; others stay, with a warning too.
     """
     for pattern in (_NAMED_NUMBER, _NUMBER, _BULLET):
-        matches = [pattern.match(text) for text in firsts]
-        if all(matches) and (pattern is not _BULLET or len({match[1] for match in matches}) == 1):
+        matches = [match for text in firsts if (match := pattern.match(text))]
+        if len(matches) == len(firsts) and (pattern is not _BULLET or len({match[1] for match in matches}) == 1):
             ends = [match.end() for match in matches]
             return (ends, ()) if pattern is not _NUMBER else _by_number([int(match[1]) for match in matches], ends)
     return [0] * len(firsts), ()
@@ -81,8 +81,9 @@ def unquoted(texts: Sequence[str], needed: re.Pattern[str] | None = None) -> lis
         else None
         for text in texts
     ]
-    if all(text is not None for text in inner):
-        return inner
+    quoted = [text for text in inner if text is not None]
+    if len(quoted) == len(inner):
+        return quoted
     return [
         new if new is not None and needed and needed.search(new) else old for new, old in zip(inner, texts, strict=True)
     ]

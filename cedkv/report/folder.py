@@ -1,4 +1,4 @@
-"""What a run leaves behind: a folder whose files appear whole or not at all."""
+"""The folder of a run: files that appear whole or not at all, and one that grows line by line."""
 
 import json
 from datetime import UTC, datetime

@@ -1,0 +1,42 @@
+"""The strip of sizes: measuring it, choosing a place on it, and the ring around what is shown."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from components.desk import Desk
+from components.handlers import DRAWING, drawn, told_stream
+from components.request import read_request
+from components.sizes import place_of, places_html, sizes_figure
+from components.tabs.frame import Page
+
+
+def wire_sizes(page: Page, desk: Desk) -> None:
+    """What a chosen place starts is wired with the other runs."""
+    sizes, setup = page.sizes, page.setup
+
+    @told_stream
+    def measure(run_id: str, request: gr.Request, *rail: Any) -> Iterator[tuple[Any, ...]]:
+        asked = read_request(setup.form, rail)
+        run = desk.store.get(request.session_hash, run_id) if run_id else None
+        config = desk.service.prepare(request.session_hash, asked.config, asked.demos, asked.own)
+        for strip in desk.service.looks.strip(config):
+            if strip.points:
+                yield drawn(sizes_figure(strip, place_of(run))), places_html(strip), strip
+
+    def choose(event: gr.EventData) -> tuple[int, float, float]:
+        return int(event.slots), float(event.weight), time.monotonic()
+
+    def ring(run_id: str, strip: Any, request: gr.Request) -> Any:
+        if strip is None or not run_id:
+            return gr.skip()
+        return drawn(sizes_figure(strip, place_of(desk.store.get(request.session_hash, run_id))))
+
+    sizes.measure.click(
+        measure, [page.run_id, *setup.inputs()], [sizes.plot, sizes.places, sizes.found], show_progress="minimal",
+        show_progress_on=sizes.measure, concurrency_id="sizes", concurrency_limit=1, api_visibility="private",
+    )  # fmt: skip
+    sizes.places.click(choose, None, sizes.chosen, **DRAWING)
+    page.run_id.change(ring, [page.run_id, sizes.found], sizes.plot, **DRAWING)

@@ -1,0 +1,64 @@
+"""Runs of a page: those of another one cannot be named, and those of the same one are found again after a reload."""
+
+import pytest
+
+from cedkv.session import store as module
+from cedkv.session.limits import Limits
+from cedkv.session.runs import Run, RunError
+from cedkv.session.store import SessionStore
+
+
+@pytest.fixture
+def store(tmp_path) -> SessionStore:
+    return SessionStore(tmp_path / "app", Limits(keep_runs=False), [])
+
+
+def made(store: SessionStore, session: str, name: str) -> Run:
+    run = Run(store.folder(session) / name)
+    run.folder.mkdir()
+    store.show(session, store.add(session, run))
+    return run
+
+
+def test_a_page_that_is_loaded_again_finds_its_runs_by_its_key(store):
+    store.resume("first", "key")
+    run = made(store, "first", "mine")
+    store.drop("first")
+    store.resume("second", "key")
+    assert store.get("second", "mine") is run and store.shown("second") == "mine" and run.folder.is_dir()
+    store.resume("stranger", "another key")
+    with pytest.raises(RunError, match="'mine' is not kept in this session"):
+        store.get("stranger", "mine")
+
+
+def test_a_page_that_does_not_come_back_leaves_nothing(store, monkeypatch):
+    monkeypatch.setattr(module, "_RELOAD_WAIT", 0.01)
+    store.resume("first", "key")
+    run = made(store, "first", "mine")
+    for timer in _started(monkeypatch, store, "first"):
+        timer.join(5)
+    assert not run.folder.exists() and store.runs("first") == []
+
+
+def _started(monkeypatch, store: SessionStore, session: str) -> list:
+    """The timers that dropping a session starts."""
+    timers = []
+    timer = module.threading.Timer
+    monkeypatch.setattr(module.threading, "Timer", lambda *given: timers.append(timer(*given)) or timers[-1])
+    store.drop(session)
+    return timers
+
+
+def test_a_session_without_a_key_ends_at_once(store):
+    store.resume("script", "")
+    run = made(store, "script", "mine")
+    store.drop("script")
+    assert not run.folder.exists()
+
+
+def test_messages_name_files_of_sessions_without_their_folders(store, tmp_path):
+    folder = store.folder("first")
+    said = store.without_paths(
+        f"state '{folder}/a-run/artifacts/ced.safetensors' was made in another episode, see {tmp_path}"
+    )
+    assert said == f"state 'ced.safetensors' was made in another episode, see {tmp_path}"
