@@ -18,7 +18,7 @@ from tests.tiny import tiny_lm, tiny_path
 # The tiny tokenizer has a token for nearly every letter.
 SMALL = {
     "steps": 4, "batch_size": 2, "documents": 4, "held_out": 2, "tokens": "[150]", "digits": "[3]",
-    "note": '"{value}."', "tick_every": 2, "checkpoint_every": 2, "match_layers": 2, "warmup_steps": 0,
+    "note": '"\\n{value}."', "tick_every": 2, "checkpoint_every": 2, "match_layers": 2, "warmup_steps": 0,
 }  # fmt: skip
 
 
@@ -41,7 +41,7 @@ def learnt(config: GistConfig, folder) -> tuple[list[float], list[torch.Tensor],
 def test_overfit_one_batch(tmp_path, loss):
     """The loss on one batch falls below a tenth of what it was."""
     config = config_of(
-        "{match_until: 0}", steps=40, documents=2, tick_every=40, learning_rate=0.03, loss=loss, held_out=1
+        "{match_until: 0}", steps=60, documents=2, tick_every=60, learning_rate=0.03, loss=loss, held_out=1
     )
     losses, _, _ = learnt(config, tmp_path)
     assert losses[-1] < losses[0] / 10
@@ -114,6 +114,7 @@ def test_the_command_trains(tmp_path, capsys):
 def test_a_note_that_does_not_fit_is_named():
     for settings, message in (
         ({"note": '"no value"'}, "must hold '{value}' once"),
+        ({"note": '"{value}."'}, "begins with its value"),
         ({"note": '"The pass key is {value}."'}, "num_gist_tokens = 8: the note takes"),
     ):
         with pytest.raises(ConfigError, match=message):

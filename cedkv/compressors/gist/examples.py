@@ -63,6 +63,8 @@ def note_plan(lm: LanguageModel, config: GistConfig) -> NotePlan:
     head, value, tail = config.training.note.partition("{value}")
     if not value or "{" in head + tail:
         raise ConfigError(f"training.note = {config.training.note!r} must hold '{{value}}' once and no other braces")
+    if not head:
+        raise ConfigError("training.note begins with its value, where the attention sink stands; put a text before it")
     blank = lm.encode("\n")[-1]
     digits = max(config.training.digits)
     plan = NotePlan(tuple(lm.encode(head)), tuple(lm.encode(tail)), blank, digits, config.num_gist_tokens)

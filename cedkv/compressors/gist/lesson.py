@@ -7,6 +7,7 @@ target of a gist is what the frozen model's own keys and values would be if the 
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 
 import torch
@@ -110,15 +111,13 @@ class GistLesson:
         error = (read - target).square().mean(dim=(0, 2, 4))[1:] / self._spread[:, None]
         return error[:, begins:].mean(), error[:, :begins].mean()
 
-    @property
+    @cached_property
     def _spread(self) -> Float[Tensor, " layers"]:
         """How much the held-out notes differ from one another where their values stand, layer by layer."""
-        if not hasattr(self, "_spreads"):
-            every = list(range(len(self.held_out)))
-            targets = self._targets(self.judges, every, self.judges.take(every, self.layers))
-            around = (targets - targets.mean(dim=0)).square().mean(dim=(0, 2, 4))[1:, self.plan.begins :]
-            self._spreads = around.mean(dim=1).clamp(min=_LEAST)
-        return self._spreads
+        every = list(range(len(self.held_out)))
+        targets = self._targets(self.judges, every, self.judges.take(every, self.layers))
+        around = (targets - targets.mean(dim=0)).square().mean(dim=(0, 2, 4))[1:, self.plan.begins :]
+        return around.mean(dim=1).clamp(min=_LEAST)
 
     @torch.no_grad()
     def _targets(self, shelf: Shelf, chosen: list[int], blocks: list[Block]) -> Tensor:
