@@ -31,9 +31,9 @@ STYLES = {
     "demos cached": ("#cc79a7", "2 3"),
     "slots": ("#2b8bcb", "none"),
     "state file": ("#009e73", "9 3 2 3"),
-    "demonstrations": ("#cc79a7", "2 3"),
-    "a paragraph": ("#d55e00", "7 3"),
-    "a line break": ("#009e73", "9 3 2 3"),
+    "demonstrations": ("#7a5195", "1 2"),
+    "a paragraph": ("#a6761d", "12 4"),
+    "a line break": ("#666666", "5 2 1 2"),
 }
 Figures = dict[str, Any]
 Point = tuple[float, float]
