@@ -13,6 +13,7 @@ from cedkv.errors import CheckpointError, ConfigError, OutputError
 from cedkv.events import TrainingStep, TrainingTick, Warned, drain
 from cedkv.lm.finetune import iter_finetuning
 from cedkv.lm.gists import load_reader
+from cedkv.optim.checkpoint import Checkpoint
 from tests.tiny import tiny_lm, tiny_path
 
 # The tiny tokenizer has a token for nearly every letter.
