@@ -271,6 +271,7 @@ def _with_gists(
     tokenizer = copy.deepcopy(lm.tokenizer)
     ids = add_gist_tokens(tokenizer, shape.tokens)
     model = sharing_weights(lm)
+    embedding: Any
     for embedding in (model.get_input_embeddings(), model.get_output_embeddings()):
         # Growing writes into the parameter itself, which the frozen model has too.
         embedding.weight = nn.Parameter(embedding.weight.detach(), requires_grad=False)
