@@ -9,6 +9,7 @@ below one part in a hundred.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 
@@ -113,7 +114,7 @@ def _expert_linears(mixture: torch.nn.Module) -> dict[str, tuple[int, int]]:
         with a `top_k`, so how much they compute is not known.
     """
     try:
-        router, experts = mixture.gate, mixture.experts
+        router, experts = cast(Any, mixture.gate), cast(Any, mixture.experts)
         chosen = int(router.top_k)
         _, up_outputs, up_inputs = experts.gate_up_proj.shape
         _, down_outputs, down_inputs = experts.down_proj.shape

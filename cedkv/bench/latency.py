@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 from cedkv.bench.plan import Plan
-from cedkv.episodes import Episode
+from cedkv.episodes import RelationEpisode
 from cedkv.lm import LanguageModel, read_queries, stream_tokens
 from cedkv.lm.forward import TokenIds
 from cedkv.state import KVPrefix
@@ -14,7 +14,7 @@ Times = tuple[float, float | None]
 
 
 def measure_latency(
-    lm: LanguageModel, episode: Episode, teacher: KVPrefix, student: KVPrefix, plan: Plan
+    lm: LanguageModel, episode: RelationEpisode, teacher: KVPrefix, student: KVPrefix, plan: Plan
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """A row of `ttft_ms` and one of `tokens_per_second`: demonstrations in the prompt, cached, and as slots.
 

@@ -11,7 +11,7 @@ from cedkv.bench.machine import describe_machine, peak_rss_mb, seconds_of
 from cedkv.bench.plan import FULL, Plan
 from cedkv.bench.step import measure_step
 from cedkv.config import Config
-from cedkv.episodes import Episode, episode_from_config
+from cedkv.episodes import RelationEpisode, episode_from_config
 from cedkv.errors import ConfigError
 from cedkv.events import Done, Event, Measured, Progress
 from cedkv.lm import LanguageModel, load_model, read_demo_kv
@@ -79,7 +79,7 @@ def with_demos(config: Config, demos: int) -> Config:
 
 def _extract(
     lm: LanguageModel,
-    episodes: dict[int, Episode],
+    episodes: dict[int, RelationEpisode],
     config: Config,
     plan: Plan,
     result: dict[str, Any],
@@ -112,7 +112,7 @@ def _extract(
 
 def _compare(
     lm: LanguageModel,
-    episodes: dict[int, Episode],
+    episodes: dict[int, RelationEpisode],
     plan: Plan,
     result: dict[str, Any],
     extractions: dict[Size, Extraction],

@@ -5,7 +5,7 @@ from any training here, and on OFF texts of the training split: what is chosen b
 gate judges.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -143,7 +143,7 @@ def _sizes(reach: Reach, found: dict[str, Any]) -> list[int]:
 
 def _sized(bench: Workbench, ruler: Ruler, size: int, weight: float) -> Point:
     state = closed_form(bench, size, weight)
-    collapse = describe_collapse(state)
+    collapse = dict(describe_collapse(state))
     kept = ("overlap_max", "value_cosine_max", "effective_rank_values", "near_copies")
     return {"made": state.slots, **ruler.point(state), **{name: collapse[name] for name in kept}}
 
@@ -155,7 +155,7 @@ def _curve(found: dict[str, Any], name: str, axis: str, places, measure) -> Iter
         found[name].append({axis: place, **measure(place)})
 
 
-def _trained(bench: Workbench, ruler: Ruler, value: float) -> Iterator[Event]:
+def _trained(bench: Workbench, ruler: Ruler, value: float) -> Generator[Event, None, Point]:
     """One training with this weight of the OFF loss, on the queries that are not held back; returns its point."""
     phase3 = bench.config.phase3
     still = phase3.dual.model_copy(update={"enabled": False})

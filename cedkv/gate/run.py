@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from cedkv.config import Config, dump_config
 from cedkv.errors import ConfigError
@@ -23,7 +23,7 @@ from cedkv.lm import LanguageModel, load_model
 from cedkv.methods import Extraction, Workbench, run_method
 from cedkv.methods.base import never
 from cedkv.provenance import library_versions
-from cedkv.report import Report, RunFolder, new_run_id
+from cedkv.report import CollapseBlock, Report, RunFolder, new_run_id
 from cedkv.state import KVPrefix, with_precision
 
 _DESCRIBING = "describing the slots"
@@ -160,7 +160,7 @@ def _open(
         "gate_b": [],
         "on": {},
         "off": {},
-        "collapse": {},
+        "collapse": cast(CollapseBlock, {}),  # until the slots are described
         "role_mass": {},
         "slots": [],
         "timing": timing,

@@ -67,7 +67,7 @@ def every_position(
     read = torch.cat([torch.arange(1, count + 1) for count in reads])
     text = torch.repeat_interleave(torch.arange(len(reads)), torch.tensor(reads))
     return {
-        name: Told(*(torch.cat(columns) for columns in zip(*rows, strict=True)), read, text)
+        name: Told(torch.cat([delta for delta, _ in rows]), torch.cat([worse for _, worse in rows]), read, text)
         for name, rows in found.items()
     }
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import nn
+from transformers import PreTrainedModel
 
 from cedkv.errors import ModelError
 from cedkv.extras import extra
@@ -84,6 +85,6 @@ def adapted(lm: LanguageModel, folder: Path) -> LanguageModel:
     )
 
 
-def sharing_weights(lm: LanguageModel) -> nn.Module:
+def sharing_weights(lm: LanguageModel) -> PreTrainedModel:
     """A model of the same frozen weights whose modules can be replaced."""
     return copy.deepcopy(lm.model, {id(weight): weight for weight in lm.model.parameters()})

@@ -6,6 +6,7 @@ interface, so the model's code stays untouched.
 """
 
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -101,7 +102,7 @@ def packed_attention(
     if packed is None:
         kwargs["sliding_window"] = sliding_window
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
-    bias = packed.bias(module.layer_idx, sliding_window)
+    bias = packed.bias(cast(int, module.layer_idx), sliding_window)
     if packed.recorder is None and key.dtype == torch.bfloat16 and key.device.type == "cpu":
         return attention_by_products(query, key, value, bias, scaling).transpose(1, 2), None
     groups = query.shape[1] // key.shape[1]

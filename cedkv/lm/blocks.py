@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import DynamicCache
 
+from cedkv.lm.cache import layers_of
 from cedkv.lm.gists import GistReader
 
 # A document's keys and values, layer by layer; those of two documents differ in length.
@@ -20,7 +21,7 @@ def read_block(reader: GistReader, ids: Sequence[int], start: int, mask: Float[T
     tokens = torch.tensor([list(ids)], device=reader.lm.device)
     positions = torch.arange(start, start + len(ids), device=tokens.device)[None]
     _, cache = reader.run(tokens, positions, mask.to(tokens.device), adapter=False)
-    return [(layer.keys[0], layer.values[0]) for layer in cache.layers]
+    return [(layer.keys[0], layer.values[0]) for layer in layers_of(cache)]
 
 
 def cache_of_blocks(blocks: Sequence[Block], width: int) -> DynamicCache:

@@ -4,6 +4,7 @@ import hashlib
 import os
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
@@ -47,7 +48,7 @@ def converted_folder(gguf: Path) -> Path:
 
 
 def _convert(gguf: Path, folder: Path) -> None:
-    source = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
+    source: dict[str, Any] = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
     AutoTokenizer.from_pretrained(**source).save_pretrained(folder)
     AutoModelForCausalLM.from_pretrained(
         **source, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)

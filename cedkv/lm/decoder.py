@@ -4,6 +4,7 @@ An architecture that keeps them elsewhere is a change here and nowhere else.
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -22,12 +23,12 @@ class Decoder:
 
     @property
     def layers(self) -> list[nn.Module]:
-        return list(self.stack.layers)
+        return list(cast(nn.ModuleList, self.stack.layers))
 
     @property
     def attentions(self) -> list[nn.Module]:
         """The self-attention of every layer."""
-        return [layer.self_attn for layer in self.layers]
+        return [cast(nn.Module, layer.self_attn) for layer in self.layers]
 
     @property
     def rotary(self) -> nn.Module:

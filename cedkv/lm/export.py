@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from cedkv.errors import OutputError, StateError
 from cedkv.files import parse_json, whole_file
+from cedkv.lm.cache import layers_of
 from cedkv.lm.decoder import Decoder
 from cedkv.lm.plain import SlotCache, plain_fingerprint
 from cedkv.lm.rope import rotate, unrotate_keys
@@ -127,7 +128,7 @@ def save_peft(prefix: KVPrefix, folder: str | Path, model: PreTrainedModel, base
             f"a PEFT prefix, which is at 0 to S-1 with the query at S; extract with positioning_mode: compact"
         )
     cache = to_cache(prefix, model)
-    parts = [part[0].float().cpu() for layer in cache.layers for part in (layer.keys, layer.values)]
+    parts = [part[0].float().cpu() for layer in layers_of(cache) for part in (layer.keys, layer.values)]
     # PEFT keeps [slots, layers * 2 * heads * head_dim], keys and values of a layer one after the other.
     flat = torch.stack(parts).permute(2, 0, 1, 3).reshape(count, -1).contiguous()
     layers, kv_heads, _, head_dim = prefix.keys.shape

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -152,7 +152,7 @@ class _LessonTrainer(Trainer):
         self.model_accepts_loss_kwargs = False  # a lesson's loss is a mean, so that of several forwards is theirs
 
     def get_train_dataloader(self) -> DataLoader:
-        return DataLoader(self.train_dataset, batch_size=None, shuffle=False)
+        return DataLoader(cast(_Batches, self.train_dataset), batch_size=None, shuffle=False)
 
     def compute_loss(self, model: nn.Module, inputs: Batch, *args: Any, **kwargs: Any) -> Tensor:
         return self.course.lesson.loss(model, inputs, self.course.start + self.state.global_step)

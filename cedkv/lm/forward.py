@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from cedkv.lm.attention import PREFIX_SEGMENT, AttentionRecorder, PackedBatch
+from cedkv.lm.cache import layers_of
 from cedkv.lm.load import LanguageModel
 from cedkv.lm.rope import rotate_keys
 from cedkv.state import DemoKV, DemoTokens, KVPrefix
@@ -209,7 +210,7 @@ def read_demo_kv(lm: LanguageModel, tokens: DemoTokens) -> DemoKV:
             hook.remove()
     parts_of = [_heads_first(k, source.layout, lm) for k in caught]  # every layer of a part, then the next part's
     keys = torch.stack([torch.cat(parts_of[layer :: lm.layers], dim=1) for layer in range(lm.layers)])
-    values = torch.stack([layer.values[0] for layer in cache.kv.layers])
+    values = torch.stack([layer.values[0] for layer in layers_of(cache.kv)])
     return DemoKV(keys, values, tokens, lm.fingerprint)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -67,12 +67,13 @@ def add_gist_tokens(tokenizer: PreTrainedTokenizerBase, count: int) -> tuple[int
     if known := tokenizer.get_vocab().keys() & set(names):
         raise ModelError(f"the tokenizer has {min(known)!r} already; use the model without gist tokens")
     tokenizer.add_tokens([AddedToken(name, special=True, normalized=False) for name in names])
-    return tuple(tokenizer.convert_tokens_to_ids(names))
+    return tuple(cast(list[int], tokenizer.convert_tokens_to_ids(names)))
 
 
 def grow_embeddings(model: PreTrainedModel, vocabulary: int) -> None:
     """Give a model rows for the new tokens, in its output too; rows that it has to spare are used first."""
-    rows = model.get_input_embeddings().weight.shape[0]
+    embedding: Any = model.get_input_embeddings()
+    rows = embedding.weight.shape[0]
     if vocabulary > rows:
         model.resize_token_embeddings(vocabulary, mean_resizing=False)
         model.requires_grad_(False)
@@ -93,7 +94,7 @@ class GistReader:
     """A model with gist tokens and the adapter that reads with them, beside the frozen one whose weights it shares."""
 
     lm: LanguageModel
-    model: nn.Module
+    model: Any  # of PEFT, which ships no types
     tokenizer: PreTrainedTokenizerBase
     ids: tuple[int, ...]
     shape: GistShape
@@ -145,7 +146,7 @@ class GistReader:
     @contextmanager
     def first_layers(self, count: int) -> Iterator[None]:
         """Only so many layers are run meanwhile, and the cache holds only theirs."""
-        decoder = Decoder(self.model.get_base_model()).stack
+        decoder: Any = Decoder(self.model.get_base_model()).stack
         whole, config = decoder.layers, decoder.config
         depth = config.num_hidden_layers
         decoder.layers, config.num_hidden_layers = whole[:count], min(count, depth)
@@ -179,10 +180,10 @@ def make_reader(lm: LanguageModel, shape: GistShape, start: Float[Tensor, "gists
     """
     peft = extra("peft", "train")
     model, tokenizer, ids = _with_gists(lm, shape)
-    embedding = model.get_input_embeddings()
+    embedding: Any = model.get_input_embeddings()
     with torch.no_grad():
         weight = embedding.weight.clone()
-        known = lm.model.get_input_embeddings().weight
+        known = cast(nn.Embedding, lm.model.get_input_embeddings()).weight
         weight[list(ids)] = known.mean(dim=0) if start is None else start.to(weight)
         embedding.weight = nn.Parameter(weight, requires_grad=False)
         if model.config.tie_word_embeddings:
@@ -270,6 +271,7 @@ def _with_gists(
     tokenizer = copy.deepcopy(lm.tokenizer)
     ids = add_gist_tokens(tokenizer, shape.tokens)
     model = sharing_weights(lm)
+    embedding: Any
     for embedding in (model.get_input_embeddings(), model.get_output_embeddings()):
         # Growing writes into the parameter itself, which the frozen model has too.
         embedding.weight = nn.Parameter(embedding.weight.detach(), requires_grad=False)
@@ -285,4 +287,4 @@ def gist_tokens_of(reader: GistReader, documents: int) -> Int[Tensor, "documents
 
 def embedded_ids(lm: LanguageModel, ids: Sequence[int]) -> Float[Tensor, "tokens hidden"]:
     """What tokens are embedded as, before any scaling of the model's."""
-    return lm.model.get_input_embeddings().weight[list(ids)].detach()
+    return cast(nn.Embedding, lm.model.get_input_embeddings()).weight[list(ids)].detach()

@@ -42,11 +42,13 @@ class MTPWrapper(nn.Module):
     horizon : tokens ahead that are predicted, the model's own next token included.
     """
 
+    model: Any  # a module that answers what `nn.Module` does not: its embeddings, its device, `generate`
+
     def __init__(self, model: nn.Module, horizon: int) -> None:
         super().__init__()
         self.model = model
-        size = model.get_output_embeddings().weight.shape[1]
-        self.heads = nn.ModuleList(ResidualHead(size) for _ in range(horizon - 1)).to(model.device)
+        size = self.model.get_output_embeddings().weight.shape[1]
+        self.heads = nn.ModuleList(ResidualHead(size) for _ in range(horizon - 1)).to(self.model.device)
 
     @property
     def horizon(self) -> int:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import (
@@ -183,10 +183,10 @@ class LanguageModel:
             )
         except Exception as error:  # a template is a program: it may raise anything
             raise DemoError(f"the chat template of {self.id} cannot be used: {first_line(error)}") from error
-        return text.removeprefix(self.decode(list(self.bos)))
+        return cast(str, text).removeprefix(self.decode(list(self.bos)))
 
-    def decode(self, ids: list[int]) -> str:
-        return self.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+    def decode(self, ids: Sequence[int]) -> str:
+        return cast(str, self.tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
 
 
 def load_model(id: str = EMBEDDED, dtype: str = "float32", device: str = "auto") -> LanguageModel:
@@ -211,13 +211,14 @@ def load_model(id: str = EMBEDDED, dtype: str = "float32", device: str = "auto")
         config = AutoConfig.from_pretrained(folder)
         key_source(config)
         tokenizer = AutoTokenizer.from_pretrained(folder)
-        model, loading = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             config=config,
             dtype=DTYPES[dtype],
             attn_implementation=PACKED_ATTENTION,
             output_loading_info=True,
         )
+        model, loading = loaded
     except ModelError:
         raise
     except Exception as error:  # transformers, safetensors and tokenizers raise many kinds for a broken file

@@ -7,6 +7,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from cedkv.errors import ModelError, StateError
+from cedkv.lm.cache import layers_of
 from cedkv.lm.fingerprint import first_line, load_fingerprint
 
 _known: WeakKeyDictionary[PreTrainedModel, str] = WeakKeyDictionary()
@@ -66,7 +67,7 @@ class SlotCache(DynamicCache):
             raise _used()
 
     def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args, **kwargs) -> tuple:
-        layer = self.layers[layer_idx]
+        layer = layers_of(self)[layer_idx]
         if layer.get_seq_length() > self.slots and key_states.shape[2] > 1:
             raise _used()
         repeats, rest = divmod(key_states.shape[0], layer.keys.shape[0])

@@ -1,6 +1,7 @@
 """Rotating stored keys to their slots with the model's own rotary module and its own way of applying it."""
 
 import sys
+from typing import cast
 
 import torch
 from jaxtyping import Float, Int
@@ -61,7 +62,7 @@ def _angles(
     """
     rotary, position_ids = Decoder(model).rotary, positions[None].to(model.device)
     if hasattr(rotary, "layer_types"):
-        angles = {name: rotary(keys, position_ids, name) for name in rotary.layer_types}
+        angles = {name: rotary(keys, position_ids, name) for name in cast(list[str], rotary.layer_types)}
         per_layer = [angles[name] for name in model.config.layer_types]
         return torch.cat([cos for cos, _ in per_layer]), torch.cat([sin for _, sin in per_layer])
     cos, sin = rotary(keys, position_ids)

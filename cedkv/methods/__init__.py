@@ -78,11 +78,12 @@ def run_method(method: str, bench: Workbench, slots: int) -> Iterator[Event]:
 def describe_source(method: str, bench: Workbench) -> dict[str, Any]:
     """Where a state comes from: model, episode, method and settings."""
     lm, episode, phase2 = bench.lm, bench.episode, bench.config.phase2
+    told = episode.describe()
     return {
         "method": method,
         "task": episode.task,
-        "template": episode.template.name,
-        "template_digest": episode.template.digest,
+        "template": told["template"],
+        "template_digest": told["template_digest"],
         "opening": episode.opening,
         "stop": episode.stop,
         "model": lm.id,

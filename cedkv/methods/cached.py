@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 from cedkv.config import Config
 from cedkv.episodes import Episode
@@ -13,7 +14,7 @@ from cedkv.provenance import code_fingerprint
 from cedkv.state.cache import StateCache, content_key
 
 # Settings that judge or show a state but have no part in making it. Episode and model go in by content.
-_NO_PART = {
+_NO_PART: dict[str, Any] = {
     "episode": True,
     "phase2": {"eval", "thresholds", "reporting"},
     "phase3": {"thresholds"},

@@ -33,13 +33,14 @@ def few_shot(bench: Workbench, slots: int) -> Iterator[Event]:
         distance, demo, prefix = min(scored, key=lambda row: row[:2])
         chosen = [*chosen, demo]
         best = min(best, (distance, prefix, chosen), key=lambda row: row[0])
-    _, prefix, demos = best
-    yield Done(Extraction("few_shot", prefix or _prompt(bench, []), artifacts={"few_shot": {"demos": demos}}))
+    _, nearest, demos = best
+    yield Done(Extraction("few_shot", nearest or _prompt(bench, []), artifacts={"few_shot": {"demos": demos}}))
 
 
 def few_shot_trial(bench: Workbench, slots: int, trial: int) -> KVPrefix:
     """Whole demonstrations drawn at random until no further one fits."""
-    draw, chosen = random.Random(f"{bench.config.run.seed}/{trial}"), []
+    draw = random.Random(f"{bench.config.run.seed}/{trial}")
+    chosen: list[int] = []
     while candidates := _fitting(bench, chosen, slots):
         chosen.append(draw.choice(candidates))
     return _prompt(bench, chosen)

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -42,8 +43,12 @@ class OnTargets:
     values: list[Float[Tensor, " places"]] = field(default_factory=list)
 
     def rows(self, chosen: Sequence[int]) -> "OnTargets":
-        columns = (self.ids, self.reads, self.teacher, self.values)
-        return OnTargets(*([column[row] for row in chosen] if column else [] for column in columns))
+        return OnTargets(
+            [self.ids[row] for row in chosen],
+            [self.reads[row] for row in chosen],
+            [self.teacher[row] for row in chosen],
+            [self.values[row] for row in chosen] if self.values else [],
+        )
 
 
 def on_targets(bench: Workbench) -> OnTargets:
@@ -182,7 +187,7 @@ class SlotObjective(Objective):
             self.lm, self.slots, self.batches.next(), off, self.top_k(step), loss.tail_fraction, self.weigh
         )
         weights = {"L_on": loss.lambda_on, "L_off": self.dual.value, "L_str": loss.lambda_str}
-        return Losses(terms, sum(weights[name] * term for name, term in terms.items()))
+        return Losses(terms, cast(Tensor, sum(weights[name] * term for name, term in terms.items())))
 
     def told(self, step: int, steps: int, losses: Losses, seconds: float) -> StepTrace:
         terms = {name: term.item() for name, term in losses.terms.items()}

@@ -84,7 +84,7 @@ class Methods(MutableMapping[str, Method]):
                 self._offered[offer.name] = offer
 
     def _load(self, name: object) -> None:
-        offer = (self._offered or {}).pop(name, None)
+        offer = (self._offered or {}).pop(name, None) if isinstance(name, str) else None
         if offer is None:
             return
         try:

@@ -5,7 +5,7 @@ running the chosen tokens again) makes the prefix.
 """
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -185,7 +185,7 @@ class Scores:
         return self.values[index] * (1 - self.similarity[index, chosen].max().item())
 
 
-def score_by_attention(bench: Workbench, candidates: list[Span]) -> Iterator[Event]:
+def score_by_attention(bench: Workbench, candidates: list[Span]) -> Generator[Event, None, Scores]:
     """Mean attention of ON queries per span, in the scoring layers; alike spans count less than different ones.
 
     Two spans are alike when the same queries, heads and layers look at them (cosine of their attention).
@@ -198,7 +198,7 @@ def score_by_attention(bench: Workbench, candidates: list[Span]) -> Iterator[Eve
     return Scores(per_span.mean(-1).tolist(), profile @ profile.T)
 
 
-def score_by_causal_drop(bench: Workbench, candidates: list[Span]) -> Iterator[Event]:
+def score_by_causal_drop(bench: Workbench, candidates: list[Span]) -> Generator[Event, None, Scores]:
     """How far the teacher moves (KL, nats) on ON queries when the span is really removed from its cache.
 
     A sink that is kept whatever is chosen stays: without it any demonstration around it would look decisive.
@@ -214,13 +214,13 @@ def score_by_causal_drop(bench: Workbench, candidates: list[Span]) -> Iterator[E
     return Scores(drops)
 
 
-def score_at_random(bench: Workbench, candidates: list[Span]) -> Iterator[Event]:
+def score_at_random(bench: Workbench, candidates: list[Span]) -> Generator[Event, None, Scores]:
     draw = random.Random(bench.config.run.seed)
     yield Progress("drawing spans", 1, 1)
     return Scores([draw.random() for _ in candidates])
 
 
-Scorer = Callable[[Workbench, list[Span]], Iterator[Event]]
+Scorer = Callable[[Workbench, list[Span]], Generator[Event, None, Scores]]
 SCORERS: dict[str, Scorer] = {
     "attention_diversity_span": score_by_attention,
     "delimiter_span": score_by_attention,

@@ -3,6 +3,7 @@
 import os
 import random
 from collections.abc import Iterable, Iterator
+from typing import cast
 
 import torch
 
@@ -84,7 +85,7 @@ def trained(training: Training, matching: list[float]) -> Extraction:
 
     matching : errors of the attention matching before it.
     """
-    objective: SlotObjective = training.objective
+    objective = cast(SlotObjective, training.objective)
     objective.load(training.best)
     record = {
         "method": objective.name,

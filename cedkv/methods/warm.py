@@ -40,7 +40,7 @@ def _without_outputs(roles: Sequence[str], chosen: list[int]) -> list[int]:
     kept = [token for token in chosen if roles[token] != "output"]
     for token in (token for token in chosen if roles[token] == "output"):
         free = [other for other, role in enumerate(roles) if role != "output" and other not in kept]
-        kept += sorted(free, key=lambda other, place=token: (abs(other - place), -other))[:1]
+        kept += sorted(free, key=lambda other: (abs(other - token), -other))[:1]
     return sorted(kept)
 
 

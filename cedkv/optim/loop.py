@@ -67,7 +67,9 @@ class Objective(Protocol):
     """
 
     name: str
-    remedy: str
+
+    @property
+    def remedy(self) -> str: ...
 
     @property
     def groups(self) -> Sequence[ParameterGroup]:
@@ -90,9 +92,11 @@ class Objective(Protocol):
 
     def refresh(self, step: int) -> None:
         """Called before every step: renew what steps draw from, where it is time to."""
+        return None
 
     def updated(self, step: int) -> None:
         """Called after every update of the parameters: take a running mean, say."""
+        return None
 
     def told(self, step: int, steps: int, losses: Losses, seconds: float) -> Event:
         """The event of a step."""
@@ -114,6 +118,7 @@ class Objective(Protocol):
 
     def recall(self, memory: Memory) -> None:
         """Take back what `memory` gave."""
+        return None
 
 
 def parameters_of(objective: Objective) -> list[Tensor]:

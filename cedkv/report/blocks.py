@@ -59,6 +59,7 @@ class EpisodeBlock(TypedDict):
     template_digest: NotRequired[str]
     off: NotRequired[dict[str, OffSize]]
     first_token: NotRequired[FirstToken]
+    a_query: NotRequired[str]
 
 
 class DemosBlock(TypedDict):

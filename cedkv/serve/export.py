@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from safetensors import safe_open
 
@@ -76,7 +77,7 @@ def _to_vllm(prefix: KVPrefix, path: Path, folder: Path, lm: LanguageModel, mode
     """The state's file, a client's handle of it, and what the connector knows the model by."""
     name = check_name(path.name.removesuffix(SUFFIX))
     check_config(lm.model.config.to_dict())
-    model = {
+    model: dict[str, Any] = {
         "fingerprint": lm.fingerprint,
         "files": files_of(find_model(model_id)[0]),
         "placeholder": _placeholder(lm),

@@ -45,11 +45,10 @@ class Going:
     def in_time(self, events: Iterator[Event]) -> Iterator[Event]:
         """The events of a run, which is closed when its time here is used up."""
         started, most = time.perf_counter(), self._limits.run_seconds
-        with closing(events):
+        with closing(events):  # type: ignore[type-var]  # generators all, as whoever closes one cancels its work
             for event in events:
                 # The runs take turns, so this is the one that others wait for.
-                training = isinstance(event, StepTrace)
-                self._seconds_left = event.seconds * (event.steps - event.step - 1) if training else None
+                self._seconds_left = _left_after(event) if isinstance(event, StepTrace) else None
                 yield event
                 if time.perf_counter() - started > most:
                     raise LimitError(
@@ -68,3 +67,8 @@ class Going:
             stop, over = self._runs[session]
             stop.set()
             over.wait(_END_WAIT)
+
+
+def _left_after(step: StepTrace) -> float:
+    """Seconds that the training still takes, if all its steps take what this one took."""
+    return step.seconds * (step.steps - step.step - 1)

@@ -1,6 +1,7 @@
 """What a slot is made of, as plain lists for drawing; and the same state with a slot changed."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -126,10 +127,10 @@ def _without_row(mixture: Mixture | None, slot: int) -> Mixture | None:
         return None
     others = torch.arange(mixture.weights.shape[2]) != slot
     keys, empty = mixture.key_weights, {"value_gain": 1.0}
-    numbers = {
-        name: torch.where(others, numbers, empty.get(name, 0.0))
+    numbers: dict[str, Any] = {
+        name: torch.where(others, held, empty.get(name, 0.0))
         for name in PER_SLOT
-        if (numbers := getattr(mixture, name)) is not None
+        if (held := getattr(mixture, name)) is not None
     }
     return replace(
         mixture,

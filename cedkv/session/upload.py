@@ -64,6 +64,7 @@ def open_files(
         report = report or report_of_state(student, _method_of(student), lm, config)
         if from_file:
             config = _with_demos_of(student, config, lm, root)
+    assert report is not None, "without a state there is a report"
     folder = RunFolder(root, new_run_id("opened", report.get("phase", 0), report["slots_budget"]))
     folder.write("config.yaml", dump_config(config))
     folder.write(f"report_{_kind(report)}.json", dump_json(report))

@@ -11,7 +11,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cedkv.lm import LanguageModel, iter_log_probs, log_probs, read_attention
-from cedkv.lm.forward import part_of
 from cedkv.metrics import kl
 from cedkv.session.slots import slot_map
 from cedkv.session.views import Comparison, Why
@@ -52,7 +51,7 @@ def why_text(lm: LanguageModel, text: Sequence[int], prefix: KVPrefix) -> Why:
     base = log_probs(lm, [shown], None, [len(shown)])
     views = _with_ablations(prefix)
     packs = iter_log_probs(lm, [shown] * len(views), views, [len(shown)] * len(views))
-    values = [kl(rows, base.repeat(len(part_of(views, part)), 1)).view(-1, len(shown)) for part, rows in packs]
+    values = [kl(rows, base.repeat(len(views[part]), 1)).view(-1, len(shown)) for part, rows in packs]
     return _why(lm, "text", shown, shown, prefix, torch.cat(values), cut=len(text) if len(shown) < len(text) else 0)
 
 

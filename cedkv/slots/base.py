@@ -18,8 +18,11 @@ class TrainableSlots(Protocol):
     rates : the settings that say how fast they are trained, for whoever has to lower them.
     """
 
-    template: KVPrefix
-    rates: str
+    @property
+    def template(self) -> KVPrefix: ...
+
+    @property
+    def rates(self) -> str: ...
 
     @property
     def groups(self) -> Sequence[ParameterGroup]:
@@ -38,8 +41,11 @@ class TrainableSlots(Protocol):
 class MatchedSlots(TrainableSlots, Protocol):
     """Slots that the warm start can fit to attention outputs: all their parameters at one rate."""
 
-    parameters: list[Tensor]
-    learning_rate: float
+    @property
+    def parameters(self) -> list[Tensor]: ...
+
+    @property
+    def learning_rate(self) -> float: ...
 
 
 def detached(prefix: KVPrefix) -> KVPrefix:

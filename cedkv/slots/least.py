@@ -100,8 +100,7 @@ class LeastSlots:
 
     def mixture(self) -> Float[Tensor, "scope_layers scope_heads slots tokens"]:
         """The weights in force: the chunks' means, or what training made of them."""
-        assert self.template.mixture is not None, "chunked slots are mixtures"
-        means = self.template.mixture.weights
+        means = self._chunks.weights
         if not self.logits.requires_grad:
             return means
         learnt = self.logits.masked_fill(means == 0, -torch.inf).softmax(-1)
@@ -128,8 +127,11 @@ class LeastSlots:
 
     def counted(self) -> Float[Tensor, "layers kv_heads slots"]:
         """The log-biases that keys carry: none in heads without a usable direction."""
-        fixed = self.template.mixture.log_bias
-        bias = torch.where(self._pure, fixed, self.log_bias) if self.settings.pure_sink else self.log_bias
+        bias = self.log_bias
+        if self.settings.pure_sink:
+            fixed = self._chunks.log_bias
+            assert fixed is not None, "chunked slots say what they count"
+            bias = torch.where(self._pure, fixed, bias)
         return bias * (self.along != 0).any(-1)
 
     def turned(
@@ -149,9 +151,14 @@ class LeastSlots:
         return loss
 
     @property
+    def _chunks(self) -> Mixture:
+        assert self.template.mixture is not None, "chunked slots are mixtures"
+        return self.template.mixture
+
+    @property
     def _pure(self) -> Bool[Tensor, " slots"]:
         """The slots that are the attention sink alone."""
-        rows = self.template.mixture.weights[0, 0] > 0
+        rows = self._chunks.weights[0, 0] > 0
         return rows[:, 0] & (rows.sum(-1) == 1)
 
     def _learnt(

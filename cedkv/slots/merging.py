@@ -7,6 +7,7 @@ Where its answer begins and goes on counts as much as all of it.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 
 import torch
 from jaxtyping import Float, Int
@@ -73,8 +74,8 @@ def merged_chunks(
         pairs = torch.combinations(torch.arange(len(chunks)))
         pairs = pairs[pairs[:, 0] > 0] if len(chunks) > 2 else pairs
         attended = [_Attended(lm, demo_kv, reading, chunks, weight) for reading in readings]
-        costs = sum(merge_costs(rows, pairs, outputs) for rows, outputs in zip(attended, wanted, strict=True))
-        one, other = pairs[costs.argmin()].tolist()
+        costs = [merge_costs(rows, pairs, outputs) for rows, outputs in zip(attended, wanted, strict=True)]
+        one, other = pairs[cast(Tensor, sum(costs)).argmin()].tolist()
         merged = tuple(sorted(chunks[one] + chunks[other]))
         chunks = [chunk for index, chunk in enumerate(chunks) if index not in (one, other)] + [merged]
         chunks = in_template_order(demo_kv.tokens, chunks)

@@ -6,14 +6,13 @@ from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 
 from cedkv.config import TrainSettings
 from cedkv.events import Event, TrainingStep, TrainingTick
 from cedkv.lm.finetune import Batch
-from cedkv.lm.heads import MTPWrapper
 from cedkv.optim.schedule import batch_order
 from cedkv.optim.weights import Run, TokenBatch
 from cedkv.optim.weights.base import IGNORED
@@ -63,7 +62,7 @@ class WeightedLesson:
         read = {name: _rows(column, chosen) for name, column in columns.items() if column}
         return {"input_ids": ids, "attention_mask": mask, "targets": targets, **read}
 
-    def loss(self, model: MTPWrapper, batch: Batch, step: int) -> Float[Tensor, ""]:
+    def loss(self, model: nn.Module, batch: Batch, step: int) -> Float[Tensor, ""]:
         """The weighted loss of a step.
 
         Raises

@@ -1,11 +1,12 @@
 """The recipe: texts, what scorers read, the critic's stage where there is one, and the weighted training."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from cedkv.config import TrainingConfig, TrainSettings, dump_config
 from cedkv.errors import NonFiniteError, OutputError
@@ -85,7 +86,7 @@ def _iter_all(config: TrainingConfig, folder: Path) -> Iterator[Event]:
     lm = load_model(config.run.model.id, runtime.torch_dtype, runtime.device)
     readings = yield from read_texts(lm, config.train, scorer_of(config.train).needs)
     checkpoint = Checkpoint(folder / "checkpoint.safetensors", _key(lm, config), config.train.checkpoint_every)
-    trained: Trained = yield from train_weighted(lm, config, readings, folder, checkpoint)
+    trained = yield from train_weighted(lm, config, readings, folder, checkpoint)
     save_trained(trained.wrapper, folder / "model")
     report = {
         "algo": config.train.algo,
@@ -99,17 +100,17 @@ def _iter_all(config: TrainingConfig, folder: Path) -> Iterator[Event]:
     yield Done(report)
 
 
-def read_texts(lm: LanguageModel, settings: TrainSettings, needs: frozenset[str]) -> Iterator[Event]:
+def read_texts(lm: LanguageModel, settings: TrainSettings, needs: frozenset[str]) -> Generator[Event, None, Readings]:
     """The texts to train on and what scorers need of them; returns `Readings`."""
     count, shots = settings.texts.count, settings.texts.shots
     made = make_texts(settings.texts.kinds, count + shots, _TEXTS_SEED)
     texts, shown = made[:count], made[count:]
     tokens = _encoded(lm, texts)
-    reference = []
+    reference: list[Tensor] = []
     if "reference" in needs:
         yield Progress("reading the reference", 0, count)
         reference = reference_losses(lm, settings, tokens, shown)
-    values = (yield from _critic(lm, settings, texts, tokens)) if "values" in needs else []
+    values: list[Tensor] = (yield from _critic(lm, settings, texts, tokens)) if "values" in needs else []
     return Readings(tokens, len(lm.bos) + 1, reference, values)
 
 
@@ -123,7 +124,9 @@ def _encoded(lm: LanguageModel, texts: Sequence[Text], wrong: bool = False) -> l
     return [encode_text(lm.encode, lm.bos, text, wrong) for text in texts]
 
 
-def _critic(lm: LanguageModel, settings: TrainSettings, texts: list[Text], tokens: list[Tokens]) -> Iterator[Event]:
+def _critic(
+    lm: LanguageModel, settings: TrainSettings, texts: list[Text], tokens: list[Tokens]
+) -> Generator[Event, None, list[Tensor]]:
     """Stage 1: train the critic on right and wrong solutions; returns its values after every token of the texts."""
     learnt = min(settings.weights.critic_texts, len(texts))
     yield Progress("training the critic", 0, settings.weights.critic_steps)
@@ -138,7 +141,7 @@ def _critic(lm: LanguageModel, settings: TrainSettings, texts: list[Text], token
 
 def train_weighted(
     lm: LanguageModel, config: TrainingConfig, readings: Readings, folder: Path, checkpoint: Checkpoint
-) -> Iterator[Event]:
+) -> Generator[Event, None, Trained]:
     """The weighted training itself, taken up from its checkpoint where there is one; returns `Trained`."""
     settings, seed = config.train, config.run.seed
     tokens, kinds = held_out_texts(lm, settings)

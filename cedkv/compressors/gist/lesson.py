@@ -21,6 +21,7 @@ from cedkv.episodes.off import NearFormat, off_stream
 from cedkv.events import Event, TrainingStep, TrainingTick, Warned
 from cedkv.lm import log_probs
 from cedkv.lm.blocks import Block, cache_of_blocks, read_block
+from cedkv.lm.cache import layers_of
 from cedkv.lm.finetune import Batch
 from cedkv.lm.gists import GistReader, gist_tokens_of
 from cedkv.metrics import kl
@@ -140,7 +141,7 @@ class GistLesson:
         with self.reader.first_layers(self.layers):
             past = cache_of_blocks(blocks, self.width)
             _, cache = self.reader.run(ids, positions, mask, past, adapter=adapter, through=model)
-        both = [torch.cat([layer.keys, layer.values], dim=1)[:, :, self.width :] for layer in cache.layers]
+        both = [torch.cat([layer.keys, layer.values], dim=1)[:, :, self.width :] for layer in layers_of(cache)]
         return torch.stack(both, dim=1).float()
 
     def answer_loss(self, shelf: Shelf, chosen: list[int], model: nn.Module | None = None) -> Float[Tensor, ""]:

@@ -1,5 +1,6 @@
 """The mask as a picture: who sees whom, with the regions named."""
 
+from collections.abc import Sequence
 from itertools import groupby
 
 import torch
@@ -11,12 +12,12 @@ _SEEN, _HIDDEN = "#2f6f9f", "#e9edf1"
 NAMES = {Region.PAD: "padding", Region.CONTEXT: "context", Region.GIST: "gists", Region.QUERY: "query"}
 
 
-def mask_cells(regions: list[int], control: Control = "gist", sink: bool = False) -> list[list[bool]]:
+def mask_cells(regions: Sequence[int], control: Control = "gist", sink: bool = False) -> list[list[bool]]:
     """Whether the token of a row (down) sees that of a column (across)."""
     return (gist_mask(torch.tensor([regions]), control, sink)[0, 0] == 0).tolist()
 
 
-def region_spans(regions: list[int]) -> list[tuple[str, int, int]]:
+def region_spans(regions: Sequence[int]) -> list[tuple[str, int, int]]:
     """Name, start and end (exclusive) of each region of a row."""
     spans, start = [], 0
     for region, run in groupby(regions):
@@ -26,11 +27,11 @@ def region_spans(regions: list[int]) -> list[tuple[str, int, int]]:
     return spans
 
 
-def row_regions(context: int, gists: int, query: int) -> list[int]:
+def row_regions(context: int, gists: int, query: int) -> list[Region]:
     return [Region.CONTEXT] * context + [Region.GIST] * gists + [Region.QUERY] * query
 
 
-def mask_svg(regions: list[int], control: Control = "gist", sink: bool = False) -> str:
+def mask_svg(regions: Sequence[int], control: Control = "gist", sink: bool = False) -> str:
     """The mask as SVG: a square per pair of tokens, regions named at the left and on top, borders between them."""
     cells, size = mask_cells(regions, control, sink), len(regions) * _CELL
     squares = [

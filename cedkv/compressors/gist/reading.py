@@ -7,6 +7,7 @@ import torch
 from cedkv.compressors.gist.mask import Control, Region, gist_mask
 from cedkv.errors import DemoError
 from cedkv.lm import LanguageModel, read_demo_kv
+from cedkv.lm.cache import layers_of
 from cedkv.lm.forward import open_cache
 from cedkv.lm.gists import GistReader, gist_tokens_of
 from cedkv.lm.rope import unrotate_keys
@@ -55,8 +56,8 @@ def compress(reader: GistReader, document: DemoKV, control: Control = "gist") ->
     regions = torch.tensor([[Region.CONTEXT] * length + [Region.GIST] * gists], device=lm.device)
     mask = gist_mask(regions, control, reader.shape.sink, lm.dtype)[:, :, length:]
     _, cache = reader.run(gist_tokens_of(reader, 1), positions[None], mask, past)
-    keys = torch.stack([layer.keys[0, :, length:] for layer in cache.layers])
-    values = torch.stack([layer.values[0, :, length:] for layer in cache.layers])
+    keys = torch.stack([layer.keys[0, :, length:] for layer in layers_of(cache)])
+    values = torch.stack([layer.values[0, :, length:] for layer in layers_of(cache)])
     return KVPrefix(
         keys=unrotate_keys(lm.model, keys, positions),
         values=values.clone(),

@@ -57,7 +57,7 @@ class RelationEpisode(Episode):
         return NearFormat(self.template.text)
 
     def off_streams(self, split: str) -> dict[str, Iterator[OffText]]:
-        own = [each.input for each in (*self.demos, *self.on_train, *self.on_eval)]
+        own = [demo.input for demo in self.demos] + [query.input for query in (*self.on_train, *self.on_eval)]
         foreign = foreign_stream(split, self.seed, self.task, own, self.template)
         return {**super().off_streams(split), "foreign": foreign}
 

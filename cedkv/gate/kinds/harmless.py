@@ -1,6 +1,7 @@
 """What any kind of gate may ask of a state's harm besides its own bounds, and what stands beside each figure of it."""
 
 from collections.abc import Iterator
+from typing import Literal
 
 from cedkv.config import HarmThresholds
 from cedkv.events import GateCriterion
@@ -9,6 +10,7 @@ from cedkv.report import OffScores, Report
 
 # Continuations are compared over so many tokens.
 _COMPARED = "8"
+_Figure = Literal["delta_mean", "delta_p99", "perplexity_ratio"]
 _BESIDE = {
     "teacher": "the demonstrations score",
     "neutral_paragraph": "an ordinary paragraph",
@@ -34,7 +36,7 @@ def harm_criteria(report: Report, student: str, limits: HarmThresholds) -> Itera
             limits.paragraph_share_max * paragraph,
             f"At most {limits.paragraph_share_max:g} of what an ordinary paragraph does ({paragraph:.2f}).",
         )
-    bounds = (
+    bounds: tuple[tuple[str, _Figure, float | None, str], ...] = (
         ("real_text", "delta_mean", limits.real_delta_mean_max, "Mean Delta per token of real text (nats)"),
         ("real_text", "delta_p99", limits.real_delta_p99_max, "p99 of Delta per token of real text (nats)"),
         ("real_text", "perplexity_ratio", limits.perplexity_ratio_max, "Perplexity of real text over the base's"),

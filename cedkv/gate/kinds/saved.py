@@ -21,7 +21,8 @@ def in_place_of_student(kind: Kind, state: KVPrefix) -> Kind:
     """The kind with a saved state as its student, on as many slots, beside the floors and rivals."""
 
     def criteria(report: Report, config: Config) -> Iterator[GateCriterion]:
-        on, off = ({**scores, kind.student: scores[SAVED]} for scores in (report["on"], report["off"]))
+        on = {**report["on"], kind.student: report["on"][SAVED]}
+        off = {**report["off"], kind.student: report["off"][SAVED]}
         for criterion in kind.criteria({**report, "on": on, "off": off}, config):
             yield replace(criterion, name=criterion.name.replace(kind.student, SAVED))
 

@@ -200,8 +200,8 @@ def _tags(lines: Sequence[str], starts: Sequence[int], skipped: set[int]) -> set
     """Tags that open above the first demonstration, or of which one alone ends every demonstration but the last."""
     tags = {at: match for at, line in enumerate(lines) if (match := _TAG.fullmatch(line))}
     names = {match["name"] for at, match in tags.items() if at < starts[0]}
-    ends = [tags.get(_last(lines, start, skipped)) for start in starts[1:]]
-    if ends and all(ends) and len({match[0].strip() for match in ends}) == 1:
+    ends = [match for start in starts[1:] if (match := tags.get(_last(lines, start, skipped)))]
+    if ends and len(ends) == len(starts) - 1 and len({match[0].strip() for match in ends}) == 1:
         same = re.findall(rf"<(/?){ends[0]['name']}\b", "\n".join(lines))
         if len(same) == len(ends) or (len(same) == len(starts) and all(same)):
             names.add(ends[0]["name"])
@@ -254,8 +254,8 @@ def _pairs(
             None,
         )
         if aside:
-            end, more = aside.at, f"left out: {aside.label!r} of the demonstrations"
-            warnings += (more,) if more not in warnings else ()
+            end, left = aside.at, f"left out: {aside.label!r} of the demonstrations"
+            warnings += (left,) if left not in warnings else ()
         inputs = [line for line in marks[1:] if line.at < second.at and label_side(line.label) == "input"]
         head = lines[first.at].strip() if inputs else first.rest
         sources.append(_side(head, lines, first.at, second.at, between))

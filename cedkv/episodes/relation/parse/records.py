@@ -101,7 +101,9 @@ def _of_records(items: list[dict[str, Any]], lists: str | None) -> Outcome:
             return outcome
     if items and all(len(item) == 1 and label_side(normal(next(iter(item)))) is None for item in items):
         return _of_mapping_items([next(iter(item.items())) for item in items])
-    pairs, warnings, used = [], (), None
+    pairs: list[tuple[int, str, str]] = []
+    warnings: tuple[str, ...] = ()
+    used: tuple[str, str] | None = None
     for number, item in enumerate(items, start=1):
         names = list(item)
         named = named_sides(names) or _short_sides(names)
@@ -110,7 +112,7 @@ def _of_records(items: list[dict[str, Any]], lists: str | None) -> Outcome:
             what = f'demonstration {number} of the list is not an object with "input" and "output"'
             return Refusal(f"{what}: {reason}", Strength.SURE)
         keys = names[named[0]], names[named[1]]
-        if used not in (None, keys):
+        if used is not None and used != keys:
             return Refusal(
                 f"demonstrations 1 and {number} of the list have different keys ({', '.join(used)} and "
                 f"{', '.join(keys)}); "

@@ -81,7 +81,9 @@ def _words(content: Any) -> str:
         Something of it is no text.
     """
     parts = content if isinstance(content, list) else [content]
-    texts = [part.get("text") if isinstance(part, dict) and part.get("type") == "text" else part for part in parts]
+    texts: list[Any] = [
+        part.get("text") if isinstance(part, dict) and part.get("type") == "text" else part for part in parts
+    ]
     if (bad := next((part for part in texts if not isinstance(part, str)), "")) != "":
         raise DemoError(f"a turn of a chat holds {short(str(bad))}, which is no text; give chats of text alone")
     return "\n".join(texts).strip()

@@ -15,7 +15,9 @@ def read(items: list[dict[str, Any]]) -> Outcome:
     if len(outputs) != 1 or ("input" not in names and len(sides(names)[0]) > 1):
         return None
     output = outputs[0]
-    texts = [(item.get("instruction"), item.get("input", ""), item.get(output)) for item in items]
+    texts: list[tuple[Any, Any, Any]] = [
+        (item.get("instruction"), item.get("input", ""), item.get(output)) for item in items
+    ]
     if not all(isinstance(text, str) for row in texts for text in row):
         return None
     warnings = left_out(names, [i for i, name in enumerate(names) if name in {"instruction", "input", output}])
