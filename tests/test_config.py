@@ -9,12 +9,14 @@ from pydantic import BaseModel, ValidationError
 
 from cedkv.config import (
     Config,
+    GistConfig,
     SettingsMoved,
     TrainingConfig,
     choices,
     dump_config,
     leaves,
     load_config,
+    load_gist_config,
     load_training_config,
     parse_config,
     setting,
@@ -264,7 +266,8 @@ def test_settings_cannot_be_changed():
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda path: path.name)
 def test_shipped_configs_load(path):
-    load, schema = (load_training_config, TrainingConfig) if path.parent.name == "wmtp" else (load_config, Config)
+    trainings = {"wmtp": (load_training_config, TrainingConfig), "gist": (load_gist_config, GistConfig)}
+    load, schema = trainings.get(path.parent.name, (load_config, Config))
     assert isinstance(load(path), schema)
 
 
