@@ -112,7 +112,8 @@ def test_after_a_preemption_the_slots_are_there_again(llm):
 
 def test_several_answers_of_one_request_are_each_the_students(llm):
     case = next(case for case in STATEFUL if case["state"] == "ced")
-    (output,) = run(llm, [asked(case, n=2)])
+    # vLLM draws several answers only where it samples; of one candidate it can but draw the likeliest.
+    (output,) = run(llm, [asked(case, n=2, temperature=1.0, top_k=1)])
     assert [completion.text for completion in output.outputs] == [case["text"]] * 2
 
 
