@@ -25,7 +25,7 @@ def page(browser, server) -> Iterator:
     yield from open_page(browser, server)
 
 
-def open_page(browser, address: str, ready_ms: float = 60_000, **context_options) -> Iterator:
+def open_page(browser, address: str, ready_ms: float = 180_000, **context_options) -> Iterator:
     """A page whose model has been loaded within `ready_ms` milliseconds."""
     context = browser.new_context(**{"viewport": {"width": 1360, "height": 900}, **context_options})
     page = context.new_page()
