@@ -4,9 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from cedkv.cli.options import add_config_options, check_writable, config_from
+from cedkv.cli.options import add_config_options, check_writable, config_for_slots
 from cedkv.cli.show import ProgressLine, drain, table
-from cedkv.config import Config
 from cedkv.episodes import episode_from_config
 from cedkv.events import Progress
 from cedkv.files import dump_json, write_whole
@@ -31,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     path = Path(args.out) / "diagnosis.json"
     check_writable(str(path))
-    config, progress = _config(args), ProgressLine()
+    config, progress = config_for_slots(args), ProgressLine()
     progress.show(Progress("loading the model", 0, 1))
     lm = load_model(config.run.model.id, config.run.runtime.torch_dtype, config.run.runtime.device)
     episode = episode_from_config(lm, config)
@@ -44,14 +43,6 @@ def run(args: argparse.Namespace) -> int:
     print("\n\n".join([*curves(found), findings(found)]))
     print(path)
     return 0
-
-
-def _config(args: argparse.Namespace) -> Config:
-    config = config_from(args)
-    if config.episode.demos_file and not (config.episode.task_file or config.episode.task):
-        # The model makes up the queries, which takes a while; a diagnosis judges none of them.
-        return config_from(args, "phase2.eval.on_samples=1")
-    return config
 
 
 def curves(found: dict[str, Any]) -> list[str]:

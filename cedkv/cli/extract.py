@@ -3,9 +3,8 @@
 import argparse
 
 from cedkv.cli.inspect import slots_table
-from cedkv.cli.options import add_config_options, check_writable, config_from, positive
+from cedkv.cli.options import add_config_options, check_writable, config_for_slots, positive
 from cedkv.cli.show import ProgressLine, drain, kib, table
-from cedkv.config import Config
 from cedkv.episodes import episode_from_config
 from cedkv.events import Progress
 from cedkv.lm import load_model
@@ -25,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     check_writable(args.out)
-    config = _config(args)
+    config = config_for_slots(args)
     progress = ProgressLine()
     progress.show(Progress("loading the model", 0, 1))
     lm = load_model(config.run.model.id, config.run.runtime.torch_dtype, config.run.runtime.device)
@@ -40,14 +39,6 @@ def run(args: argparse.Namespace) -> int:
     print(summary(extraction, tokens=len(episode.tokens)))
     print(args.out)
     return 0
-
-
-def _config(args: argparse.Namespace) -> Config:
-    config = config_from(args)
-    if config.episode.demos_file and not (config.episode.task_file or config.episode.task):
-        # The model makes up the queries, which takes a while; extraction judges none, so it needs few of them.
-        return config_from(args, "phase2.eval.on_samples=1")
-    return config
 
 
 def summary(extraction: Extraction, tokens: int) -> str:

@@ -79,6 +79,14 @@ def config_from(args: argparse.Namespace, *more: str) -> Config:
     return config.model_copy(update={"episode": config.episode.model_copy(update=replaced)})
 
 
+def config_for_slots(args: argparse.Namespace) -> Config:
+    """As `config_from`, for commands that judge no queries: where the model would make them up, it needs few."""
+    config = config_from(args)
+    if config.episode.demos_file and not (config.episode.task_file or config.episode.task):
+        return config_from(args, "phase2.eval.on_samples=1")
+    return config
+
+
 def positive(text: str) -> int:
     """A whole number of at least 1, as argparse's `type`."""
     if not text.isascii() or not text.isdigit() or int(text) < 1:

@@ -6,9 +6,6 @@ the frozen model. Vocabulary and adapter live in a copy that shares those weight
 
 import copy
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -20,8 +17,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import AddedToken, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
-from cedkv.errors import ModelError, OutputError
+from cedkv.errors import ModelError
 from cedkv.extras import extra
+from cedkv.files import whole_folder
 from cedkv.lm.adapters import sharing_weights
 from cedkv.lm.decoder import Decoder
 from cedkv.lm.fingerprint import adapted_fingerprint, first_line
@@ -216,20 +214,9 @@ def save_reader(reader: GistReader, folder: Path, notes: dict[str, Any] | None =
         The folder cannot be written.
     """
     said = {**asdict(reader.shape), "model": reader.lm.id, "fingerprint": reader.lm.fingerprint, **(notes or {})}
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        building = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-        try:
-            reader.model.save_pretrained(building, save_embedding_layers=False)
-            (building / SHAPE_FILE).write_text(json.dumps(said, indent=1), encoding="utf-8")
-            shutil.rmtree(folder, ignore_errors=True)
-            os.replace(building, folder)
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
-    except OSError as error:
-        raise OutputError(
-            f"output {str(folder)!r} cannot be written: {error.strerror}; choose another --out"
-        ) from error
+    with whole_folder(folder) as building:
+        reader.model.save_pretrained(building, save_embedding_layers=False)
+        (building / SHAPE_FILE).write_text(json.dumps(said, indent=1), encoding="utf-8")
 
 
 def load_reader(lm: LanguageModel, folder: Path) -> GistReader:
