@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cedkv.config import Config, leaves, load_config, mixture_names, preset_names, setting, settings_today
+from cedkv.episodes import read_source
 from cedkv.errors import OutputError
 from cedkv.state import KVPrefix
 
@@ -68,8 +69,18 @@ def config_from(args: argparse.Namespace, *more: str) -> Config:
     """The file's settings, then `more` overrides, then the user's own.
 
     A relation named on the command line replaces the file's: its task would be another relation's held-out pairs.
+
+    Raises
+    ------
+    DemoError
+        The relation's files cannot be read.
     """
-    config = load_config(args.config, [*more, *args.overrides], args.mixture)
+    config = _relation_as_named(load_config(args.config, [*more, *args.overrides], args.mixture), args)
+    read_source(config.episode)  # what cannot be read is said before the model is loaded, which takes longer
+    return config
+
+
+def _relation_as_named(config: Config, args: argparse.Namespace) -> Config:
     named = {override.partition("=")[0] for override in args.overrides}
     relation = {"episode.task": "task", "episode.task_file": "task_file", "episode.demos_file": "demos_file"}
     if not named & relation.keys():

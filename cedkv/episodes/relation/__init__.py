@@ -8,6 +8,7 @@ from cedkv.episodes.relation.build import (
     episode_from_config,
     make_query,
     read_demos,
+    read_source,
 )
 from cedkv.episodes.relation.chat import noted_template, template_for
 from cedkv.episodes.relation.foreign import foreign_questions
@@ -37,6 +38,7 @@ __all__ = [
     "parse_demos",
     "read_demos",
     "read_demos_text",
+    "read_source",
     "task_names",
     "noted_template",
     "template_for",

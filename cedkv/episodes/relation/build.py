@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cedkv.config import Config
+from cedkv.config import Config, EpisodeSettings
 from cedkv.episodes.episode import Episode, Query
 from cedkv.episodes.off import NearFormat, OffText
 from cedkv.episodes.relation.chat import check_conversation, template_for
@@ -229,14 +229,8 @@ def episode_from_config(lm: LanguageModel, config: Config) -> RelationEpisode:
     """
     settings, seed = config.episode, config.run.seed
     template = template_for(lm, settings.template)
-    if settings.task_file:
-        task: Task | None = load_task_file(settings.task_file)
-    elif settings.demos_file and settings.task is None:
-        task = None
-    else:
-        task = load_task(settings.task or DEFAULT_TASK)
+    task, reading = read_source(settings)
     pairs = [Demonstration(*pair) for pair in task.pairs] if task else []
-    reading = read_demos(settings.demos_file, settings.demos_format) if settings.demos_file else None
     if reading:
         demos = list(reading.pairs)
     else:
@@ -256,6 +250,23 @@ def episode_from_config(lm: LanguageModel, config: Config) -> RelationEpisode:
         test_pairs=[Demonstration(*pair) for pair in settings.test_pairs],
         reading=reading,
     )
+
+
+def read_source(settings: EpisodeSettings) -> tuple[Task | None, Reading | None]:
+    """The relation's pairs and the demonstrations of a file, as far as they are asked for. No model is needed.
+
+    Raises
+    ------
+    DemoError
+        A task or file is missing or cannot be read.
+    """
+    if settings.task_file:
+        task: Task | None = load_task_file(settings.task_file)
+    elif settings.demos_file and settings.task is None:
+        task = None
+    else:
+        task = load_task(settings.task or DEFAULT_TASK)
+    return task, read_demos(settings.demos_file, settings.demos_format) if settings.demos_file else None
 
 
 def draw_demos(pairs: Sequence[Pair], count: int, seed: int) -> tuple[list[Pair], list[Pair]]:
