@@ -200,6 +200,7 @@ def server(tmp_path_factory):
     """The OpenAI server, as a user starts it."""
     log = tmp_path_factory.mktemp("server") / "log"
     options = {"dtype": "float32", "max-model-len": 256, "block-size": BLOCK, "max-num-seqs": 8, "port": PORT}
+    options["gpu-memory-utilization"] = 0.3  # of the machine's memory, on a CPU too
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", EXPECTED["model"]]
     command += ["--served-model-name", "model", "--enforce-eager", "--kv-transfer-config", json.dumps(TRANSFER)]
     command += [text for name, value in options.items() for text in (f"--{name}", str(value))]
