@@ -45,7 +45,10 @@ def server(folder: Path, model: str, port: int, log: Path) -> Iterator[None]:
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", model, "--port", str(port)]
     command += ["--served-model-name", "model", "--dtype", "float32", "--max-model-len", "512", "--enforce-eager"]
     command += ["--max-num-seqs", "8", "--kv-transfer-config", json.dumps(transfer)]
-    command += ["--gpu-memory-utilization", "0.3"]  # on a CPU too: else vLLM takes nine tenths of the memory, or refuses
+    command += [
+        "--gpu-memory-utilization",
+        "0.3",
+    ]  # on a CPU too: else vLLM takes nine tenths of the memory, or refuses
     with log.open("w") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out)
     try:

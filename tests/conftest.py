@@ -3,7 +3,7 @@
 import importlib.util
 import os
 import shutil
-from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 from jaxtyping import install_import_hook
@@ -73,9 +73,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by the fixtures they use, keep together what shares costly ones, and run those in a browser last.
+    """Mark tests by the fixtures they use, keep together what shares costly ones, and run those in a browser first.
 
-    Playwright keeps an event loop running in the main thread, in which no later test could start its own.
+    They are the longest group: begun last, they would leave the other workers idle.
     """
     marker_of_fixture = {"browser": "browser", "lm": "model"}
     for item in items:
@@ -84,7 +84,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(marker)
         room = item.path.parent.name if item.path.parent.name in ROOMS_THAT_SHARE else item.nodeid.partition("::")[0]
         item.add_marker(pytest.mark.xdist_group("browser" if item.get_closest_marker("browser") else room))
-    items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
+    items.sort(key=lambda item: not _in_browser(item))
+
+
+def _in_browser(item: pytest.Item | None) -> bool:
+    return item is not None and item.get_closest_marker("browser") is not None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Close the browser behind its last test: until then Playwright's event loop runs, and no other can."""
+    if _in_browser(item) and not _in_browser(nextitem):
+        _chromium.close()
 
 
 @pytest.fixture(scope="session")
@@ -97,15 +108,34 @@ def lm():
     return load_model()
 
 
-@pytest.fixture(scope="session")
-def browser() -> Iterator:
-    """A headless Chromium, driven by Playwright."""
+class _Chromium:
+    """A headless Chromium, driven by Playwright, from its first use until it is closed."""
+
+    def __init__(self) -> None:
+        self.open = ExitStack()
+        self.browser = None
+
+    def launched(self, executable: str):
+        if self.browser is None:
+            from playwright.sync_api import sync_playwright
+
+            playwright = self.open.enter_context(sync_playwright())
+            self.browser = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_ARGS)
+            self.open.callback(self.browser.close)
+        return self.browser
+
+    def close(self) -> None:
+        self.open.close()
+        self.browser = None
+
+
+_chromium = _Chromium()
+
+
+@pytest.fixture
+def browser():
+    """The Chromium of all tests in a browser."""
     executable = shutil.which("chromium")
     if executable is None:
         pytest.skip("there is no 'chromium' on the PATH: apt-get install chromium fonts-dejavu")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_ARGS)
-        yield chromium
-        chromium.close()
+    return _chromium.launched(executable)

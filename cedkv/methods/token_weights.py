@@ -19,7 +19,7 @@ Weigh = Callable[[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]], Float[T
 
 SCORERS = {"rho1": "rho1-excess-v1", "critic": "critic-delta-v1"}
 # Soft, so that no token of an answer is left out altogether: there are few of them.
-_SETTINGS = ScorerSettings(selection="soft")
+SOFT = ScorerSettings(selection="soft")
 _CRITIC = LoopSettings(steps=100, tick_every=10)
 _CRITIC_RATE = 0.02
 
@@ -28,7 +28,7 @@ def weigh_with(name: str) -> Weigh | None:
     """How a setting weighs tokens; None for `uniform`."""
     if name == "uniform":
         return None
-    run = find_scorer(SCORERS[name]).setup(_SETTINGS)
+    run = find_scorer(SCORERS[name]).setup(SOFT)
     return lambda student, teacher, values: answer_weights(run, student, teacher, values)
 
 

@@ -1,12 +1,15 @@
-"""What is measured of demonstrations without making a run of them."""
+"""What is measured of demonstrations, and of a run that is there, without making another."""
 
 from collections.abc import Iterator, Sequence
 
 from cedkv.config import Config
 from cedkv.session.examine import Examination, iter_examine
 from cedkv.session.models import ModelShelf
+from cedkv.session.runs import Run
 from cedkv.session.strip import Strip, at_place, iter_strip
 from cedkv.session.turns import Turns
+from cedkv.session.views import Weighed
+from cedkv.session.weights import weigh_demonstrations, weigh_text
 
 
 class Looks:
@@ -24,3 +27,9 @@ class Looks:
     def examine(self, config: Config, demos: Sequence[tuple[str, str]]) -> Iterator[Examination]:
         """Demonstrations one by one, as far as is known."""
         return self._turns.parted(iter_examine(self._models.get(config), config, demos))
+
+    def weigh(self, run: Run, text: str = "") -> Weighed:
+        """What every scorer of token weights says of a run's demonstrations and slots, or of a text."""
+        with self._turns.short():
+            lm = self._models.of(run)
+            return weigh_text(lm, run, text) if text.strip() else weigh_demonstrations(lm, run.prefix(run.student))

@@ -1,8 +1,10 @@
 """What a comparison and its explanation are, as plain data: a face can show stored ones before torch is there."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 _NAMED_HEADS = 3
+
+Weights = tuple[float | None, ...]
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,21 @@ class Why:
             SlotPart(_mean(self.attention[token][slot]), values[token] - self.measured[token], _best(heads))
             for slot, (values, heads) in enumerate(zip(self.without, self.attention[token], strict=True))
         ]
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """Tokens and what scorers of token weights say of them, the mean of all being 1.
+
+    demo : per token the demonstration it belongs to, from 0; -1 in front of the first.
+    weights : by scorer, per token; None where no token in front predicts it.
+    slots : by scorer, the mean weight of what each slot is made of; empty for a text.
+    """
+
+    tokens: tuple[str, ...]
+    demo: tuple[int, ...]
+    weights: dict[str, Weights]
+    slots: dict[str, Weights] = field(default_factory=dict)
 
 
 def _mean(shares: list[list[float]]) -> float:
