@@ -83,8 +83,9 @@ def _desk(args: argparse.Namespace) -> Any:
         if view not in VIEWS:
             raise ConfigError(f"view {view!r} is unknown; known are {', '.join(VIEWS)}")
     lm = load_model(args.model)
-    folder = Path(args.adapter) if args.adapter else gist_adapter()
-    reader = load_reader(lm, folder) if {"gist", "blind"} & set(args.views) else None
+    reader = None
+    if {"gist", "blind"} & set(args.views):
+        reader = load_reader(lm, Path(args.adapter) if args.adapter else gist_adapter())
     embed = load_embedder() if "retrieved" in args.views else None
     return DocumentDesk(lm, reader, embed, slots=len(reader.ids) if reader else 25)
 

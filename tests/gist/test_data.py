@@ -33,6 +33,11 @@ def test_a_needle_is_in_its_document_once_and_at_its_depth():
             assert 30 <= len(words(question.context)) <= 60
 
 
+def test_a_blank_that_is_a_token_of_its_own_belongs_to_the_query():
+    (question,) = make_needles(Needles(tokens=400), 1, 0, "eval", lambda text: list(map(ord, text)))
+    assert question.query.endswith("The pass key is ")
+
+
 def test_splits_share_nothing_and_seeds_repeat():
     train, judged = (make_needles(Needles(tokens=60), 12, 1, split, words) for split in ("train", "eval"))
     assert train == make_needles(Needles(tokens=60), 12, 1, "train", words)

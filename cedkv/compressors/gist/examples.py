@@ -96,11 +96,12 @@ def make_examples(lm: LanguageModel, config: GistConfig, plan: NotePlan, held_ou
 
 
 def _example(lm: LanguageModel, plan: NotePlan, question: Question) -> Example:
-    value = question.answers[0]
+    value, query = question.answers[0], lm.encode(question.query)
+    blank = "" if question.query.endswith(" ") else " "
     return Example(
         document=(*lm.bos, *lm.encode(question.context)),
-        query=tuple(lm.encode(f"{question.query} ")),
-        answer=tuple(lm.encode(f"{value}.")),
+        query=tuple(query),
+        answer=tuple(lm.encode(f"{question.query}{blank}{value}.")[len(query) :]),
         note=plan.ids(lm.encode(value)),
     )
 

@@ -101,15 +101,22 @@ def make_one(needles: Needles, seed: str, split: str, encode: Callable[[str], li
     context = _hidden(draw, prose, told, others, depth)
     note = (_KEYED_NOTE if keys[0] else _PASSKEY_NOTE).format(key=keys[0], value=values[0])
     asked = f"the number of the {keys[0]}" if keys[0] else "the pass key"
+    question, answer_prefix = f"\n\nWhat is {asked}?", f" {asked[0].upper()}{asked[1:]} is"
     return Question(
         context,
-        question=f"\n\nWhat is {asked}?",
-        answer_prefix=f" {asked[0].upper()}{asked[1:]} is",
+        question=question,
+        answer_prefix=answer_prefix + _blank_of_query(question + answer_prefix, values[0], encode),
         answers=tuple(values),
         max_new_tokens=2 + sum(len(value) + 2 for value in values),
         note=note,
         about={"kind": _kind(needles), "depth": depth, "tokens": needles.tokens, "split": split},
     )
+
+
+def _blank_of_query(query: str, value: str, encode: Callable[[str], list[int]]) -> str:
+    """The blank in front of the answer, where it is a token of its own: what is judged is the answer."""
+    led = encode(f"{query} ")
+    return " " if led != encode(query) and [*led, *encode(value)] == encode(f"{query} {value}") else ""
 
 
 def _kind(needles: Needles) -> str:
