@@ -1,6 +1,6 @@
 """The tabs, in the order in which they stand: a new one is a file here and a line in `TABS`."""
 
-from components.tabs import collapse, compare, documents, gate, off_effect, runs, slots, training
+from components.tabs import collapse, compare, documents, frontier, gate, off_effect, runs, slots, training
 from components.tabs.frame import Tab
 
 TABS: tuple[Tab, ...] = (
@@ -11,5 +11,6 @@ TABS: tuple[Tab, ...] = (
     training.TAB,
     gate.TAB,
     documents.TAB,
+    frontier.TAB,
     runs.TAB,
 )
