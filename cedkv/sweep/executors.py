@@ -6,6 +6,7 @@ worker that dies loses nothing: its item is judged again, and after `TRIES` deat
 
 import logging
 import multiprocessing
+import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -61,8 +62,9 @@ def processes(resources: Resources) -> Iterator[Run]:
                 worker, (item, attempt) = idle.pop(), ahead.popleft()
                 worker.take(work, item)
                 busy[worker.pipe] = worker, item, attempt
-            for pipe in wait(list(busy)):
-                worker, item, attempt = busy.pop(pipe)  # type: ignore[index]
+            ready = wait(list(busy))
+            for pipe in [pipe for pipe in busy if pipe in ready]:
+                worker, item, attempt = busy.pop(pipe)
                 outcome = worker.outcome()
                 if outcome is None:
                     staff.remove(worker)
@@ -117,15 +119,16 @@ def _serve(pipe: Connection, threads: int) -> None:
 @contextmanager
 def on_ray(resources: Resources) -> Iterator[Run]:
     """As tasks of the Ray cluster that RAY_ADDRESS names, or of one that is started here."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reads it when it starts
     ray = extra("ray", "sweep")
-    ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    _start(ray)
     try:
         if resources.gpus > ray.cluster_resources().get("GPU", 0):
             raise ConfigError("device: cuda needs a GPU, and no machine of the Ray cluster has one")
         task = ray.remote(num_cpus=resources.threads, num_gpus=resources.gpus, max_retries=TRIES - 1)(_task)
 
         def run(work: Work, items: Sequence[Any]) -> Iterator[tuple[Any, Outcome]]:
-            ahead, flying = deque(items), {}
+            ahead, flying = deque(items), dict[Any, Any]()
             while ahead or flying:
                 while ahead and len(flying) < resources.workers:
                     item = ahead.popleft()
@@ -142,6 +145,20 @@ def on_ray(resources: Resources) -> Iterator[Run]:
         yield run
     finally:
         ray.shutdown()
+
+
+def _start(ray: Any) -> None:
+    """Join the cluster that RAY_ADDRESS names, or start one here; a busy machine may be too slow for Ray's patience."""
+    address = os.environ.get("RAY_ADDRESS")
+    for attempt in range(1, TRIES + 1):
+        try:
+            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+            return
+        except Exception as error:  # Ray raises bare ones
+            ray.shutdown()
+            if address or attempt == TRIES:
+                where = f"joined at RAY_ADDRESS {address!r}" if address else "started here"
+                raise ConfigError(f"Ray cannot be {where}: {' '.join(str(error).split())}") from error
 
 
 def _task(work: Work, item: Any, threads: int) -> Outcome:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import cast
 
 from cedkv.config import Config
 from cedkv.episodes import Episode, episode_from_config
@@ -39,7 +40,7 @@ class TaskBench:
 
     def figures(self, prefixes: Sequence[KVPrefix | None]) -> dict[str, float]:
         """Means over the prefixes; harm is that of the first, as in the gate. `off_*` is `Delta` on stress texts."""
-        scores = [self.judge.scores(prefix) for prefix in prefixes]
+        scores = [cast(dict[str, float], self.judge.scores(prefix)) for prefix in prefixes]
         stress = self.judge.off_scores(self.judge.delta_off(prefixes[0], "stress"), "stress")
         means_of = {name: sum(row[name] for row in scores) / len(scores) for name in ON_FIGURES}
         return {**means_of, "off_p99": stress["delta_p99"], "off_mean": stress["delta_mean"]}

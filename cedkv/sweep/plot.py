@@ -35,7 +35,7 @@ def frontier_figure(points: Sequence[Point]) -> Any:
     best = _front(points)
     if best:
         line = {"color": _INK, "dash": "dot", "width": 1, "shape": "vh"}
-        x, y = ([point[name] for point in best] for name in ("off_p99", "share"))  # type: ignore[literal-required]
+        x, y = [point["off_p99"] for point in best], [point["share"] for point in best]
         figure.add_scatter(x=x, y=y, mode="lines", line=line, name="Pareto front", hoverinfo="skip")
     for method, own in _series(points):
         told_of = [f"{escape(describe(point))}<br>{point['episodes']} of {point['of']} episodes" for point in own]

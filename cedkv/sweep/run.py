@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import cast
 
 from cedkv.config import dump_config
-from cedkv.errors import ModelError, OutputError
+from cedkv.errors import ConfigError, ModelError, OutputError
 from cedkv.events import Done, Event, Noted, Opened, Progress, Warned
 from cedkv.files import dump_json, whole_file, write_whole
 from cedkv.ledger import Ledger
@@ -49,6 +49,8 @@ def iter_sweep(plan: Plan, out: str | Path, on: str = "inline", resume: bool = F
     CedKVError
         The folder holds rows already, or cannot be written; a model cannot be had; an extra is not installed.
     """
+    if on not in EXECUTORS:
+        raise ConfigError(f"on = {on!r} is no place where cells are judged; choose from {', '.join(EXECUTORS)}")
     folder, ledger = Path(out), Ledger(Path(out) / "rows.jsonl")
     there = ledger.rows()
     if there and not resume:

@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pydantic import ConfigDict, FiniteFloat, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
@@ -89,18 +89,18 @@ def _point(group: Sequence[Row], teachers: Mapping[tuple, float]) -> Point:
     means = {name: sum(row["figures"][name] for row in rows) / len(rows) for name in FIGURES}
     beside = [row for row in rows if _place(row) in teachers]
     theirs = sum(teachers[_place(row)] for row in beside)
-    share = sum(row["figures"]["accuracy"] for row in beside) / theirs if theirs else None
-    return Point(  # type: ignore[typeddict-item]
-        method=rows[0]["method"],
-        slots=rows[0]["slots"],
-        settings=rows[0]["settings"],
-        share=share,
+    found = {
+        "method": rows[0]["method"],
+        "slots": rows[0]["slots"],
+        "settings": rows[0]["settings"],
+        "share": sum(row["figures"]["accuracy"] for row in beside) / theirs if theirs else None,
         **means,
-        episodes=len(beside),
-        of=len(group),
-        front=False,
-        runs=[row["run"] for row in rows if row["run"]],
-    )
+        "episodes": len(beside),
+        "of": len(group),
+        "front": False,
+        "runs": [row["run"] for row in rows if row["run"]],
+    }
+    return cast(Point, found)
 
 
 def _ok(row: Row) -> bool:

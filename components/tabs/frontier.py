@@ -72,7 +72,8 @@ def note_html(rows: list["Row"], points: list["Point"]) -> str:
     """What the sweep is, and which cells have failed."""
     tasks, seeds = ({row[name] for row in rows} for name in ("task", "seed"))  # type: ignore[literal-required]
     best = [point for point in points if point["front"]]
-    said = f"{len(rows)} cells on {len(tasks)} tasks and {len(seeds)} seeds; {len(best)} points that nothing beats."
+    where = " and ".join(f"{len(of)} {name}{'s' * (len(of) != 1)}" for name, of in (("task", tasks), ("seed", seeds)))
+    said = f"{len(rows)} cells on {where}; {len(best)} points that nothing beats."
     failed = [row for row in rows if row["error"]]
     why = "".join(
         f'<p class="ck-note error">{esc(row["task"])}, seed {row["seed"]}, {esc(view_name(row["method"]))}: '
@@ -106,7 +107,13 @@ def opened(path: Path, name: str, folder: Path | None) -> list[Any]:
     found = points(rows)
     runs = [point["runs"] if folder else [] for point in found]
     state = {"folder": str(folder or ""), "runs": runs}
-    return [note_html(rows, found), drawn(frontier_figure(found)), table_rows(found), gr.Dropdown([], value=None), state]
+    return [
+        note_html(rows, found),
+        drawn(frontier_figure(found)),
+        table_rows(found),
+        gr.Dropdown([], value=None),
+        state,
+    ]
 
 
 def run_files(folder: str, name: str) -> list[Path]:
