@@ -13,25 +13,21 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.tables import TEACHER_MIN, markdown_table, run
 from cedkv.config import Config, load_config
-from cedkv.episodes import Episode, episode_from_config, task_names
+from cedkv.episodes import task_names
 from cedkv.errors import CedKVError
-from cedkv.evaluation import Judge
 from cedkv.files import dump_json, write_whole
 from cedkv.gate.tables import config_hash, for_task
-from cedkv.harm import YARDSTICKS, yardsticks
 from cedkv.ledger import Ledger, Row
 from cedkv.lm import LanguageModel, load_model
-from cedkv.methods import Workbench, extract
-from cedkv.methods.select import random_trial
 from cedkv.provenance import library_versions
 from cedkv.state import KVPrefix
+from cedkv.sweep.judging import FIGURES, REFERENCES, TaskBench
 
 FUNCTION_VECTORS = Path(__file__).resolve().parents[2] / "shared" / "data" / "function_vectors"
 
@@ -75,9 +71,7 @@ FREEDOMS: dict[str, View] = {
         "upper half of layers": ("phase3.layer_scope.injection=last_15",),
     }.items()
 }
-REFERENCES = {name: View(name) for name in ("base", "teacher", *YARDSTICKS)}
-ON_FIGURES = ("accuracy", "whole_answer", "answer_logprob", "kl_to_teacher")
-FIGURES = (*ON_FIGURES, "off_p99", "off_mean")
+REFERENCE_VIEWS = {name: View(name) for name in REFERENCES}
 
 
 class Table:
@@ -114,46 +108,17 @@ def _name(key: Row) -> str:
     return json.dumps(key, sort_keys=True)
 
 
-class TaskBench:
-    """One task and seed; everything is read when it is first asked for."""
-
-    def __init__(self, lm: LanguageModel, config: Config) -> None:
-        self.lm, self.config = lm, config
-
-    @cached_property
-    def episode(self) -> Episode:
-        return episode_from_config(self.lm, self.config)
-
-    @cached_property
-    def workbench(self) -> Workbench:
-        return Workbench(self.lm, self.episode, self.config)
-
-    @cached_property
-    def judge(self) -> Judge:
-        stress = self.episode.off_set("stress", self.config.phase3.off_data.stress_samples)
-        return Judge(self.lm, self.episode, self.workbench.teacher, {"stress": stress})
-
-    def figures(self, prefixes: Sequence[KVPrefix | None]) -> Row:
-        """Means over the prefixes; harm is that of the first, as in the gate."""
-        scores = [self.judge.scores(prefix) for prefix in prefixes]
-        stress = self.judge.off_scores(self.judge.delta_off(prefixes[0], "stress"), "stress")
-        means_of = {name: sum(row[name] for row in scores) / len(scores) for name in ON_FIGURES}
-        return {**means_of, "off_p99": stress["delta_p99"], "off_mean": stress["delta_mean"]}
-
-    def row(self, method: str, slots: int, config: Config) -> Row:
-        """The figures of a method, or of a reference, with the seconds its prefix took."""
-        started = time.perf_counter()
-        prefixes = self._prefixes(method, slots, config)
-        return {"seconds": time.perf_counter() - started, **self.figures(prefixes)}
-
-    def _prefixes(self, method: str, slots: int, config: Config) -> list[KVPrefix | None]:
-        if method in REFERENCES:
-            neutral = yardsticks(self.lm, len(self.episode.tokens)) if method in YARDSTICKS else {}
-            return [self.workbench.teacher if method == "teacher" else neutral.get(method)]
-        if method == "random":
-            return [random_trial(self.workbench, slots, trial) for trial in range(config.phase2.eval.n_random_trials)]
-        # Training queries may be others than the references'; the evaluation queries, drawn first, are the same.
-        return [extract(self.lm, episode_from_config(self.lm, config), method, slots, config).prefix]
+def judged(bench: TaskBench, method: str, slots: int, config: Config) -> Row:
+    """The figures of a method, or of a reference, with the seconds its prefix took."""
+    started = time.perf_counter()
+    prefixes: list[KVPrefix | None]
+    if method in REFERENCES:
+        prefixes = [bench.reference(method)]
+    elif method == "random":
+        prefixes = [*bench.random(slots, config.phase2.eval.n_random_trials)]
+    else:
+        prefixes = [bench.extract(method, slots, config).prefix]
+    return {"seconds": time.perf_counter() - started, **bench.figures(prefixes)}
 
 
 def measure(lm: LanguageModel, table: Table, task: str, seed: int, args: argparse.Namespace) -> Iterator[Row]:
@@ -163,8 +128,8 @@ def measure(lm: LanguageModel, table: Table, task: str, seed: int, args: argpars
         overrides = [*args.set, f"run.seed={seed}", *view.overrides]
         return for_task(load_config(args.config, overrides, view.mixture or args.mixture), task)
 
-    bench = TaskBench(lm, config_of(REFERENCES["teacher"]))
-    references = [(name, 0, view) for name, view in REFERENCES.items()]
+    bench = TaskBench(lm, config_of(REFERENCE_VIEWS["teacher"]))
+    references = [(name, 0, view) for name, view in REFERENCE_VIEWS.items()]
     chosen = {name: (STUDENTS | FREEDOMS)[name] for name in args.views}
     students = [(name, slots, view) for slots in args.slots for name, view in chosen.items() if slots in view.slots]
     for name, slots, view in [*references, *students]:
@@ -172,7 +137,7 @@ def measure(lm: LanguageModel, table: Table, task: str, seed: int, args: argpars
         key = {"task": task, "seed": seed, "slots": slots, "view": name, "config": config_hash(config, 3)}
         row = table.find(key)
         if row is None:
-            row = table.add(key, bench.row(view.method, slots, config))
+            row = table.add(key, judged(bench, view.method, slots, config))
             yield row
         if name == "teacher" and row["accuracy"] < args.teacher_min:
             return

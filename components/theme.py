@@ -5,21 +5,9 @@ from pathlib import Path
 
 import gradio as gr
 
-from cedkv.labels import LABELS
+from cedkv.labels import COLORS, LABELS, REFERENCE_LABELS
 
-# Told apart also by people who do not see red and green, on a light and on a dark page.
-VIEW_COLORS = {
-    "base": "#8b949e",
-    "teacher": "#3f87d0",
-    "student": "#e0702c",
-    "few_shot": "#8f79c9",
-    "random": "#b7a26a",
-    "select": "#4fa39a",
-    "free": "#c46a9b",
-    "changed": "#b8552a",
-    "neutral_token": "#a3a86b",
-    "neutral_paragraph": "#6f9a4a",
-}
+VIEW_COLORS = {**COLORS, "student": COLORS["ced"], "random": "#b7a26a", "changed": "#b8552a"}
 # Slots have hues of their own, the same wherever a slot is named (after Paul Tol's muted scheme).
 _SLOT_HUES = (
     "51 34 136", "136 204 238", "68 170 153", "17 119 51", "153 153 51", "221 204 119", "204 102 119", "136 34 85",
@@ -27,15 +15,12 @@ _SLOT_HUES = (
 )  # fmt: skip
 VIEW_NAMES = {
     **LABELS,
-    "base": "base",
-    "teacher": "teacher",
+    **REFERENCE_LABELS,
     "student": "student",
     "random": "random",
     "state": "state",
     "few_shot_random": "few-shot, random",
     "changed": "student, slot changed",
-    "neutral_token": "a line break",
-    "neutral_paragraph": "an ordinary paragraph",
 }
 STYLE = Path(__file__).with_name("style.css")
 

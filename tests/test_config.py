@@ -11,12 +11,14 @@ from cedkv.config import (
     Config,
     GistConfig,
     SettingsMoved,
+    SweepConfig,
     TrainingConfig,
     choices,
     dump_config,
     leaves,
     load_config,
     load_gist_config,
+    load_sweep,
     load_training_config,
     parse_config,
     setting,
@@ -266,8 +268,12 @@ def test_settings_cannot_be_changed():
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda path: path.name)
 def test_shipped_configs_load(path):
-    trainings = {"wmtp": (load_training_config, TrainingConfig), "gist": (load_gist_config, GistConfig)}
-    load, schema = trainings.get(path.parent.name, (load_config, Config))
+    others = {
+        "wmtp": (load_training_config, TrainingConfig),
+        "gist": (load_gist_config, GistConfig),
+        "sweep": (lambda path: load_sweep(path)[0], SweepConfig),
+    }
+    load, schema = others.get(path.parent.name, (load_config, Config))
     assert isinstance(load(path), schema)
 
 

@@ -36,6 +36,7 @@ FLOORS = [
     {"cedkv.gate"},
     {"cedkv.bench"},
     {"cedkv.session"},
+    {"cedkv.sweep"},
     {"cedkv"},
     {"cedkv.cli"},
     {"cedkv.__main__", "components"},
@@ -156,13 +157,16 @@ def test_every_requirement_is_locked_to_one_version(filename):
 
 
 def test_the_package_asks_for_ranges():
-    for requirement in ranges("app", "export", "rag", "dev"):
+    for requirement in ranges("app", "export", "rag", "sweep", "dev"):
         assert {each.operator for each in requirement.specifier} == {">=", "<"}, requirement
 
 
 @pytest.mark.parametrize(
     ("extras", "locks"),
-    [(["app"], ["requirements.txt"]), (["app", "export", "rag", "dev"], ["requirements.txt", "requirements-dev.txt"])],
+    [
+        (["app"], ["requirements.txt"]),
+        (["app", "export", "rag", "sweep", "dev"], ["requirements.txt", "requirements-dev.txt"]),
+    ],
 )
 def test_the_lock_holds_all_that_the_ranges_need_and_nothing_else(extras, locks):
     pins, wanted = requirements(*locks), needed(ranges(*extras))
@@ -202,7 +206,7 @@ def test_a_space_is_not_asked_to_install_the_embedded_model():
 
 
 def test_the_engine_starts_without_gradio_and_without_extras():
-    heavy = {"gradio", "peft", "mlflow", "cedkv.lm.finetune"}
+    heavy = {"gradio", "peft", "mlflow", "ray", "plotly", "cedkv.lm.finetune"}
     check = f"import sys, cedkv, cedkv.__main__; sys.exit(bool({heavy} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", check], cwd=ROOT).returncode == 0
 

@@ -11,7 +11,7 @@ from typing import NoReturn, Protocol
 
 import torch
 
-from cedkv.cli import app, bench, cache, diagnose, documents, extract, gate, inspect, query, serve, train
+from cedkv.cli import app, bench, cache, diagnose, documents, extract, gate, inspect, query, serve, sweep, train
 from cedkv.errors import CedKVError, ConfigError
 
 
@@ -36,6 +36,7 @@ COMMANDS: dict[str, Command] = {
     "documents": documents,
     "bench": bench,
     "diagnose": diagnose,
+    "sweep": sweep,
     "app": app,
     "serve": serve,
 }

@@ -27,6 +27,7 @@ from cedkv.config.read import (
     leaves,
     load_config,
     load_gist_config,
+    load_sweep,
     load_training_config,
     mixture_names,
     parse_config,
@@ -48,6 +49,7 @@ from cedkv.config.schema import (
     RuntimeSettings,
     SelectSettings,
 )
+from cedkv.config.sweep import SweepConfig
 from cedkv.config.train import LoraSettings, TrainingConfig, TrainSettings, TrainTexts, WeightSettings
 
 __all__ = [
@@ -84,6 +86,7 @@ __all__ = [
     "SelectSettings",
     "Settings",
     "SettingsMoved",
+    "SweepConfig",
     "TrainSettings",
     "TrainTexts",
     "TrainingConfig",
@@ -93,6 +96,7 @@ __all__ = [
     "leaves",
     "load_config",
     "load_gist_config",
+    "load_sweep",
     "load_training_config",
     "mixture_names",
     "parse_config",

@@ -13,6 +13,7 @@ from cedkv.config.base import Settings
 from cedkv.config.gist import GistConfig
 from cedkv.config.moved import path_today, settings_then, settings_today, tell_moved
 from cedkv.config.schema import Config
+from cedkv.config.sweep import SweepConfig
 from cedkv.config.train import TrainingConfig
 from cedkv.errors import ConfigError
 from cedkv.files import check_writable_again
@@ -49,7 +50,7 @@ def load_config(
     lines: dict[tuple, int] = {}
     source = "settings"
     if path is not None:
-        file = PRESETS / f"{path}.yaml" if path in preset_names() else path
+        file = _preset(path)
         source = str(file)
         tree, lines = _parse(_read(file), source, recorded)
     if mixture is not None:
@@ -71,6 +72,32 @@ def load_gist_config(path: str | Path | None = None, overrides: Sequence[str] = 
     return _validated(tree, lines, "settings" if path is None else str(path), overrides, GistConfig)
 
 
+def load_sweep(path: str | Path) -> tuple[SweepConfig, list[Config]]:
+    """The settings of a sweep, and those of each of its points; a mistake is told by its line in the file it is in.
+
+    Raises
+    ------
+    ConfigError
+        As `load_config`.
+    """
+    source = str(path)
+    tree, lines = _parse(_read(path), source)
+    sweep = _validated(tree, lines, source, (), SweepConfig)
+    load_config(sweep.base)
+    base = {} if sweep.base is None else _parse(_read(_preset(sweep.base)), sweep.base)[0]
+    base = _overlaid(base, settings_today(sweep.settings, source))
+    shared = {place[1:]: line for place, line in lines.items() if place[0] == "settings"}
+    configs = []
+    for number, point in enumerate(sweep.points):
+        above = ("list", str(number)) if sweep.list else ("grid",)
+        own = {tuple(name.split(".")): lines[(*above, name)] for name in point}
+        tree = base
+        for name, value in point.items():
+            tree = _overlaid(tree, _nested(name.split("."), value))
+        configs.append(_validated(tree, shared | own, source, (), Config))
+    return sweep, configs
+
+
 def parse_config(text: str, source: str, overrides: Sequence[str] = (), recorded: bool = False) -> Config:
     """Like `load_config`, from YAML text; `source` names it in errors."""
     return _validated(*_parse(text, source, recorded), source, overrides, Config)
@@ -86,6 +113,11 @@ def mixture_names() -> list[str]:
     return sorted(file.stem for file in MIXTURES.glob("*.yaml"))
 
 
+def _preset(path: str | Path) -> str | Path:
+    """The file of a name that ships, or the path itself."""
+    return PRESETS / f"{path}.yaml" if path in preset_names() else path
+
+
 def _read(path: str | Path) -> str:
     try:
         return Path(path).read_text(encoding="utf-8")
@@ -99,6 +131,12 @@ def _overlaid(tree: dict, overlay: dict) -> dict:
         both = isinstance(value, dict) and isinstance(tree.get(key), dict)
         merged[key] = _overlaid(tree[key], value) if both else value
     return merged
+
+
+def _nested(path: Sequence[str], value: Any) -> dict:
+    for name in reversed(path):
+        value = {name: value}
+    return value
 
 
 def _parse(text: str, source: str, recorded: bool = False) -> tuple[dict, dict[tuple, int]]:
@@ -197,6 +235,9 @@ def _key_lines(node: yaml.Node | None, path: tuple = ()) -> Iterator[tuple[tuple
         for key, value in node.value:
             yield (*path, key.value), key.start_mark.line + 1
             yield from _key_lines(value, (*path, key.value))
+    elif isinstance(node, yaml.SequenceNode):
+        for number, value in enumerate(node.value):
+            yield from _key_lines(value, (*path, str(number)))
 
 
 def _explain(error: ValidationError, source: str, lines: dict[tuple, int], schema: Any) -> str:

@@ -1,6 +1,6 @@
 """The tabs, in the order in which they stand: a new one is a file here and a line in `TABS`."""
 
-from components.tabs import collapse, compare, documents, gate, off_effect, runs, slots, training, weights
+from components.tabs import collapse, compare, documents, frontier, gate, off_effect, runs, slots, training, weights
 from components.tabs.frame import Tab
 
 TABS: tuple[Tab, ...] = (
@@ -12,5 +12,6 @@ TABS: tuple[Tab, ...] = (
     gate.TAB,
     documents.TAB,
     weights.TAB,
+    frontier.TAB,
     runs.TAB,
 )
