@@ -32,6 +32,7 @@ _PURPOSES = {
     "phase2.reporting": "reports",
     "phase3": "training: what it starts from",
     "phase3.chunked": "chunked slots: how much each counts",
+    "phase3.amortised": "amortised slots: the extractor, and steps that go on from it",
     "phase3.least": "training of chunks: what it may change",
     "phase3.mixture": "mixtures of tokens: which may be mixed",
     "phase3.mixture.k_anchor": "mixtures of tokens: keys",

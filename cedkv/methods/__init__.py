@@ -11,6 +11,7 @@ from cedkv.errors import ConfigError
 from cedkv.events import Done, Event, drain
 from cedkv.labels import LABELS
 from cedkv.lm import LanguageModel, demo_kv_bytes, log_probs
+from cedkv.methods.amortised import amortised, extractor_digest
 from cedkv.methods.base import Extraction, Method, Workbench, never
 from cedkv.methods.ced import ced_kv
 from cedkv.methods.chunked import chunked
@@ -27,6 +28,13 @@ METHODS = Methods(
         "few_shot": Method(few_shot, LABELS["few_shot"], (), "rival"),
         "chunked": Method(
             chunked, LABELS["chunked"], ("phase2.injection", "phase3.chunked", "phase3.layer_scope"), "free lunch"
+        ),
+        "amortised": Method(
+            amortised,
+            LABELS["amortised"],
+            ("phase2.injection", "phase3.chunked", "phase3.amortised", "phase3.layer_scope"),
+            "instant",
+            extractor_digest,
         ),
         "ced": Method(ced_kv, LABELS["ced"], ("phase3",), "student"),
         "free": Method(free_kv, LABELS["free"], ("phase3.loss", "phase3.optim", "phase3.dual"), "ceiling"),

@@ -39,6 +39,7 @@ def extraction_key(lm: LanguageModel, episode: Episode, method: str, slots: int,
         settings=config.model_dump(mode="json", exclude=_NO_PART),
         model=lm.fingerprint,
         dtype=str(lm.dtype),
+        beside=METHODS[method].beside(lm, config),
         code=[code_fingerprint(), METHODS.package(method)],
     )
 
