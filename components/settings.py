@@ -14,7 +14,7 @@ _ELSEWHERE = {
     "episode.task", "episode.task_file", "episode.demos_file", "episode.demos_format", "episode.demos",
     "episode.template", "episode.on_source", "episode.pasted_inputs", "episode.test_pairs", "run.runtime.backend",
     "run.runtime.allow_mock_fallback",
-    "run.model.id", "phase2.prefix_len", "phase3.slots",
+    "run.model.id", "phase2.prefix_len", "phase3.slots", "phase3.amortised.extractor", "phase3.pair_log",
 }  # fmt: skip
 
 

@@ -227,6 +227,9 @@ class Phase3Settings(Settings):
     dual: DualSettings = DualSettings()
     off_data: OffDataSettings = OffDataSettings()
     thresholds: Phase3Thresholds = Phase3Thresholds()
+    pair_log: str | None = Field(
+        None, description="Folder to which trainings of chunks add what they found, for an extractor to learn from."
+    )
 
     @model_validator(mode="after")
     def _used(self) -> "Phase3Settings":

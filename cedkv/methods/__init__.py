@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from cedkv.config import Config
@@ -17,6 +18,7 @@ from cedkv.methods.ced import ced_kv
 from cedkv.methods.chunked import chunked
 from cedkv.methods.few_shot import few_shot
 from cedkv.methods.free import free_kv
+from cedkv.methods.pairs import PairLog, is_pair
 from cedkv.methods.registry import Methods, MethodWarning
 from cedkv.methods.select import select_kv
 from cedkv.metrics import kl
@@ -79,6 +81,8 @@ def run_method(method: str, bench: Workbench, slots: int) -> Iterator[Event]:
             metrics = {**measure(bench, extraction.prefix), **extraction.metrics}
             notes = {**describe_source(method, bench), "metrics": metrics}
             prefix = replace(extraction.prefix, meta={**extraction.prefix.meta, **notes})
+            if bench.config.phase3.pair_log and is_pair(extraction, prefix):
+                PairLog(Path(bench.config.phase3.pair_log)).put(prefix)
             event = Done(replace(extraction, prefix=prefix))
         yield event
 

@@ -17,7 +17,7 @@ from cedkv.state.cache import StateCache, content_key
 _NO_PART: dict[str, Any] = {
     "episode": True,
     "phase2": {"eval", "thresholds", "reporting"},
-    "phase3": {"thresholds"},
+    "phase3": {"thresholds", "pair_log"},
     "run": {"model"},
 }
 

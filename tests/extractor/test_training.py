@@ -70,11 +70,11 @@ def test_every_number_of_the_extractor_gets_a_gradient():
 
 def test_it_learns():
     """On one episode and with one size, the loss falls."""
-    config = config_of("data.episodes=1", "data.slots=[places]", "training.averaged=0")
+    config = config_of("data.episodes=1", "data.slots=[places]", "training.gain_lr=0.15", "training.within_lr=0.3")
     lesson = make_lesson(tiny_lm(), config)
     lesson.judged = lesson.episodes
     before = lesson.measure(0).value
-    training = Training(lesson, LoopSettings(15, tick_every=15))
+    training = Training(lesson, LoopSettings(20, tick_every=20))
     list(run_training(training))
     assert training.best_value < 0.8 * before
 
