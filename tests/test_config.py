@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from cedkv.config import (
     Config,
+    ExtractorConfig,
     GistConfig,
     SettingsMoved,
     TrainingConfig,
@@ -16,6 +17,7 @@ from cedkv.config import (
     dump_config,
     leaves,
     load_config,
+    load_extractor_config,
     load_gist_config,
     load_training_config,
     parse_config,
@@ -266,7 +268,11 @@ def test_settings_cannot_be_changed():
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda path: path.name)
 def test_shipped_configs_load(path):
-    trainings = {"wmtp": (load_training_config, TrainingConfig), "gist": (load_gist_config, GistConfig)}
+    trainings = {
+        "wmtp": (load_training_config, TrainingConfig),
+        "gist": (load_gist_config, GistConfig),
+        "extractor": (load_extractor_config, ExtractorConfig),
+    }
     load, schema = trainings.get(path.parent.name, (load_config, Config))
     assert isinstance(load(path), schema)
 

@@ -8,6 +8,7 @@ import torch
 from torch.testing import assert_close
 
 from cedkv.cli import main
+from cedkv.compressors import shipped
 from cedkv.compressors.extractor import (
     KINDS,
     Extractor,
@@ -181,3 +182,11 @@ def test_refining_goes_on_from_the_extractors_slots(slots, folder):
     refined, events = extract(slots, named(folder), "phase3.amortised.refine_steps=2")
     assert refined.method == "amortised" and len(events_of(events, StepTrace)) == 2
     assert not torch.equal(refined.prefix.keys, start.keys)
+
+
+def test_what_ships_is_found_by_the_models_fingerprint(folder, monkeypatch):
+    monkeypatch.setattr(shipped, "_ADAPTERS", folder.parent)
+    folder.rename(folder.with_name("extractor_drawn"))
+    found = shipped.shipped_extractor(tiny_lm().fingerprint)
+    (folder.parent / "extractor_drawn").rename(folder)
+    assert found == folder.parent / "extractor_drawn" and shipped.shipped_extractor("another") is None
