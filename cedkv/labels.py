@@ -7,6 +7,7 @@ LABELS = {
     "select": "Select-KV",
     "few_shot": "few-shot",
     "chunked": "chunked",
+    "amortised": "amortised",
     "ced": "CED mixture",
     "free": "Free-KV",
 }

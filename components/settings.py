@@ -14,7 +14,7 @@ _ELSEWHERE = {
     "episode.task", "episode.task_file", "episode.demos_file", "episode.demos_format", "episode.demos",
     "episode.template", "episode.on_source", "episode.pasted_inputs", "episode.test_pairs", "run.runtime.backend",
     "run.runtime.allow_mock_fallback",
-    "run.model.id", "phase2.prefix_len", "phase3.slots",
+    "run.model.id", "phase2.prefix_len", "phase3.slots", "phase3.amortised.extractor", "phase3.pair_log",
 }  # fmt: skip
 
 
@@ -32,6 +32,7 @@ _PURPOSES = {
     "phase2.reporting": "reports",
     "phase3": "training: what it starts from",
     "phase3.chunked": "chunked slots: how much each counts",
+    "phase3.amortised": "amortised slots: the extractor, and steps that go on from it",
     "phase3.least": "training of chunks: what it may change",
     "phase3.mixture": "mixtures of tokens: which may be mixed",
     "phase3.mixture.k_anchor": "mixtures of tokens: keys",

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from cedkv.config import (
     Config,
+    ExtractorConfig,
     GistConfig,
     SettingsMoved,
     SweepConfig,
@@ -17,6 +18,7 @@ from cedkv.config import (
     dump_config,
     leaves,
     load_config,
+    load_extractor_config,
     load_gist_config,
     load_sweep,
     load_training_config,
@@ -271,6 +273,7 @@ def test_shipped_configs_load(path):
     others = {
         "wmtp": (load_training_config, TrainingConfig),
         "gist": (load_gist_config, GistConfig),
+        "extractor": (load_extractor_config, ExtractorConfig),
         "sweep": (lambda path: load_sweep(path)[0], SweepConfig),
     }
     load, schema = others.get(path.parent.name, (load_config, Config))

@@ -33,6 +33,7 @@ FLOORS = [
     {"cedkv.slots", "cedkv.wmtp"},
     {"cedkv.compressors"},
     {"cedkv.methods"},
+    {"cedkv.extractor"},
     {"cedkv.gate"},
     {"cedkv.bench"},
     {"cedkv.session"},

@@ -11,7 +11,7 @@ from typing import NoReturn, Protocol
 
 import torch
 
-from cedkv.cli import app, bench, cache, diagnose, documents, extract, gate, inspect, query, serve, sweep, train
+from cedkv.cli import app, bench, cache, diagnose, documents, extract, gate, inspect, pairs, query, serve, sweep, train
 from cedkv.errors import CedKVError, ConfigError
 
 
@@ -33,6 +33,7 @@ COMMANDS: dict[str, Command] = {
     "inspect": inspect,
     "cache": cache,
     "train": train,
+    "pairs": pairs,
     "documents": documents,
     "bench": bench,
     "diagnose": diagnose,

@@ -1,4 +1,4 @@
-"""Train weights: gist tokens that read documents, or token weighting with several tokens ahead (wmtp)."""
+"""Train what an episode needs no training for afterwards: gist tokens, an extractor, or token weighting (wmtp)."""
 
 import argparse
 from collections.abc import Callable, Iterator
@@ -8,7 +8,7 @@ from typing import Any
 
 from cedkv.cli.options import add_override_options
 from cedkv.cli.show import ProgressLine, drain, table
-from cedkv.config import load_gist_config, load_training_config
+from cedkv.config import load_extractor_config, load_gist_config, load_training_config
 from cedkv.events import Event
 
 
@@ -22,6 +22,12 @@ class Command:
     about: str
     settings: Callable[..., Any]
     trainer: Callable[[], Callable[[Any, Path, bool], Iterator[Event]]]
+
+
+def _extractor() -> Callable[[Any, Path, bool], Iterator[Event]]:
+    from cedkv.extractor.stages import iter_extractor
+
+    return iter_extractor
 
 
 def _gist() -> Callable[[Any, Path, bool], Iterator[Event]]:
@@ -38,6 +44,7 @@ def _wmtp() -> Callable[[Any, Path, bool], Iterator[Event]]:
 
 # A new training is a line here. Each is imported when it is asked for: trainers take seconds to load.
 TRAININGS: dict[str, Command] = {
+    "extractor": Command("an extractor of relation states in one forward", load_extractor_config, _extractor),
     "gist": Command("gist tokens that read documents", load_gist_config, _gist),
     "wmtp": Command("weighted multi-token prediction", load_training_config, _wmtp),
 }

@@ -1,10 +1,12 @@
-"""The gists that come with the package."""
+"""What comes with the package: the gists, and the extractors of models."""
 
 from pathlib import Path
 
+from cedkv.compressors.extractor.files import noted_fingerprint
 from cedkv.errors import ConfigError
 
-_FOLDER = Path(__file__).parent / "adapters" / "gist_25"
+_ADAPTERS = Path(__file__).parent / "adapters"
+_FOLDER = _ADAPTERS / "gist_25"
 
 
 def gist_adapter() -> Path:
@@ -21,3 +23,9 @@ def gist_adapter() -> Path:
             "configs/gist/gist_25.yaml) and name their adapter"
         )
     return _FOLDER
+
+
+def shipped_extractor(fingerprint: str) -> Path | None:
+    """The folder of the extractor that ships for a model; None where none does."""
+    folders = sorted(_ADAPTERS.glob("extractor*"))
+    return next((folder for folder in folders if noted_fingerprint(folder) == fingerprint), None)

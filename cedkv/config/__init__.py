@@ -3,10 +3,12 @@
 from cedkv.config.base import (
     Settings,
 )
+from cedkv.config.extractor import ExtractorConfig, ExtractorData, ExtractorTraining
 from cedkv.config.gist import GistConfig, GistTraining
 from cedkv.config.harm import HarmSettings, HarmThresholds
 from cedkv.config.moved import SettingsMoved, settings_then, settings_today
 from cedkv.config.phase3 import (
+    AmortisedSettings,
     ChunkedSettings,
     DelimiterSettings,
     DualSettings,
@@ -26,6 +28,7 @@ from cedkv.config.read import (
     dump_config,
     leaves,
     load_config,
+    load_extractor_config,
     load_gist_config,
     load_sweep,
     load_training_config,
@@ -54,6 +57,7 @@ from cedkv.config.train import LoraSettings, TrainingConfig, TrainSettings, Trai
 
 __all__ = [
     "PRESETS",
+    "AmortisedSettings",
     "ChunkedSettings",
     "Config",
     "DelimiterSettings",
@@ -62,6 +66,9 @@ __all__ = [
     "EvalSettings",
     "HarmSettings",
     "HarmThresholds",
+    "ExtractorConfig",
+    "ExtractorData",
+    "ExtractorTraining",
     "GistConfig",
     "GistTraining",
     "InjectionSettings",
@@ -95,6 +102,7 @@ __all__ = [
     "dump_config",
     "leaves",
     "load_config",
+    "load_extractor_config",
     "load_gist_config",
     "load_sweep",
     "load_training_config",

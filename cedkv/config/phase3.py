@@ -49,6 +49,15 @@ class ChunkedSettings(Settings):
     )
 
 
+class AmortisedSettings(Settings):
+    extractor: str | None = Field(
+        None, description="Folder of a trained extractor; without it the one that ships for the model."
+    )
+    refine_steps: StrictInt = Field(
+        0, ge=0, le=5000, description="Steps of ordinary training that go on from the extractor's slots."
+    )
+
+
 class LeastSettings(Settings):
     """What training may change of slots that are chunks."""
 
@@ -209,6 +218,7 @@ class Phase3Settings(Settings):
         "mixtures of single tokens (phase3.mixture).",
     )
     chunked: ChunkedSettings = ChunkedSettings()
+    amortised: AmortisedSettings = AmortisedSettings()
     least: LeastSettings = LeastSettings()
     mixture: MixtureSettings = MixtureSettings()
     layer_scope: MixtureScopeSettings = MixtureScopeSettings()
@@ -217,6 +227,9 @@ class Phase3Settings(Settings):
     dual: DualSettings = DualSettings()
     off_data: OffDataSettings = OffDataSettings()
     thresholds: Phase3Thresholds = Phase3Thresholds()
+    pair_log: str | None = Field(
+        None, description="Folder to which trainings of chunks add what they found, for an extractor to learn from."
+    )
 
     @model_validator(mode="after")
     def _used(self) -> "Phase3Settings":

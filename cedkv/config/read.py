@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from cedkv.config.base import Settings
+from cedkv.config.extractor import ExtractorConfig
 from cedkv.config.gist import GistConfig
 from cedkv.config.moved import path_today, settings_then, settings_today, tell_moved
 from cedkv.config.schema import Config
@@ -96,6 +97,12 @@ def load_sweep(path: str | Path) -> tuple[SweepConfig, list[Config]]:
             tree = _overlaid(tree, _nested(name.split("."), value))
         configs.append(_validated(tree, shared | own, source, (), Config))
     return sweep, configs
+
+
+def load_extractor_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> ExtractorConfig:
+    """Like `load_config`, for the settings of an extractor's training; raises what it raises."""
+    tree, lines = ({}, {}) if path is None else _parse(_read(path), str(path))
+    return _validated(tree, lines, "settings" if path is None else str(path), overrides, ExtractorConfig)
 
 
 def parse_config(text: str, source: str, overrides: Sequence[str] = (), recorded: bool = False) -> Config:

@@ -214,6 +214,8 @@ def save_reader(reader: GistReader, folder: Path, notes: dict[str, Any] | None =
         The folder cannot be written.
     """
     said = {**asdict(reader.shape), "model": reader.lm.id, "fingerprint": reader.lm.fingerprint, **(notes or {})}
+    for config in reader.model.peft_config.values():
+        config.base_model_name_or_path = reader.lm.id  # and not where it lies on this machine
     with whole_folder(folder) as building:
         reader.model.save_pretrained(building, save_embedding_layers=False)
         (building / SHAPE_FILE).write_text(json.dumps(said, indent=1), encoding="utf-8")

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from cedkv.config import Config
@@ -11,11 +12,13 @@ from cedkv.errors import ConfigError
 from cedkv.events import Done, Event, drain
 from cedkv.labels import LABELS
 from cedkv.lm import LanguageModel, demo_kv_bytes, log_probs
+from cedkv.methods.amortised import amortised, extractor_digest
 from cedkv.methods.base import Extraction, Method, Workbench, never
 from cedkv.methods.ced import ced_kv
 from cedkv.methods.chunked import chunked
 from cedkv.methods.few_shot import few_shot
 from cedkv.methods.free import free_kv
+from cedkv.methods.pairs import PairLog, is_pair
 from cedkv.methods.registry import Methods, MethodWarning
 from cedkv.methods.select import select_kv
 from cedkv.metrics import kl
@@ -27,6 +30,13 @@ METHODS = Methods(
         "few_shot": Method(few_shot, LABELS["few_shot"], (), "rival"),
         "chunked": Method(
             chunked, LABELS["chunked"], ("phase2.injection", "phase3.chunked", "phase3.layer_scope"), "free lunch"
+        ),
+        "amortised": Method(
+            amortised,
+            LABELS["amortised"],
+            ("phase2.injection", "phase3.chunked", "phase3.amortised", "phase3.layer_scope"),
+            "instant",
+            extractor_digest,
         ),
         "ced": Method(ced_kv, LABELS["ced"], ("phase3",), "student"),
         "free": Method(free_kv, LABELS["free"], ("phase3.loss", "phase3.optim", "phase3.dual"), "ceiling"),
@@ -71,6 +81,8 @@ def run_method(method: str, bench: Workbench, slots: int) -> Iterator[Event]:
             metrics = {**measure(bench, extraction.prefix), **extraction.metrics}
             notes = {**describe_source(method, bench), "metrics": metrics}
             prefix = replace(extraction.prefix, meta={**extraction.prefix.meta, **notes})
+            if bench.config.phase3.pair_log and is_pair(extraction, prefix):
+                PairLog(Path(bench.config.phase3.pair_log)).put(prefix)
             event = Done(replace(extraction, prefix=prefix))
         yield event
 

@@ -118,7 +118,7 @@ class Extraction:
 
 
 Run = Callable[[Workbench, int], Iterator[Event]]
-GateRole = Literal["floor", "rival", "free lunch", "student", "ceiling"]
+GateRole = Literal["floor", "rival", "free lunch", "student", "ceiling", "instant"]
 
 
 @dataclass(frozen=True)
@@ -130,10 +130,14 @@ class Method:
     settings : the blocks of the config that concern it, such as `phase3.optim`.
     gate_role : what it is beside others in a gate. `floor`: slots that are copied; `rival`: what a user would do
         instead; `free lunch`: what costs no training; `student`: what the gate is about; `ceiling`: what slots could
-        do without any constraint.
+        do without any constraint; `instant`: what was trained for the model and not for the episode, which no gate
+        runs by itself: it judges the state that it made.
+    beside : a fingerprint of what it reads besides episode and settings, such as weights of its own; part of what a
+        kept state is found by.
     """
 
     run: Run
     label: str
     settings: tuple[str, ...]
     gate_role: GateRole
+    beside: Callable[[LanguageModel, Config], str] = lambda lm, config: ""

@@ -17,7 +17,7 @@ from cedkv.state.cache import StateCache, content_key
 _NO_PART: dict[str, Any] = {
     "episode": True,
     "phase2": {"eval", "thresholds", "reporting"},
-    "phase3": {"thresholds"},
+    "phase3": {"thresholds", "pair_log"},
     "run": {"model"},
 }
 
@@ -39,6 +39,7 @@ def extraction_key(lm: LanguageModel, episode: Episode, method: str, slots: int,
         settings=config.model_dump(mode="json", exclude=_NO_PART),
         model=lm.fingerprint,
         dtype=str(lm.dtype),
+        beside=METHODS[method].beside(lm, config),
         code=[code_fingerprint(), METHODS.package(method)],
     )
 

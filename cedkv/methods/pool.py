@@ -53,11 +53,7 @@ class HardPool:
         """Look at fresh candidates and keep the hardest of old and new; returns the kept Deltas, largest first."""
         fresh = list(islice(self.stream, candidates))
         self.seen += candidates
-        ids = [self.lm.encode(off.text) for off in fresh]
-        # What follows a text's first token nobody needs: alone, a model hardly knows what it says there.
-        reads = [max(1, min(self.reads, len(text) - 1)) for text in ids]
-        base = log_probs(self.lm, ids, None, reads).split(reads)
-        self.texts += [PooledText(*row) for row in zip(fresh, ids, base, strict=True)]
+        self.texts += read_base(self.lm, fresh, self.reads)
         delta = self.delta(student)
         hardest = delta.argsort(descending=True)[: self.size].tolist()
         self.texts = [self.texts[index] for index in hardest]
@@ -88,6 +84,15 @@ class HardPool:
         offs = [OffText(**text) for text in memory.plain["texts"]]
         bases = [memory.tensors[str(index)].to(self.lm.device) for index in range(len(offs))]
         self.texts = [PooledText(off, self.lm.encode(off.text), base) for off, base in zip(offs, bases, strict=True)]
+
+
+def read_base(lm: LanguageModel, offs: Sequence[OffText], most: int) -> list[PooledText]:
+    """OFF texts with what the base says at their last positions, at most so many of each."""
+    ids = [lm.encode(off.text) for off in offs]
+    # What follows a text's first token nobody needs: alone, a model hardly knows what it says there.
+    reads = [max(1, min(most, len(text) - 1)) for text in ids]
+    base = log_probs(lm, ids, None, reads).split(reads)
+    return [PooledText(*row) for row in zip(offs, ids, base, strict=True)]
 
 
 def draw_memory(draw: random.Random) -> list[Any]:

@@ -68,14 +68,16 @@ class Limits:
             raise LimitError(f"model {id!r} is not offered here; choose one of {', '.join(self.models)}")
 
     def _check_paths(self, config: Config) -> None:
-        episode = config.episode
         if self.allow_paths:
             return
-        for name, value in (("episode.task_file", episode.task_file), ("episode.demos_file", episode.demos_file)):
-            if value is not None:
+        for name in ("episode.task_file", "episode.demos_file"):
+            if (value := attrgetter(name)(config)) is not None:
                 raise LimitError(
                     f"{name} = {value!r}: this deployment opens no paths; paste the demonstrations instead"
                 )
+        for name in ("phase3.amortised.extractor", "phase3.pair_log"):
+            if (value := attrgetter(name)(config)) is not None:
+                raise LimitError(f"{name} = {value!r}: this deployment opens no paths; leave it out")
 
 
 # What decides how long a run takes and how much memory it needs; smoke.yaml, mid.yaml and base.yaml fit.
@@ -89,6 +91,7 @@ _PUBLIC_SETTINGS = {
     "phase2.eval.n_random_trials": 10,
     "phase2.eval.answer_tokens": 32,
     "phase3.optim.steps": 200,
+    "phase3.amortised.refine_steps": 200,
     "phase3.optim.matching_iterations": 240,
     "phase3.optim.matching_queries": 64,
     "phase3.optim.made_up_queries": 256,

@@ -16,6 +16,7 @@ from cedkv.lm.weighing import WeightDirections
 from cedkv.state import DemoKV, DemoTokens, KVPrefix, Mixture, slot_layout
 
 Chunk = tuple[int, ...]
+Place = tuple
 
 # A token that a field has in this share of the demonstrations belongs to the format and not to what they are about.
 _COMMON = 0.5
@@ -28,8 +29,14 @@ def chunks_by_place(tokens: DemoTokens) -> list[Chunk]:
     input or an output) has in most demonstrations, such as a bracket or a comma. What varies between those is split
     into its first token, its last, and the rest; a single token is the last. Tokens of no demonstration are one chunk.
     """
-    places: dict[tuple, list[int]] = defaultdict(list)
-    runs = list(_runs(tokens))
+    return in_template_order(tokens, places_of(tokens).values())
+
+
+def places_of(tokens: DemoTokens) -> dict[Place, Chunk]:
+    """The chunks of `chunks_by_place` by what tells their places apart; the last part of a name is `first`, `rest` or
+    `last` in what varies of a field."""
+    places: dict[Place, list[int]] = defaultdict(list)
+    runs = list(runs_of(tokens))
     for kind in dict.fromkeys(kind for kind, _, _ in runs):
         alike = [run for other, _, run in runs if other == kind]
         common = _common_tokens(tokens, alike)
@@ -39,16 +46,16 @@ def chunks_by_place(tokens: DemoTokens) -> list[Chunk]:
     placed = {0}.union(*places.values())
     if others := [token for token in range(len(tokens)) if token not in placed]:
         places["others",] = others
-    return in_template_order(tokens, [(0,), *map(tuple, places.values())])
+    return {("sink",): (0,), **{place: tuple(chunk) for place, chunk in places.items()}}
 
 
 def in_template_order(tokens: DemoTokens, chunks: Iterable[Chunk]) -> list[Chunk]:
     """Chunks by where their tokens stand in a demonstration, in the mean; the sink's first."""
-    place = {token: number + index / len(run) for _, number, run in _runs(tokens) for index, token in enumerate(run)}
+    place = {token: number + index / len(run) for _, number, run in runs_of(tokens) for index, token in enumerate(run)}
     return sorted(chunks, key=lambda chunk: (0 not in chunk, sum(place.get(token, 0) for token in chunk) / len(chunk)))
 
 
-def _runs(tokens: DemoTokens) -> Iterator[tuple[tuple[str, int], int, list[int]]]:
+def runs_of(tokens: DemoTokens) -> Iterator[tuple[tuple[str, int], int, list[int]]]:
     """Neighbouring tokens of one role: the role and how many runs of it came before in the demonstration, how many runs
     of any came before, and the tokens."""
     for start, end in tokens.demo_spans():

@@ -34,7 +34,8 @@ class LeastSlots:
     along : what a unit of log-bias adds to each slot's key; zero where a head carries no weight.
     log_bias, gain : the numbers that are learnt; the gain as what it differs from 1.
         Where layers or heads share their numbers, one stands for all.
-    logits : of the tokens of each slot's chunk, all alike at the start. mixed : the slots that learn them.
+    logits : of the tokens of each slot's chunk, all alike where it starts as their mean.
+    mixed : the slots that learn them.
     apart : what a unit of selective weight adds to each slot's key; zero where none is learnt.
     selective : log-biases that queries of the relation feel and other texts do not.
     turn : the two factors of what is added to each value, a map of low rank of the value itself.
@@ -66,21 +67,24 @@ class LeastSlots:
         settings: LeastSettings,
         apart: Float[Tensor, "layers kv_heads slots head_dim"] | None = None,
     ) -> "LeastSlots":
-        """Start from chunked slots, which have a mixture with log-biases.
+        """Start from chunked slots, which have a mixture with log-biases and may have gains.
 
         apart : from `selective_directions`, where a selective weight is learnt.
         """
         assert chunked.mixture is not None and chunked.mixture.log_bias is not None, "chunked slots say what they count"
         closed, along = chunked.mixture.log_bias, directions.at(lm, chunked.positions, chunked.query_start)
         mixed, bias = _mixed_slots(chunked.mixture, demo_kv, settings), _shared(closed, along, settings.shared)
+        gain = torch.zeros_like(bias)
+        if chunked.mixture.value_gain is not None:
+            gain = _shared(chunked.mixture.value_gain - 1, along, settings.shared)
         return cls(
             template=chunked,
             demo_kv=demo_kv,
             along=along,
             settings=settings,
             log_bias=bias.clone().requires_grad_(settings.weight),
-            gain=torch.zeros_like(bias).requires_grad_(settings.gain),
-            logits=closed.new_zeros(*closed.shape, len(demo_kv.tokens)).requires_grad_(bool(mixed.any())),
+            gain=gain.clone().requires_grad_(settings.gain),
+            logits=_logits(chunked.mixture.weights, closed).requires_grad_(bool(mixed.any())),
             mixed=mixed,
             apart=torch.zeros_like(along) if apart is None else apart,
             selective=torch.zeros_like(bias).requires_grad_(apart is not None),
@@ -178,6 +182,16 @@ def _shared(
     heads = (along != 0).any(-1).any(-1).flatten()
     carried = bias.flatten(0, 1)[heads][:1] if heads.any() else bias.flatten(0, 1)[:1]
     return carried[None].expand(bias.shape[0] if shared == "heads" else 1, 1, -1)
+
+
+def _logits(
+    weights: Float[Tensor, "scope_layers scope_heads slots tokens"], bias: Float[Tensor, "layers kv_heads slots"]
+) -> Float[Tensor, "layers kv_heads slots tokens"]:
+    """Logits whose softmax within a slot is its mixture: zero for means, which all layers and heads share."""
+    if weights.shape[:2] == (1, 1):
+        return bias.new_zeros(*bias.shape, weights.shape[-1])
+    inside = weights > 0
+    return torch.where(inside, (weights.where(inside, 1) * inside.sum(-1, keepdim=True)).log(), 0)
 
 
 def _turn(along: Float[Tensor, "layers kv_heads slots head_dim"], rank: int) -> Factors:

@@ -113,7 +113,7 @@ class TestEveryMethod:
     def test_it_describes_itself(self, method):
         about = METHODS[method]
         assert about.label
-        assert about.gate_role in {"floor", "rival", "free lunch", "student", "ceiling"}
+        assert about.gate_role in {"floor", "rival", "free lunch", "student", "ceiling", "instant"}
         for block in about.settings:
             place = Config()
             for name in block.split("."):
