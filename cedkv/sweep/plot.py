@@ -34,7 +34,7 @@ def frontier_figure(points: Sequence[Point]) -> Any:
     places = {id(point): place for place, point in enumerate(points)}
     best = _front(points)
     if best:
-        line = {"color": _INK, "dash": "dot", "width": 1, "shape": "vh"}
+        line = {"color": _INK, "dash": "dot", "width": 1, "shape": "hv"}
         x, y = [point["off_p99"] for point in best], [point["share"] for point in best]
         figure.add_scatter(x=x, y=y, mode="lines", line=line, name="Pareto front", hoverinfo="skip")
     for method, own in _series(points):
@@ -75,7 +75,7 @@ def frontier_svg(points: Sequence[Point]) -> str:
     corners = [_at(point, right, top) for point in _front(points)]
     for (x0, y0), (x1, y1) in zip(corners, corners[1:], strict=False):
         body.append(
-            f'<path d="M{x0:.1f} {y0:.1f}V{y1:.1f}H{x1:.1f}" fill="none" stroke="{_INK}" stroke-dasharray="2 3"/>'
+            f'<path d="M{x0:.1f} {y0:.1f}H{x1:.1f}V{y1:.1f}" fill="none" stroke="{_INK}" stroke-dasharray="2 3"/>'
         )
     for row, (method, own) in enumerate(_series(points)):
         body += [_drawn(point, *_at(point, right, top)) for point in own]
