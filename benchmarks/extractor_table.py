@@ -14,7 +14,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.quality_table import TaskBench
 from benchmarks.tables import markdown_table, options, run
 from cedkv.config import load_config
 from cedkv.files import dump_json, write_whole
@@ -25,6 +24,7 @@ from cedkv.methods.amortised import extractor_for
 from cedkv.provenance import library_versions
 from cedkv.slots.chunked import chunks_by_place
 from cedkv.state import KVPrefix
+from cedkv.sweep.judging import TaskBench
 
 PLACES = 0
 VIEWS = ("teacher", "chunked", "amortised", "ced", "free", "few_shot")
