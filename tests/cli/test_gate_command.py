@@ -93,7 +93,9 @@ def test_each_flag_is_a_setting(flags, setting):
     assert config_of(*flags) == load_config(None, [setting])
 
 
-def test_a_text_that_looks_like_something_else_stays_a_text():
+def test_a_text_that_looks_like_something_else_stays_a_text(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("1").write_text('[{"input": "a", "output": "b"}, {"input": "c", "output": "d"}]', encoding="utf-8")
     assert config_of("--task-file", "1").episode.task_file == "1"
     assert config_of("--model", "yes").run.model.id == "yes"
 
@@ -111,8 +113,10 @@ def test_options_win_over_the_file(tmp_path):
 
 def test_demonstrations_on_the_command_line_are_not_judged_by_the_files_task(tmp_path):
     (tmp_path / "c.yaml").write_text("episode: {task: capitalize, on_train: 5}", encoding="utf-8")
-    config = config_of("--config", str(tmp_path / "c.yaml"), "--demos", "mine.txt")
-    assert config.episode.demos_file == "mine.txt"
+    mine = tmp_path / "mine.txt"
+    mine.write_text("lift -> lifted\n", encoding="utf-8")
+    config = config_of("--config", str(tmp_path / "c.yaml"), "--demos", str(mine))
+    assert config.episode.demos_file == str(mine)
     assert config.episode.task is None
     assert config.episode.on_train == 5
 
