@@ -54,7 +54,7 @@ def build(opening: Run | None) -> DocumentParts:
     with gr.Row():
         question = gr.Textbox(_QUESTION, label="question, up to where its answer begins", elem_id="asked", scale=4)
         file = gr.UploadButton("Text file", size="sm", elem_id="document-file", min_width=100)
-        ask = gr.Button("Ask", elem_id="ask", variant="primary", min_width=100)
+        ask = gr.Button("Ask", elem_id="ask-document", variant="primary", min_width=100)
     answers = gr.HTML(_NOTHING, elem_id="document-answers")
     with gr.Accordion("who sees whom while gists read", open=False):
         mask = gr.HTML(mask_html(), elem_id="gist-mask")

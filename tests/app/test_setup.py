@@ -39,6 +39,11 @@ def desk(tmp_path_factory) -> Desk:
     return Desk(Limits(), SessionStore(tmp_path_factory.mktemp("runs"), Limits(), []))
 
 
+def test_no_two_parts_of_the_page_have_one_id(page):
+    ids = [block.elem_id for block in page.blocks.blocks.values() if getattr(block, "elem_id", None)]
+    assert len(ids) > 40 and sorted(set(ids)) == sorted(ids)
+
+
 def asked(page, rail):
     return read_request(page.setup.form, rail)
 
