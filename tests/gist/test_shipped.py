@@ -1,4 +1,4 @@
-"""The gists that ship, on the embedded model: a text of nobody's training set as 25 slots, and the control beside it."""
+"""The gists that ship, on the embedded model: a text that nobody trained on as 25 slots, and the control beside it."""
 
 from pathlib import Path
 
