@@ -8,7 +8,7 @@ from components.theme import slot_color, slot_mark, view_name
 
 ALL_SLOTS = "all slots"
 # The strongest shade behind a token: words have to be read on it, on a light and on a dark page.
-_FULL = 0.42
+FULL = 0.42
 
 
 def change_name(method: str, slot: int, factor: float, from_run: str, from_slot: int) -> str:
@@ -33,7 +33,7 @@ def demo_text_html(slots: SlotMap, slot: int) -> str:
     mass = slots.mass if slot == 0 else slots.weights[slot - 1]
     top = max(mass, default=0) or 1
     name = ALL_SLOTS if slot == 0 else f"slot {slot}"
-    shades = [slot_color((slot or slot_of_token(slots, index)) - 1, _FULL * w / top) for index, w in enumerate(mass)]
+    shades = [slot_color((slot or slot_of_token(slots, index)) - 1, FULL * w / top) for index, w in enumerate(mass)]
     parts = [_token(slots, index, weight, shades[index]) for index, weight in enumerate(mass)]
     legend = "in the colour of the slot that takes most" if slot == 0 else f"{slot_mark(slot - 1)} most weight"
     return (
@@ -56,7 +56,7 @@ def lit_text_html(slots: SlotMap, slot: int) -> str:
     """The demonstration block to look at, lit by one slot (from 1)."""
     row = slots.weights[slot - 1]
     top = max(row, default=0) or 1
-    shades = [slot_color(slot - 1, _FULL * weight / top) for weight in row]
+    shades = [slot_color(slot - 1, FULL * weight / top) for weight in row]
     parts = [_token(slots, index, weight, shades[index], "span") for index, weight in enumerate(row)]
     return f'<div><h3>the demonstrations, lit by slot {slot}</h3><div class="ck-demos">{"".join(parts)}</div></div>'
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from cedkv.session.views import Weighed, Weights
 from components.headline import empty_html
+from components.slot_text import FULL
 from components.text import esc, number, token
 from components.theme import slot_mark
 
@@ -17,8 +18,6 @@ _SAYS = {
     "random-matched": "control: as many tokens as rho1 keeps, at random",
 }
 _CONTROLS = ("uniform", "shuffled", "random-matched")
-# The strongest shade behind a token: words have to be read on it, on a light and on a dark page.
-_FULL = 0.42
 
 
 def nothing_weights_html() -> str:
@@ -51,7 +50,7 @@ def _grid(weighed: Weighed, names: list[str]) -> str:
 def _tokens(weighed: Weighed, weights: Weights) -> Iterator[str]:
     top = max((weight for weight in weights if weight), default=0) or 1
     for place, (text, weight) in enumerate(zip(weighed.tokens, weights, strict=True)):
-        shade = f' style="background:rgb(34 128 120 / {_FULL * weight / top:.3f})"' if weight else ""
+        shade = f' style="background:rgb(34 128 120 / {FULL * weight / top:.3f})"' if weight else ""
         title = "nothing in front predicts it" if weight is None else f"weight {number(weight)}"
         ends = place + 1 == len(weights) or weighed.demo[place + 1] != weighed.demo[place]
         yield f'<span class="ck-tok" title="{title}"{shade}>{token(text)}</span>{"<br>" if ends else ""}'
