@@ -41,10 +41,16 @@ def find_model(id: str) -> tuple[Path, str]:
     return _from_hub(id), id
 
 
-def _embedded_folder() -> Path:
+def embedded_file() -> Path | None:
+    """The GGUF file of the embedded model, where its package is installed."""
     spec = importlib.util.find_spec(_EMBEDDED_PACKAGE)
-    if spec is not None and spec.origin is not None:
-        return converted_folder(next(Path(spec.origin).parent.glob("*.gguf")))
+    return None if spec is None or spec.origin is None else next(Path(spec.origin).parent.glob("*.gguf"))
+
+
+def _embedded_folder() -> Path:
+    file = embedded_file()
+    if file is not None:
+        return converted_folder(file)
     try:
         return _from_hub(_EMBEDDED_HUB_ID)
     except ModelError as error:

@@ -68,9 +68,8 @@ def model_fingerprint(folder: Path, config: PreTrainedConfig, tokenizer: PreTrai
         The folder has no weights, or they cannot be read.
     """
     content = content_fingerprint(folder, config, tokenizer)
-    try:
-        source = json.loads((folder / _SOURCE_FILE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    source = read_source(folder)
+    if source is None:
         return content
     # A converted model that was changed since is one of its own.
     return source["fingerprint"] if source["content"] == content else content
@@ -90,6 +89,14 @@ def write_source(folder: Path, fingerprint: str) -> None:
     config, tokenizer = AutoConfig.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     source = {"fingerprint": fingerprint, "content": content_fingerprint(folder, config, tokenizer)}
     (folder / _SOURCE_FILE).write_text(json.dumps(source), encoding="utf-8")
+
+
+def read_source(folder: Path) -> dict[str, str] | None:
+    """What `write_source` noted in a folder: the `fingerprint` of the file, and of the `content` made of it."""
+    try:
+        return json.loads((folder / _SOURCE_FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
 
 
 def file_fingerprint(path: Path) -> str:
