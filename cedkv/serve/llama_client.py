@@ -15,7 +15,7 @@ from cedkv.serve.llama_cpp import F32, VERSION
 
 SUFFIX = ".ggsq"
 _SEQUENCE = 0
-_FLASH_ATTENTION = 1
+_NO_FLASH_ATTENTION = 0
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def load_sequence(llm: Any, handle: str | Path, gguf: str | Path | None = None) 
 
     Parameters
     ----------
-    llm : opened with `type_k=0, type_v=0` (F32) and `flash_attn=True`.
+    llm : opened with `type_k=0, type_v=0` (F32) and without flash attention, which is the default.
     handle : the JSON file that `serve export --to llama.cpp` wrote; the sequence file lies beside it.
     gguf : the file the state was made with, where `llm` has a copy of it in other numbers; by default the file that
         `llm` has opened.
@@ -119,7 +119,7 @@ def _check_context(known: SequenceHandle, llm: Any) -> None:
     if given.type_k != F32 or given.type_v != F32:
         raise StateError(f"the context keeps keys and values of ggml types {given.type_k}, {given.type_v}; "
                          f"open the model with type_k={F32}, type_v={F32}")  # fmt: skip
-    if given.flash_attn_type != _FLASH_ATTENTION:
-        raise StateError("the context keeps values transposed; open the model with flash_attn=True")
+    if given.flash_attn_type != _NO_FLASH_ATTENTION:
+        raise StateError("the context has flash attention, which keeps values in another order; open the model without")
     if llm.n_ctx() <= known.slots:
         raise StateError(f"the context has {llm.n_ctx()} tokens, the state takes {known.slots}; raise n_ctx")

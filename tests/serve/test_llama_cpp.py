@@ -87,13 +87,15 @@ def read(path: Path) -> Sequence:
     assert streams == 1
     cells = [take("<iIi") for _ in range(count)]
     transposed, layers = take("<II")
-    rows = []
-    for _ in range(2 * layers):
-        kind, size = take("<iQ")
-        assert (kind, size) == (0, KV_HEADS * HEAD_DIM * 4)
-        rows.append(np.array(take(f"<{count * KV_HEADS * HEAD_DIM}f")).reshape(count, KV_HEADS, HEAD_DIM))
+    width, keys, values = KV_HEADS * HEAD_DIM, [], []
+    for _ in range(layers):
+        assert take("<iQ") == (0, width * 4)
+        keys.append(np.array(take(f"<{count * width}f")).reshape(count, KV_HEADS, HEAD_DIM))
+    for _ in range(layers):
+        assert take("<iII") == (0, 4, width)
+        values.append(np.array(take(f"<{count * width}f")).reshape(width, count).T.reshape(count, KV_HEADS, HEAD_DIM))
     assert at == len(content), "nothing may be left behind the last row"
-    return Sequence(header, tokens, cells, transposed, np.stack(rows[:layers]), np.stack(rows[layers:]))
+    return Sequence(header, tokens, cells, transposed, np.stack(keys), np.stack(values))
 
 
 def turned(row: np.ndarray, position: int) -> np.ndarray:
@@ -128,7 +130,7 @@ def test_the_header_says_what_the_engine_asks_for(write, copied):
     assert written.header == (0x67677371, 3, 5)
     assert written.tokens == [known["placeholder"]] * 5
     assert written.cells == [(place, 1, 0) for place in range(5)]
-    assert written.transposed == 0 and known["slots"] == 5 and known["version"] == 3
+    assert written.transposed == 1 and known["slots"] == 5 and known["version"] == 3
 
 
 def test_gaps_and_absolute_positions_become_distances(write, copied, model):
