@@ -324,7 +324,7 @@ def test_make_names_every_target():
     targets = re.findall(r"^  ([a-z-]+) ", shown, re.MULTILINE)
     assert targets == [
         "help", "app", "test", "check", "gate", "lint", "types", "bench", "lock", "serve-vllm", "serve-vllm-test",
-        "clean",
+        "serve-llama-test", "clean",
     ]  # fmt: skip
 
 

