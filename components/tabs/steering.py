@@ -10,7 +10,7 @@ from gradio.components import Component
 from cedkv.errors import CedKVError
 from cedkv.session.runs import Run
 from components.desk import Desk
-from components.handlers import DRAWING, SHORT_QUEUE, run_of, told, told_stream
+from components.handlers import DRAWING, SHORT_QUEUE, run_of, session_of, told, told_stream
 from components.headline import empty_html
 from components.slot_text import change_name, mix_name
 from components.tabs.compare import CompareParts, comparison_html
@@ -107,9 +107,9 @@ def wire_steering(page: Page, desk: Desk, parts: Steering, method: Component, sl
 
     def answers(request: gr.Request, run_id: str, asked: str, plain: bool, change: Any, name: str) -> Iterator[str]:
         run = run_of(desk, request, run_id)
-        for comparison in desk.service.iter_compare(request.session_hash, run_id, asked, (), plain, change):
+        for comparison in desk.service.iter_compare(session_of(request), run_id, asked, (), plain, change):
             # The page may have moved on to another run, on which this answer has no place.
-            if desk.store.shown(request.session_hash) != run_id:
+            if desk.store.shown(session_of(request)) != run_id:
                 return
             yield comparison_html(comparison, run.student, name)
 
@@ -134,7 +134,7 @@ def wire_steering(page: Page, desk: Desk, parts: Steering, method: Component, sl
                 raise CedKVError("choose the run to take the slot from")
             taken = (other, int(other_slot or 1)) if swapping else ("", 1)
             factor = 1.0 if swapping else 0.0
-            source = run_label(desk.store.get(request.session_hash, other)) if swapping else ""
+            source = run_label(desk.store.get(session_of(request), other)) if swapping else ""
             name = change_name(method, int(slot), factor, source, taken[1])
             asked_for = desk.service.slot_change(int(slot), factor, *taken, method)
             yield from answers(request, run_id, asked, plain, asked_for, name)
@@ -143,8 +143,8 @@ def wire_steering(page: Page, desk: Desk, parts: Steering, method: Component, sl
 
     @told
     def keep(run_id: str, method: str, factors: list[float], request: gr.Request) -> dict:
-        run = desk.service.keep(request.session_hash, run_id, desk.service.mix(factors, method))
-        return show_run(page, desk, request.session_hash, run)
+        run = desk.service.keep(session_of(request), run_id, desk.service.mix(factors, method))
+        return show_run(page, desk, session_of(request), run)
 
     mixed = [parts.effect, parts.factors, parts.keep]
     parts.faders.input(mix, query, mixed, show_progress="minimal", trigger_mode="always_last", **SHORT_QUEUE)

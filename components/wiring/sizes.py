@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from components.desk import Desk
-from components.handlers import DRAWING, drawn, told_stream
+from components.handlers import DRAWING, drawn, session_of, told_stream
 from components.request import read_request
 from components.sizes import place_of, places_html, sizes_figure
 from components.tabs.frame import Page
@@ -20,8 +20,8 @@ def wire_sizes(page: Page, desk: Desk) -> None:
     @told_stream
     def measure(run_id: str, request: gr.Request, *rail: Any) -> Iterator[tuple[Any, ...]]:
         asked = read_request(setup.form, rail)
-        run = desk.store.get(request.session_hash, run_id) if run_id else None
-        config = desk.service.prepare(request.session_hash, asked.config, asked.demos, asked.own)
+        run = desk.store.get(session_of(request), run_id) if run_id else None
+        config = desk.service.prepare(session_of(request), asked.config, asked.demos, asked.own)
         for strip in desk.service.looks.strip(config):
             if strip.points:
                 yield drawn(sizes_figure(strip, place_of(run))), places_html(strip), strip
@@ -32,7 +32,7 @@ def wire_sizes(page: Page, desk: Desk) -> None:
     def ring(run_id: str, strip: Any, request: gr.Request) -> Any:
         if strip is None or not run_id:
             return gr.skip()
-        return drawn(sizes_figure(strip, place_of(desk.store.get(request.session_hash, run_id))))
+        return drawn(sizes_figure(strip, place_of(desk.store.get(session_of(request), run_id))))
 
     sizes.measure.click(
         measure, [page.run_id, *setup.inputs()], [sizes.plot, sizes.places, sizes.found], show_progress="minimal",
