@@ -64,14 +64,15 @@ def demo_warnings(pairs: Sequence[tuple[str, str]]) -> list[str]:
 def reordered(pairs: Pairs, order: Sequence[int]) -> list[list[str]]:
     """The pairs in an order of their places; as they are where it is not one of them."""
     places = [int(place) for place in order]
-    return [list(pairs[place]) for place in places] if sorted(places) == list(range(len(pairs))) else list(pairs)
+    known = sorted(places) == list(range(len(pairs)))
+    return [list(pairs[place]) for place in (places if known else range(len(pairs)))]
 
 
 def demo_rows_html(pairs: Pairs, examined: "Examination | None" = None) -> str:
     """Every demonstration with its marks; what was examined is shown for rows that are still the same."""
     known = dict(zip(examined.demos, examined.rows, strict=True)) if examined else {}
     most = max((abs(row.influence) for row in known.values() if row.influence is not None), default=0) or 1
-    rows = "".join(_row(place, pair, known.get(tuple(pair)), most) for place, pair in enumerate(pairs))
+    rows = "".join(_row(place, pair, known.get(pair), most) for place, pair in enumerate(pairs))
     slips = "".join(f'<p class="ck-mark">{esc(slip)}</p>' for slip in demo_warnings(pairs))
     return f'<div class="ck">{slips}<ol class="ck-rows">{rows}</ol>{_orders(pairs, examined)}</div>'
 
