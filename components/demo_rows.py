@@ -10,12 +10,14 @@ if TYPE_CHECKING:
 
 Pairs = Sequence[tuple[str, str]]
 
-# Rows are dragged, or moved by buttons; either way the page is told the new order. The list is then drawn anew, so what
-# had the keyboard gets it back.
+# Rows are dragged, or moved by buttons; either way the page is told the new order. Gradio then changes in place what
+# differs, so the keyboard follows the row that was moved to where it is now.
 ROW_MOVES = """
 const rows = () => [...element.querySelectorAll('[data-row]')];
-const move = (from, to) => {
+let wanted = null;
+const move = (from, to, way) => {
   if (to < 0 || to >= rows().length || from === to) return;
+  wanted = way && `[data-row="${to}"] [data-move="${way}"]`;
   const order = rows().map((_, place) => place);
   order.splice(to, 0, order.splice(from, 1)[0]);
   trigger('input', {order});
@@ -33,16 +35,12 @@ element.addEventListener('click', (event) => {
   const button = event.target.closest('button');
   if (!button) return;
   if (button.dataset.order) return trigger('input', {order: JSON.parse(button.dataset.order)});
-  const from = placeOf(event), to = from + Number(button.dataset.move);
-  element.dataset.focus = JSON.stringify([to, button.dataset.move]);
-  move(from, to);
+  move(placeOf(event), placeOf(event) + Number(button.dataset.move), button.dataset.move);
 });
 new MutationObserver(() => {
-  if (!element.dataset.focus) return;
-  const [row, way] = JSON.parse(element.dataset.focus);
-  element.querySelector(`[data-row="${row}"] [data-move="${way}"]`)?.focus({preventScroll: true});
-  delete element.dataset.focus;
-}).observe(element, {childList: true, subtree: true});
+  if (wanted) element.querySelector(wanted)?.focus({preventScroll: true});
+  wanted = null;
+}).observe(element, {attributes: true, characterData: true, childList: true, subtree: true});
 """
 
 

@@ -20,12 +20,13 @@ from components.why_text import nothing_why_html, why_html
 
 # A row far down the page fills the columns at its top: they are brought into sight.
 TO_QUERY = "() => document.querySelector('#query')?.scrollIntoView({block: 'center'})"
-# Clicks and arrow keys choose a token or a slot. The panel is drawn anew, so what had the keyboard gets it back.
+# Clicks and arrow keys choose a token or a slot. Gradio changes in place what differs, so the keyboard is taken along.
 _WHY_KEYS = """
+let wanted = null;
 const at = (name) => Number(element.querySelector('.ck-why')?.dataset[name]);
 const choose = (kind, place) => {
   if (place < 0 || !element.querySelector(`[data-why-${kind}="${place}"]`)) return;
-  element.dataset.focus = kind;
+  wanted = `[data-why-${kind}="${place}"]`;
   trigger('click', kind === 'token' ? {token: place, slot: -1} : {token: at('at'), slot: place});
 };
 element.addEventListener('click', (event) => {
@@ -41,10 +42,9 @@ element.addEventListener('keydown', (event) => {
   choose(kind, at(kind === 'token' ? 'at' : 'slot') + step);
 });
 new MutationObserver(() => {
-  if (!element.dataset.focus) return;
-  element.querySelector(`[data-why-${element.dataset.focus}][aria-pressed=true]`)?.focus({preventScroll: true});
-  delete element.dataset.focus;
-}).observe(element, {childList: true, subtree: true});
+  if (wanted) element.querySelector(wanted)?.focus({preventScroll: true});
+  wanted = null;
+}).observe(element, {attributes: true, characterData: true, childList: true, subtree: true});
 """
 _TABLE_LABEL = "unseen queries of the gate; ✓ whole answer right, ~ first token only; a click opens one above"
 
