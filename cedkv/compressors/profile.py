@@ -5,6 +5,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
+from cedkv.compressors.gist import document_tokens
 from cedkv.compressors.judging import Row
 from cedkv.compressors.memory import peak_memory
 from cedkv.compressors.views import OF_QUESTION, VIEWS, DocumentDesk
@@ -36,7 +37,7 @@ def iter_profile(
             if view != "ced":  # which is slow every time
                 VIEWS[view](desk, shortest)
     for number, question in enumerate(questions):
-        length = len(desk.document(question.context).tokens)
+        length = len(document_tokens(desk.lm, question.context))
         for place, view in enumerate(views):
             yield Progress("profiling views", number * len(views) + place, len(questions) * len(views))
             taken[view, length].append(_cost(desk, question, view, new_tokens))

@@ -1,5 +1,5 @@
-"""Documents: a long text and a question, answered behind all of it, passages of it, or a few slots in its place; and how
-a run of many such questions came out."""
+"""Documents: a long text and a question, answered behind all of it, passages of it, or a few slots in its place; and a
+run of many such questions, by depth and length."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -93,8 +93,8 @@ def off_html(off: Mapping[str, "OffScores"], slots: int) -> str:
 def _verdict(gist: float, paragraph: float, slots: int) -> str:
     than = "no more than" if gist <= paragraph else "more than"
     return (
-        f'<p class="ck-says">Behind the gists other text moves by <b>{gist:.2f}</b>: {than} behind an ordinary paragraph '
-        f"of {slots} tokens ({paragraph:.2f}).</p>"
+        f'<p class="ck-says">Behind the gists other text moves by <b>{gist:.2f}</b>: {than} behind an ordinary '
+        f"paragraph of {slots} tokens ({paragraph:.2f}).</p>"
     )
 
 
