@@ -76,7 +76,7 @@ def _judged(args: argparse.Namespace, desk: Any, questions: list[Any]) -> dict[s
 
     rows = drain(iter_judging(desk, questions, args.views), ProgressLine())
     one_of_each = list({question.about.get("tokens"): question for question in reversed(questions)}.values())
-    off = {}
+    off: dict[str, Any] = {}
     if args.off_texts and one_of_each:
         off = drain(iter_off_effect(desk, one_of_each, args.views, args.off_texts, args.seed), ProgressLine())
     for tokens in args.profile or ():
@@ -143,14 +143,16 @@ def _draw(args: argparse.Namespace) -> int:
 def _desk(args: argparse.Namespace) -> Any:
     from cedkv.compressors.shipped import gist_adapter
     from cedkv.compressors.views import VIEWS, DocumentDesk
+    from cedkv.episodes.documents import NEEDLES
     from cedkv.lm import load_model
     from cedkv.lm.embed import load_embedder
     from cedkv.lm.gists import load_reader
     from cedkv.methods.document import train_on_document
 
-    for view in args.views:
-        if view not in VIEWS:
-            raise ConfigError(f"view {view!r} is unknown; known are {', '.join(VIEWS)}")
+    for what, names, known in (("view", args.views, VIEWS), ("kind of needles", args.kinds, NEEDLES)):
+        for name in names:
+            if name not in known:
+                raise ConfigError(f"{what} {name!r} is unknown; known are {', '.join(known)}")
     lm = load_model(args.model)
     reader = None
     if {"gist", "blind"} & set(args.views):
@@ -164,9 +166,6 @@ def _questions(args: argparse.Namespace, encode: Callable[[str], list[int]]) -> 
 
     if args.questions:
         return read_questions(args.questions)
-    for kind in args.kinds:
-        if kind not in NEEDLES:
-            raise ConfigError(f"needles of kind {kind!r} are unknown; known are {', '.join(NEEDLES)}")
     spread = [depth / max(args.depths - 1, 1) for depth in range(args.depths)]
     needles = [
         replace(NEEDLES[kind], tokens=tokens, depth=depth)

@@ -62,7 +62,9 @@ class DocumentDesk:
     def trained(self, text: str) -> KVPrefix:
         """Slots trained on the document; the last ones are kept."""
         if self.train is None:
-            raise ConfigError("nothing here trains slots of a document; ask for the view ced")
+            raise ConfigError(
+                "nothing here trains slots of a document; give the desk cedkv.methods.document.train_on_document"
+            )
         if self._trained is None or self._trained[0] != text:
             self._trained = (text, self.train(self.lm, document_tokens(self.lm, text), self.slots))
         return self._trained[1]

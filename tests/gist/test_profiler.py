@@ -120,3 +120,10 @@ def test_only_costs_at_given_lengths(tmp_path):
     assert not found["rows"] and not found["off"] and not found["criteria"]
     lengths = {view: [row["tokens"] for row in found["profile"] if row["view"] == view] for view in ("full", "chunked")}
     assert lengths["full"] == lengths["chunked"] == sorted(lengths["full"]) and len(set(lengths["full"])) == 2
+
+
+@pytest.mark.parametrize(("option", "what"), [("--views", "view"), ("--kinds", "kind of needles")])
+def test_an_unknown_name_is_told_with_those_there_are(option, what, capsys):
+    assert main(["documents", option, "haystack"]) == 2
+    told = capsys.readouterr().err
+    assert f"{what} 'haystack' is unknown; known are" in told and told.count("\n") == 1
