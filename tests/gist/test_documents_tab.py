@@ -2,6 +2,7 @@
 
 import json
 
+import gradio as gr
 import pytest
 
 from cedkv.compressors.judged import read_grid
@@ -16,7 +17,7 @@ from cedkv.session.documents import DocumentAnswer, Documents
 from cedkv.session.limits import LimitError, Limits
 from cedkv.session.service import Service
 from cedkv.session.store import SessionStore
-from components.tabs.documents import answers_html, mask_html
+from components.tabs.documents import answers_html, build, mask_html
 from components.tabs.documents_figures import VIEW_TITLES, needle_heatmaps, off_html
 from tests.gist.conftest import DOCUMENT, random_reader
 from tests.tiny import tiny_path
@@ -82,6 +83,14 @@ def test_the_gists_effect_on_other_text_stands_beside_a_paragraphs(documents):
     assert f"<b>{gist:.2f}</b>: {than} behind an ordinary paragraph of 5 tokens ({paragraph:.2f})" in html
     assert html.count('class="mark"') == 4 and "full context" in html and "a line break" in html
     assert "Behind the gists" not in off_html({name: off[name] for name in YARDSTICKS}, slots=5)
+
+
+def test_the_tab_is_built_before_there_is_an_engine():
+    with gr.Blocks():
+        parts = build(None)
+    ids = [part.elem_id for part in vars(parts).values() if getattr(part, "elem_id", None)]
+    assert {"document-off", "judged-file", "needle-heatmaps", "train-document"} < set(ids) and len(set(ids)) == len(ids)
+    assert parts.train.value is False and not parts.heatmaps.visible
 
 
 def judged() -> dict:
