@@ -11,6 +11,7 @@ from cedkv.compressors.memory import peak_memory
 from cedkv.compressors.off_effect import iter_off_effect
 from cedkv.compressors.profile import answering_times, iter_profile
 from cedkv.compressors.views import VIEWS, DocumentDesk
+from cedkv.episodes.documents import NEEDLES
 from cedkv.episodes.off import PLAIN, sample_off
 from cedkv.events import drain
 from cedkv.harm import YARDSTICKS, yardsticks
@@ -114,12 +115,24 @@ def test_the_command_writes_rows_tables_and_verdicts(tmp_path, capsys):
 
 def test_only_costs_at_given_lengths(tmp_path):
     out = tmp_path / "costs.json"
-    command = ["documents", "--model", str(tiny_path("llama")), "--views", "base", "full", "chunked", "--out", str(out)]
+    command = ["documents", "--model", str(tiny_path("llama")), "--views", "base", "full", "--out", str(out)]
     assert main([*command, "--profile", "200", "300"]) == 0
     found = json.loads(out.read_text())
     assert not found["rows"] and not found["off"] and not found["criteria"]
-    lengths = {view: [row["tokens"] for row in found["profile"] if row["view"] == view] for view in ("full", "chunked")}
-    assert lengths["full"] == lengths["chunked"] == sorted(lengths["full"]) and len(set(lengths["full"])) == 2
+    lengths = {view: [row["tokens"] for row in found["profile"] if row["view"] == view] for view in ("base", "full")}
+    assert lengths["base"] == lengths["full"] == sorted(lengths["full"]) and len(set(lengths["full"])) == 2
+
+
+def test_all_kinds_of_questions_are_asked_by_name(tmp_path):
+    out = tmp_path / "asked.json"
+    command = ["documents", "--model", str(tiny_path("llama")), "--views", "base", "--out", str(out)]
+    command += ["--off-texts", "0", "--kinds", *NEEDLES, "--themes", "1"]
+    command += ["--tokens", "300", "--count", "1", "--depths", "2"]
+    assert main(command) == 0
+    found = json.loads(out.read_text())
+    assert [(row["kind"], row["count"]) for row in found["scores"]] == [*((kind, 2) for kind in NEEDLES), ("theme", 1)]
+    depths = [(row["kind"], row["depth"]) for row in found["grid"]]
+    assert depths == [*((kind, depth) for kind in NEEDLES for depth in (0, 1)), ("theme", None)]
 
 
 @pytest.mark.parametrize(("option", "what"), [("--views", "view"), ("--kinds", "kind of needles")])
