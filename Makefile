@@ -20,7 +20,10 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgrou
 # The quick tests are of the rooms that make no run; what needs the embedded model waits for `make test`.
 QUICK = tests/test_frame.py tests/test_shapes.py tests/test_config.py tests/metrics tests/slots tests/state tests/lm
 
-.PHONY: help app test check gate lint types bench lock serve-vllm serve-vllm-test serve-llama-test clean browser
+# Mask, collator and slicing, of which the tests reach every line.
+WHOLLY = cedkv/compressors/gist/mask.py,cedkv/compressors/gist/reading.py
+
+.PHONY: help app test coverage check gate lint types bench lock serve-vllm serve-vllm-test serve-llama-test clean browser
 
 help: ## Show this list (the default)
 	@echo "make TARGET, where TARGET is one of:"
@@ -34,6 +37,11 @@ app: .venv/.app ## Set up what is missing and start the app
 test: browser ## Set up what is missing and run every test
 	@echo "Running the tests."
 	@$(PYTEST)
+
+coverage: .venv/.dev ## Measure how much of gists and documents their tests reach
+	@$(PYTEST) -q --cov --cov-report= tests/gist
+	@$(BIN)/python -m coverage report --include='$(WHOLLY)' --fail-under=100
+	@$(BIN)/python -m coverage report --fail-under=80
 
 check: lint types ## Style, types and the quick tests, for every commit
 	@echo "Running the quick tests."

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from cedkv.compressors.gist.examples import Example, NotePlan, padded_rows, widest
 from cedkv.compressors.gist.mask import IGNORED, Region, gist_mask
 from cedkv.config import GistConfig
-from cedkv.episodes.off import NearFormat, off_stream
+from cedkv.episodes.off import PLAIN, off_stream
 from cedkv.events import Event, TrainingStep, TrainingTick, Warned
 from cedkv.lm import log_probs
 from cedkv.lm.blocks import Block, cache_of_blocks, read_block
@@ -78,7 +78,7 @@ class GistLesson:
         self.shelf = Shelf(self.reader, self.train, self.width)
         self.judges = Shelf(self.reader, self.held_out, self.width)
         self.layers = min(self.config.training.match_layers, self.reader.lm.layers)
-        texts = islice(off_stream("pool", self.config.run.seed, NearFormat("{input}\n{output}\n")), _OFF_POOL)
+        texts = islice(off_stream("pool", self.config.run.seed, PLAIN), _OFF_POOL)
         self.off = [tuple(self.reader.lm.encode(off.text)) for off in texts]
 
     def batch(self, step: int) -> Batch:
