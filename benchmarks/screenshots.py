@@ -5,6 +5,7 @@
 """
 
 import argparse
+import re
 import shutil
 import sys
 import tempfile
@@ -48,6 +49,12 @@ def open_tab(page: Page, name: str, ready: str) -> None:
     page.locator(ready).first.wait_for()
 
 
+def save_tab(page: Page, path: Path) -> None:
+    """A picture that begins with the tabs: what stands above them is in the first one."""
+    page.locator("#tabs").evaluate("tabs => tabs.scrollIntoView()")
+    save(page, path)
+
+
 def save(page: Page, path: Path) -> None:
     time.sleep(_SETTLE)
     page.screenshot(path=path)
@@ -59,13 +66,13 @@ def take(browser: Browser, address: str, folder: Path) -> None:
         save(page, folder / "compare.png")
         open_tab(page, "Slots", "#slot-heatmap .heatmaplayer image")
         page.locator("#demo-text .output[style*=rgb]").first.click()
-        page.locator("#slot-card h3").wait_for()
-        save(page, folder / "slots.png")
+        page.locator("#slot-card h3", has_text=re.compile(r"slot \d")).wait_for()
+        save_tab(page, folder / "slots.png")
         open_tab(page, "Gate", "#gate-table tr[data-name]")
-        save(page, folder / "gate.png")
+        save_tab(page, folder / "gate.png")
     with opened(browser, address, "dark") as page:
         open_tab(page, "Collapse", "#cosine-values .heatmaplayer image")
-        save(page, folder / "dark.png")
+        save_tab(page, folder / "dark.png")
     take_phone(browser, address, folder / "phone.png")
 
 
