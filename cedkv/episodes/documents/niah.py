@@ -73,6 +73,15 @@ class Needles:
     depth: float | None = None
 
 
+# By name: one number, one beside numbers that nobody asks for, that of one of three things, and two of one thing.
+NEEDLES: dict[str, Needles] = {
+    "passkey": Needles(),
+    "distractors": Needles(distractors=2),
+    "multi_key": Needles(keys=3),
+    "multi_value": Needles(values=2),
+}
+
+
 def make_needles(
     needles: Needles, count: int, seed: int, split: str, encode: Callable[[str], list[int]]
 ) -> list[Question]:

@@ -8,7 +8,7 @@ line in `BUCKETS`.
 from cedkv.episodes.off.buckets import BUCKETS, Maker
 from cedkv.episodes.off.calibration import calibration_texts
 from cedkv.episodes.off.length import length_class
-from cedkv.episodes.off.near import NearFormat
+from cedkv.episodes.off.near import PLAIN, NearFormat
 from cedkv.episodes.off.real import RealText, ordinary_text, real_stream, real_texts
 from cedkv.episodes.off.sampler import (
     DEFINITION_VERSION,
@@ -23,6 +23,7 @@ from cedkv.episodes.off.sampler import (
 __all__ = [
     "BUCKETS",
     "DEFINITION_VERSION",
+    "PLAIN",
     "SPLITS",
     "Maker",
     "NearFormat",

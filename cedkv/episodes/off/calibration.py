@@ -3,7 +3,7 @@
 from itertools import islice
 
 from cedkv.episodes.off.buckets import BUCKETS
-from cedkv.episodes.off.near import NearFormat
+from cedkv.episodes.off.near import PLAIN
 from cedkv.episodes.off.sampler import off_stream
 
 _TEXTS = 24
@@ -14,6 +14,6 @@ _JOINED = 4
 def calibration_texts() -> list[str]:
     """Texts of some seventy tokens from the training split, the same on every machine."""
     buckets = tuple(bucket for bucket in BUCKETS if bucket != "near_format")
-    stream = off_stream("pool", 0, NearFormat("{input}\n{output}\n"), buckets)
+    stream = off_stream("pool", 0, PLAIN, buckets)
     texts = [off.text for off in islice(stream, _TEXTS * _JOINED)]
     return ["\n".join(texts[start : start + _JOINED]) for start in range(0, len(texts), _JOINED)]

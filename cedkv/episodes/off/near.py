@@ -57,3 +57,7 @@ class NearFormat:
             "mark": self.marks or ("...",),
             "start": (before if before.strip() else item,),
         }
+
+
+# Of blocks that have no template.
+PLAIN = NearFormat("{input}\n{output}\n")
