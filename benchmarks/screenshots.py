@@ -5,6 +5,7 @@
 """
 
 import argparse
+import re
 import shutil
 import sys
 import tempfile
@@ -48,6 +49,13 @@ def open_tab(page: Page, name: str, ready: str) -> None:
     page.locator(ready).first.wait_for()
 
 
+def save_from(page: Page, top: str, path: Path) -> None:
+    """A picture that begins with a part of the page: what stands above the tabs is in the first one."""
+    page.locator(top).evaluate("part => part.scrollIntoView()")
+    page.mouse.move(0, 0)  # a plot that is pointed at shows its tools
+    save(page, path)
+
+
 def save(page: Page, path: Path) -> None:
     time.sleep(_SETTLE)
     page.screenshot(path=path)
@@ -57,15 +65,16 @@ def take(browser: Browser, address: str, folder: Path) -> None:
     """Write every picture."""
     with opened(browser, address) as page:
         save(page, folder / "compare.png")
+        save_from(page, "#columns", folder / "why.png")
         open_tab(page, "Slots", "#slot-heatmap .heatmaplayer image")
         page.locator("#demo-text .output[style*=rgb]").first.click()
-        page.locator("#slot-card h3").wait_for()
-        save(page, folder / "slots.png")
+        page.locator("#slot-card h3", has_text=re.compile(r"slot \d")).wait_for()
+        save_from(page, "#tabs", folder / "slots.png")
         open_tab(page, "Gate", "#gate-table tr[data-name]")
-        save(page, folder / "gate.png")
+        save_from(page, "#tabs", folder / "gate.png")
     with opened(browser, address, "dark") as page:
         open_tab(page, "Collapse", "#cosine-values .heatmaplayer image")
-        save(page, folder / "dark.png")
+        save_from(page, "#tabs", folder / "dark.png")
     take_phone(browser, address, folder / "phone.png")
 
 
@@ -78,10 +87,12 @@ def take_phone(browser: Browser, address: str, path: Path) -> None:
         screens.append(Path(scratch, "rail.png"))
         save(page, screens[-1])
         page.get_by_role("link", name="close").click()
-        for tab, ready in (("Compare", "#columns .ck-col"), ("Slots", "#demo-text [data-token]")):
+        for tab, ready, top in (
+            ("Compare", "#columns .ck-col", "#query"), ("Slots", "#demo-text [data-token]", "#demo-text"),
+        ):  # fmt: skip
             page.locator("#headline").scroll_into_view_if_needed()
             open_phone_tab(page, tab, ready)
-            page.locator("#headline").evaluate("e => e.scrollIntoView()")
+            page.locator(top).evaluate("e => e.scrollIntoView()")
             screens.append(Path(scratch, f"{tab}.png"))
             save(page, screens[-1])
         join(browser, screens, path)

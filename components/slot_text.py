@@ -29,11 +29,13 @@ def mix_name(state: str, factors: Sequence[float]) -> str:
 
 
 def demo_text_html(slots: SlotMap, slot: int) -> str:
-    """The demonstration block token by token; the stronger the colour, the more the slot (0: all) takes from there."""
+    """The demonstration block token by token; the stronger the colour, the more the slot (0: all) takes from there.
+
+    A slot is spread over its tokens, a tenth each or all on one, so each has its full colour where it takes most.
+    """
     mass = slots.mass if slot == 0 else slots.weights[slot - 1]
-    top = max(mass, default=0) or 1
     name = ALL_SLOTS if slot == 0 else f"slot {slot}"
-    shades = [slot_color((slot or slot_of_token(slots, index)) - 1, FULL * w / top) for index, w in enumerate(mass)]
+    shades = [_shade(slots, slot or slot_of_token(slots, index), index) for index in range(len(mass))]
     parts = [_token(slots, index, weight, shades[index]) for index, weight in enumerate(mass)]
     legend = "in the colour of the slot that takes most" if slot == 0 else f"{slot_mark(slot - 1)} most weight"
     return (
@@ -43,6 +45,12 @@ def demo_text_html(slots: SlotMap, slot: int) -> str:
         '<span><i class="input"></i>input</span><span><i class="output"></i>output</span>'
         "<span>no line: delimiter · a click chooses the token’s slot</span></div></div>"
     )
+
+
+def _shade(slots: SlotMap, slot: int, index: int) -> str:
+    """The colour that a slot (from 1; 0 for none) gives to a token."""
+    row = slots.weights[slot - 1]
+    return slot_color(slot - 1, FULL * row[index] / (max(row) or 1))
 
 
 def slot_of_token(slots: SlotMap, token_index: int) -> int:
@@ -55,8 +63,7 @@ def slot_of_token(slots: SlotMap, token_index: int) -> int:
 def lit_text_html(slots: SlotMap, slot: int) -> str:
     """The demonstration block to look at, lit by one slot (from 1)."""
     row = slots.weights[slot - 1]
-    top = max(row, default=0) or 1
-    shades = [slot_color(slot - 1, FULL * weight / top) for weight in row]
+    shades = [_shade(slots, slot, index) for index in range(len(row))]
     parts = [_token(slots, index, weight, shades[index], "span") for index, weight in enumerate(row)]
     return f'<div><h3>the demonstrations, lit by slot {slot}</h3><div class="ck-demos">{"".join(parts)}</div></div>'
 

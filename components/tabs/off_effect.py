@@ -80,16 +80,15 @@ def wire(page: Page, desk: Desk) -> None:
 def beside(run: Run) -> tuple[list[tuple[str, str]], list[str]]:
     """The views that can stand beside the student, as (label, view), and those that do from the start.
 
-    Training starts from the tokens that Select-KV copies, so its histogram is the trained student's before training. An
+    What training starts from, chunks in closed form or the tokens that Select-KV copies, is the student untrained. An
     ordinary paragraph is what the student is held against.
     """
-    trained = bool(trained_methods(run)) and run.student != "select"
+    start = "chunked" if run.student == "ced" and run.config.phase3.start == "chunks" else "select"
+    trained = bool(trained_methods(run)) and run.student != start
     told = {sample["view"] for sample in run.samples if sample["kind"] == "off"}  # random trials have only their means
     views = [view for view in run.report.get("off", {}) if view in told - {run.student, "teacher", "base"}]
-    labels = [
-        f"{view_name(view)}, before training" if view == "select" and trained else view_name(view) for view in views
-    ]
-    chosen = [view for view in views if view == "neutral_paragraph" or (view == "select" and trained)]
+    labels = [f"{view_name(view)}, untrained" if view == start and trained else view_name(view) for view in views]
+    chosen = [view for view in views if view == "neutral_paragraph" or (view == start and trained)]
     return list(zip(labels, views, strict=True)), chosen
 
 

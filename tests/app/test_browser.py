@@ -400,12 +400,12 @@ def test_the_gates_queries_can_be_sorted(page):
 
 def test_the_off_effect_before_and_after_training_stand_in_one_plot(page):
     open_tab(page, "OFF effect")
-    expect(page.locator("#off-also").get_by_label("Select-KV, before training")).to_be_checked()
+    expect(page.locator("#off-also").get_by_label("chunked, untrained")).to_be_checked()
     drawn = page.locator("#off-histograms .barlayer path")
     expect(drawn.first).to_be_attached()
     both = drawn.count()
-    page.locator("#off-also").get_by_text("Select-KV, before training").click()
-    names = ["CED mixture", "demonstrations", "p99", "what the gate allows"]
+    page.locator("#off-also").get_by_text("chunked, untrained").click()
+    names = ["CED mixture", "an ordinary paragraph", "demonstrations", "p99", "what the gate allows"]
     expect(page.locator("#off-histograms .legendtext")).to_have_text(names)
     expect(drawn).not_to_have_count(both)
     assert drawn.count() < both

@@ -125,13 +125,17 @@ def test_only_views_with_texts_of_their_own_stand_beside_the_student(tmp_path):
     (run,) = example_runs(tmp_path)
     assert "few_shot_random" in run.report["off"]
     views, chosen = beside(run)
-    assert [view for _, view in views] == ["select", "few_shot", "free"] and chosen == ["select"]
+    assert dict(views) == {
+        "Select-KV": "select", "few-shot": "few_shot", "chunked, untrained": "chunked", "Free-KV": "free",
+        "a line break": "neutral_token", "an ordinary paragraph": "neutral_paragraph",
+    }  # fmt: skip
+    assert chosen == ["chunked", "neutral_paragraph"]
 
 
 def test_a_view_that_goes_on_talking_leaves_the_others_their_room(tmp_path):
     table = on_table(*example_runs(tmp_path))
     widths = even_widths(len(table["headers"]))
-    assert len(widths) == len(table["headers"]) == 8 and set(widths) == {"12.50%"}
+    assert len(widths) == len(table["headers"]) == 9 and set(widths) == {"11.11%"}
 
 
 def test_widget_values_become_the_same_config():
@@ -251,8 +255,9 @@ def test_the_least_recent_session_makes_room_and_leaves_nothing(tmp_path):
 def test_the_verdict_is_a_sentence_with_its_yardsticks(tmp_path):
     (run,) = example_runs(tmp_path)
     said = verdict_sentence(run.report, "ced")
-    assert "<b>Works</b>: 16 of 16 first tokens right on unseen queries (95 %: 81% to 100%), the teacher 16." in said
-    assert said.endswith("<b>Harmless</b>: 1.77 of 3.00 allowed; the demonstrations cost 4.24.")
+    assert "<b>Works</b>: 16 of 16 whole answers right on unseen queries (95 %: 81% to 100%), the teacher 16." in said
+    costs = "an ordinary paragraph costs 2.27, the demonstrations cost 4.24."
+    assert said.endswith(f"<b>Harmless</b>: 1.27 of 2.00 allowed; {costs}")
     report = json.loads(json.dumps(run.report))
     report["off"]["neutral_paragraph"] = {"stress": {"delta_p99": 2.6}}
     report["on"]["ced"]["whole_answer"] = report["on"]["teacher"]["whole_answer"] = 0.5
