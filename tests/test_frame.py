@@ -323,8 +323,8 @@ def test_make_names_every_target():
     shown = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     targets = re.findall(r"^  ([a-z-]+) ", shown, re.MULTILINE)
     assert targets == [
-        "help", "app", "test", "check", "gate", "lint", "types", "bench", "lock", "serve-vllm", "serve-vllm-test",
-        "clean",
+        "help", "app", "test", "coverage", "check", "gate", "lint", "types", "bench", "lock", "serve-vllm",
+        "serve-vllm-test", "clean",
     ]  # fmt: skip
 
 
