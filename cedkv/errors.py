@@ -35,3 +35,8 @@ class NonFiniteError(CedKVError):
 
 class CheckpointError(CedKVError):
     """A training cannot be taken up from a file."""
+
+
+def first_line(error: BaseException) -> str:
+    """What another library's error says, as part of a line of our own."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -154,11 +154,11 @@ def test_every_requirement_is_locked_to_one_version(filename):
     pins = requirements(filename)
     assert pins
     for name, specifier in pins.items():
-        assert re.fullmatch(r"==[0-9]+(\.[0-9]+)+(\.post[0-9]+)?", specifier), name
+        assert re.fullmatch(r"==[0-9]+(\.[0-9]+)+(b[0-9]+|\.post[0-9]+)?", specifier), name
 
 
 def test_the_package_asks_for_ranges():
-    for requirement in ranges("app", "export", "rag", "sweep", "dev"):
+    for requirement in ranges("app", "export", "mlflow", "rag", "sweep", "dev"):
         assert {each.operator for each in requirement.specifier} == {">=", "<"}, requirement
 
 
@@ -166,7 +166,7 @@ def test_the_package_asks_for_ranges():
     ("extras", "locks"),
     [
         (["app"], ["requirements.txt"]),
-        (["app", "export", "rag", "sweep", "dev"], ["requirements.txt", "requirements-dev.txt"]),
+        (["app", "export", "mlflow", "rag", "sweep", "dev"], ["requirements.txt", "requirements-dev.txt"]),
     ],
 )
 def test_the_lock_holds_all_that_the_ranges_need_and_nothing_else(extras, locks):
@@ -324,7 +324,7 @@ def test_make_names_every_target():
     targets = re.findall(r"^  ([a-z-]+) ", shown, re.MULTILINE)
     assert targets == [
         "help", "app", "test", "coverage", "check", "gate", "lint", "types", "bench", "lock", "serve-vllm",
-        "serve-vllm-test", "clean",
+        "serve-vllm-test", "serve-llama-test", "clean",
     ]  # fmt: skip
 
 

@@ -44,6 +44,11 @@ class GistTraining(Settings):
     loss: Literal["ce", "kl"] = Field(
         "ce", description="On answers: cross-entropy, or KL to the model that sees the document."
     )
+    token_weights: Literal["uniform", "rho1", "critic"] = Field(
+        "uniform",
+        description="Which tokens of answers count more: none, those on which the gists are furthest behind the model "
+        "that sees the document (rho1), or those that change a critic's mind.",
+    )
     note: str = Field(
         "\nThe pass key is {value}.",
         description="The text that gists learn to stand for; where they begin, too. {value} is the needle's.",

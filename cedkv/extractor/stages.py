@@ -6,11 +6,10 @@ from typing import Any
 
 from cedkv.compressors.extractor import Extractor, save_extractor, shape_for
 from cedkv.config import ExtractorConfig, dump_config
-from cedkv.errors import OutputError
 from cedkv.events import Done, Event, Opened
 from cedkv.extractor.episodes import LessonEpisode, draw_episodes, tasks_of
 from cedkv.extractor.lesson import ExtractorLesson
-from cedkv.files import dump_json, write_whole
+from cedkv.files import check_fresh, dump_json, write_whole
 from cedkv.ledger import row_key
 from cedkv.lm import LanguageModel, load_model
 from cedkv.optim.checkpoint import Checkpoint
@@ -32,8 +31,8 @@ def iter_extractor(config: ExtractorConfig, folder: Path, resume: bool = False) 
         The folder holds another training, or cannot be written.
     """
     tasks_of(config)
-    if not resume and (folder / "config.yaml").exists():
-        raise OutputError(f"output {str(folder)!r} holds a training; go on with --resume or choose another --out")
+    if not resume:
+        check_fresh(folder)
     yield from fed(_iter_all(config, folder), open_sinks(config.training.sinks, folder))
 
 

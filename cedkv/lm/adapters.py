@@ -7,11 +7,11 @@ from pathlib import Path
 from torch import nn
 from transformers import PreTrainedModel
 
-from cedkv.errors import ModelError
+from cedkv.errors import ModelError, first_line
 from cedkv.extras import extra
 from cedkv.files import whole_folder
 from cedkv.lm.decoder import Decoder
-from cedkv.lm.fingerprint import adapted_fingerprint, first_line
+from cedkv.lm.fingerprint import adapted_fingerprint
 from cedkv.lm.heads import HEADS_FILE, MTPWrapper, load_heads, save_heads
 from cedkv.lm.load import LanguageModel
 

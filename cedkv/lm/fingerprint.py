@@ -12,7 +12,7 @@ from typing import Any
 
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
-from cedkv.errors import ModelError
+from cedkv.errors import ModelError, first_line
 
 # What the supported architectures compute with, as transformers resolves it from whichever form a file has.
 # Precision, caching, token ids and initialisation are left out: no answer to given tokens follows from them.
@@ -68,9 +68,8 @@ def model_fingerprint(folder: Path, config: PreTrainedConfig, tokenizer: PreTrai
         The folder has no weights, or they cannot be read.
     """
     content = content_fingerprint(folder, config, tokenizer)
-    try:
-        source = json.loads((folder / _SOURCE_FILE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    source = read_source(folder)
+    if source is None:
         return content
     # A converted model that was changed since is one of its own.
     return source["fingerprint"] if source["content"] == content else content
@@ -90,6 +89,14 @@ def write_source(folder: Path, fingerprint: str) -> None:
     config, tokenizer = AutoConfig.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     source = {"fingerprint": fingerprint, "content": content_fingerprint(folder, config, tokenizer)}
     (folder / _SOURCE_FILE).write_text(json.dumps(source), encoding="utf-8")
+
+
+def read_source(folder: Path) -> dict[str, str] | None:
+    """What `write_source` noted in a folder: the `fingerprint` of the file, and of the `content` made of it."""
+    try:
+        return json.loads((folder / _SOURCE_FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
 
 
 def file_fingerprint(path: Path) -> str:
@@ -180,7 +187,3 @@ def _plain(content: Any) -> Any:
 def _file_digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

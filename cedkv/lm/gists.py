@@ -17,12 +17,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import AddedToken, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
-from cedkv.errors import ModelError
+from cedkv.errors import ModelError, first_line
 from cedkv.extras import extra
 from cedkv.files import whole_folder
 from cedkv.lm.adapters import sharing_weights
 from cedkv.lm.decoder import Decoder
-from cedkv.lm.fingerprint import adapted_fingerprint, first_line
+from cedkv.lm.fingerprint import adapted_fingerprint
 from cedkv.lm.load import LanguageModel
 
 SHAPE_FILE = "gist.json"

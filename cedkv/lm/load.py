@@ -18,12 +18,12 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
-from cedkv.errors import DemoError, ModelError
+from cedkv.errors import DemoError, ModelError, first_line
 from cedkv.lm.architectures import KeySource, key_source
 from cedkv.lm.attention import PACKED_ATTENTION
 from cedkv.lm.decoder import Decoder
 from cedkv.lm.find import EMBEDDED, find_model
-from cedkv.lm.fingerprint import first_line, model_fingerprint
+from cedkv.lm.fingerprint import model_fingerprint
 from cedkv.report import ModelBlock
 
 # A bar per load would end up in everybody's logs.

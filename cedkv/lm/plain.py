@@ -6,9 +6,9 @@ from weakref import WeakKeyDictionary
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from cedkv.errors import ModelError, StateError
+from cedkv.errors import ModelError, StateError, first_line
 from cedkv.lm.cache import layers_of
-from cedkv.lm.fingerprint import first_line, load_fingerprint
+from cedkv.lm.fingerprint import load_fingerprint
 
 _known: WeakKeyDictionary[PreTrainedModel, str] = WeakKeyDictionary()
 

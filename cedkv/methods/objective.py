@@ -14,7 +14,7 @@ from cedkv.events import StepTrace, Tick
 from cedkv.lm import LanguageModel, generate, log_probs, packed_logits
 from cedkv.methods.base import Workbench
 from cedkv.methods.pool import HardPool, PooledText, draw_memory, recall_draw
-from cedkv.methods.token_weights import Weigh, answer_values
+from cedkv.methods.token_weights import Weigh
 from cedkv.metrics import cvar, kl, role_mass, tail_stats
 from cedkv.optim.checkpoint import Memory
 from cedkv.optim.dual import DualLambda
@@ -24,6 +24,7 @@ from cedkv.probe import OffProbe
 from cedkv.slots.base import TrainableSlots, detached
 from cedkv.slots.mixture import MixtureSlots
 from cedkv.state import DemoTokens, KVPrefix
+from cedkv.wmtp.answers import answer_values
 
 # Most tokens of an answer that training matches.
 _ANSWER_TOKENS = 16
@@ -65,7 +66,9 @@ def on_targets(bench: Workbench) -> OnTargets:
     reads = [len(answer) + 1 for answer in ids]
     teacher = log_probs(bench.trunk, longer, bench.teacher, reads)
     by_critic = bench.config.phase3.loss.token_weights == "critic"
-    values = answer_values(bench.trunk, longer, reads) if by_critic else []
+    values = answer_values(bench.trunk, longer, list(map(len, ids))) if by_critic else []
+    # A row more than tokens: an answer's end, which changes no mind.
+    values = [torch.cat([row, row[-1:]]) for row in values]
     return OnTargets(longer, reads, list(teacher.split(reads)), values)
 
 

@@ -1,5 +1,6 @@
-"""A relation state in other engines: what is written for them, and vLLM's connector."""
+"""A relation state in other engines: what is written for them, vLLM's connector and llama.cpp's client."""
 
-from cedkv.serve.export import EXPORTS, REFUSED, check_engine, export_state
+from cedkv.serve.export import EXPORTS, export_state
+from cedkv.serve.llama_client import load_sequence
 
-__all__ = ["EXPORTS", "REFUSED", "check_engine", "export_state"]
+__all__ = ["EXPORTS", "export_state", "load_sequence"]

@@ -1,5 +1,6 @@
 """Writing a state for another engine. What it cannot carry exactly is refused by name; nothing is approximated."""
 
+import hashlib
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +14,10 @@ from cedkv.files import dump_json, whole_file, write_whole
 from cedkv.lm import LanguageModel
 from cedkv.lm.export import save_peft, visible_slots
 from cedkv.lm.find import find_model
+from cedkv.lm.fingerprint import read_source
+from cedkv.serve.llama_client import SUFFIX as SEQUENCE_SUFFIX
+from cedkv.serve.llama_client import SequenceHandle
+from cedkv.serve.llama_cpp import sequence_file
 from cedkv.serve.vllm_connector.client import Handle
 from cedkv.serve.vllm_connector.errors import Refused
 from cedkv.serve.vllm_connector.folder import SUFFIX, check_name
@@ -22,31 +27,13 @@ from cedkv.serve.vllm_connector.supported import check_config
 from cedkv.state import KVPrefix
 from cedkv.state.precision import SCALE_SUFFIX
 
-# Engines that are asked for and not written for, and why.
-REFUSED = {
-    "llama.cpp": "its sequence file (llama_state_seq_load_file) was read about and not proven, because no build of "
-    "llama-cpp-python could be had where this was made, and nothing unproven is written; use vllm or transformers",
-}
-
-
-def check_engine(to: str) -> None:
-    """Refuse an engine that nothing can be written for.
-
-    Raises
-    ------
-    StateError
-        It says why.
-    """
-    if to in REFUSED:
-        raise StateError(f"a state for {to} cannot be exported: {REFUSED[to]}")
-
 
 def export_state(to: str, state_file: str | Path, folder: str | Path, lm: LanguageModel, model_id: str) -> list[Path]:
     """Write a state for an engine.
 
     Parameters
     ----------
-    to : one of `EXPORTS`; what is in `REFUSED` is refused.
+    to : one of `EXPORTS`.
     folder : where to; for vLLM the folder of all states that one server offers.
     lm : the model the state was made with; any other is refused.
     model_id : what `lm` was loaded by, which tells where its files are.
@@ -62,7 +49,6 @@ def export_state(to: str, state_file: str | Path, folder: str | Path, lm: Langua
     OutputError
         The folder cannot be written.
     """
-    check_engine(to)
     path = Path(state_file)
     prefix = KVPrefix.load(path, lm.fingerprint)
     if not len(visible_slots(prefix)):
@@ -120,6 +106,24 @@ def _to_transformers(prefix: KVPrefix, path: Path, folder: Path, lm: LanguageMod
     return [folder]
 
 
+def _to_llama_cpp(prefix: KVPrefix, path: Path, folder: Path, lm: LanguageModel, model_id: str) -> list[Path]:
+    """A sequence file, and a handle that says which GGUF file it belongs to."""
+    source = read_source(find_model(model_id)[0])
+    if source is None or source["fingerprint"] != lm.fingerprint:
+        raise StateError(
+            f"a state for llama.cpp must have been made with a .gguf file, which model {model_id!r} is not; "
+            "extract it again with that file as the model"
+        )
+    placeholder, name = _placeholder(lm), path.name.removesuffix(SUFFIX)
+    content = sequence_file(prefix, lm, placeholder)
+    file, handle = folder / (name + SEQUENCE_SUFFIX), folder / f"{name}.json"
+    with whole_file(file) as writing:
+        writing.write_bytes(content)
+    sha256, slots = hashlib.sha256(content).hexdigest(), len(visible_slots(prefix))
+    SequenceHandle(slots, placeholder, lm.fingerprint, sha256).save(handle)
+    return [handle, file]
+
+
 def shifted_to_zero(prefix: KVPrefix) -> KVPrefix:
     """Slots and query moved to the left until the first slot that is switched on stands at 0.
 
@@ -130,4 +134,4 @@ def shifted_to_zero(prefix: KVPrefix) -> KVPrefix:
 
 
 Export = Callable[[KVPrefix, Path, Path, LanguageModel, str], list[Path]]
-EXPORTS: dict[str, Export] = {"vllm": _to_vllm, "transformers": _to_transformers}
+EXPORTS: dict[str, Export] = {"vllm": _to_vllm, "transformers": _to_transformers, "llama.cpp": _to_llama_cpp}

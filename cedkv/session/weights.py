@@ -14,7 +14,6 @@ from torch.nn.utils.rnn import pad_sequence
 
 from cedkv.errors import CedKVError
 from cedkv.lm import LanguageModel, log_probs
-from cedkv.methods.token_weights import SOFT, answer_values
 from cedkv.optim.weights import SCORERS, TokenBatch
 from cedkv.optim.weights.base import IGNORED
 from cedkv.session.compare import teacher_of
@@ -22,6 +21,7 @@ from cedkv.session.runs import Run
 from cedkv.session.slots import slot_map
 from cedkv.session.views import Weighed, Weights
 from cedkv.state import DemoTokens, KVPrefix
+from cedkv.wmtp.answers import SOFT, answer_values
 
 Span = tuple[int, int]
 
@@ -96,7 +96,7 @@ def _values(lm: LanguageModel, tokens: DemoTokens, spans: Sequence[Span]) -> Flo
         return None
     answers = [output for output in outputs if output is not None]
     ids = [tokens.ids[start:end] for (start, _), (_, end) in zip(spans, answers, strict=True)]
-    read = answer_values(lm, ids, [end - start + 1 for start, end in answers])
+    read = answer_values(lm, ids, [end - start for start, end in answers])
     values = []
     for (start, end), (first, last), row in zip(spans, answers, read, strict=True):
         before = row[:1].expand(first - start - 1)

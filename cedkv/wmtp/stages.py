@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from cedkv.config import TrainingConfig, TrainSettings, dump_config
-from cedkv.errors import NonFiniteError, OutputError
+from cedkv.errors import NonFiniteError
 from cedkv.events import Done, Event, Opened, Progress, Warned
-from cedkv.files import dump_json, write_whole
+from cedkv.files import check_fresh, dump_json, write_whole
 from cedkv.ledger import row_key
 from cedkv.lm import LanguageModel, load_model
 from cedkv.lm.adapters import LoraShape, save_trained, with_lora
@@ -73,8 +73,8 @@ def iter_wmtp(config: TrainingConfig, folder: Path, resume: bool = False) -> Ite
         The folder holds another training, or cannot be written.
     """
     scorer_of(config.train)
-    if not resume and (folder / "config.yaml").exists():
-        raise OutputError(f"output {str(folder)!r} holds a training; go on with --resume or choose another --out")
+    if not resume:
+        check_fresh(folder)
     sinks = open_sinks(config.train.sinks, folder)
     yield from fed(_iter_all(config, folder), sinks)
 

@@ -48,6 +48,20 @@ def test_overfit_one_batch(tmp_path, loss, steps, part):
     assert losses[-1] < losses[0] / part
 
 
+@pytest.mark.parametrize("token_weights", ["rho1", "critic"])
+def test_tokens_of_answers_are_weighed(token_weights):
+    """The weights are of mean 1, not all alike, and what is trained feels them."""
+    settings = {"documents": 2, "held_out": 1, "digits": "[3]"}
+    plain, weighed = (
+        make_lesson(tiny_lm(), config_of("{match_until: 0}", token_weights=name, **settings))
+        for name in ("uniform", token_weights)
+    )
+    losses = [lesson.answer_loss(lesson.shelf, [0, 1]) for lesson in (plain, weighed)]
+    assert losses[0] != losses[1] and losses[1].item() == pytest.approx(losses[0].item(), rel=0.9)
+    losses[1].backward()
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in weighed.reader.model.parameters())
+
+
 def test_a_note_is_learnt(tmp_path):
     """What gists say where the value stands comes nearer to the note."""
     losses, _, _ = learnt(

@@ -7,8 +7,7 @@ import torch
 
 from cedkv.config import load_config
 from cedkv.methods.objective import OnTargets, on_loss
-from cedkv.methods.token_weights import answer_values, weigh_with
-from tests.tiny import tiny_lm
+from cedkv.methods.token_weights import weigh_with
 
 # Two queries, answers of two rows and of one, over four tokens.
 TEACHER = [
@@ -50,16 +49,8 @@ def test_weights_of_one_are_the_plain_loss():
     assert torch.equal(on_loss(student, teacher, torch.ones(3)), on_loss(student, teacher))
 
 
-def test_a_critic_of_answers_has_a_value_before_and_after_every_token():
-    lm = tiny_lm()
-    texts = [(f"Q: {word}\nA:", f" {word}ed") for word in ("lift", "walk", "jump", "open", "bake")]
-    answers = [lm.encode(answer) for _, answer in texts]
-    ids = [(*lm.encode(query), *answer) for (query, _), answer in zip(texts, answers, strict=True)]
-    reads = [len(answer) + 1 for answer in answers]
-    values = answer_values(lm, ids, reads)
-    assert [len(row) for row in values] == [read + 1 for read in reads]
-    assert all(0 < value < 1 for row in values for value in row.tolist())
-    assert all(row[-1] == row[-2] for row in values)
+def test_a_critics_values_are_of_the_queries_that_a_step_draws():
+    ids, reads, values = [(3, 4), (3, 5, 6), (3, 7)], [1, 2, 1], [torch.rand(read + 1) for read in (1, 2, 1)]
     targets = OnTargets(ids, reads, [torch.zeros(read, 4) for read in reads], values)
     assert torch.equal(targets.rows([2]).values[0], values[2])
     assert replace(targets, values=[]).rows([2]).values == []

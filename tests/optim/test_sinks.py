@@ -2,10 +2,13 @@
 
 import json
 import sys
+from collections import defaultdict
 
+import mlflow
 import pytest
 
 from cedkv.errors import ConfigError, OutputError
+from cedkv.events import TrainingStep
 from cedkv.optim.loop import LoopSettings, Training, run_training
 from cedkv.optim.sinks import SINKS, fed, open_sinks
 from tests.optim.toys import Pulls
@@ -66,6 +69,22 @@ def test_a_folder_that_cannot_be_written_is_an_output_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot be written"):
         open_sinks(["jsonl"], tmp_path / "file")
+
+
+def test_mlflows_own_client_reads_every_figure(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    events = list(trained(open_sinks(["mlflow"], tmp_path / "run")))
+    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'run' / 'mlflow.db'}")
+    (run,) = client.search_runs([client.get_experiment_by_name("cedkv").experiment_id])
+    assert run.info.status == "FINISHED" and run.info.run_name == "run"
+    told = defaultdict(list)
+    for event in events:
+        for name, value in (event.terms if isinstance(event, TrainingStep) else event.figures).items():
+            told[name if "/" in name else f"{event.method}/{name}"].append((event.step, value))
+    assert set(client.get_run(run.info.run_id).data.metrics) == set(told)
+    for name, figures in told.items():
+        kept = [(one.step, one.value) for one in client.get_metric_history(run.info.run_id, name)]
+        assert sorted(kept) == sorted(figures)
 
 
 def test_mlflow_says_how_to_get_it_where_it_is_missing(tmp_path, monkeypatch):

@@ -96,12 +96,6 @@ def test_the_command_writes_and_names_what_it_wrote(tmp_path, capsys):
     assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / "out" / "past.safetensors")
 
 
-def test_the_command_says_why_nothing_is_written_for_llama_cpp(tmp_path, capsys):
-    arguments = ["--state", str(tmp_path / "none"), "--out", str(tmp_path / "out")]
-    assert main(["serve", "export", "--to", "llama.cpp", *arguments]) == 2
-    assert "a state for llama.cpp cannot be exported: " in capsys.readouterr().err
-
-
 def test_the_command_refuses_another_models_state(tmp_path, capsys):
     state_of("llama").save(tmp_path / "past.safetensors")
     other = tiny_folder("llama", tmp_path / "other", seed=1)

@@ -9,11 +9,11 @@ import torch
 from cedkv.episodes import Demonstration, get_template, tokenize_demos
 from cedkv.errors import CedKVError
 from cedkv.lm import log_probs, read_demo_kv
-from cedkv.methods.token_weights import SOFT
 from cedkv.optim.weights import SCORERS
 from cedkv.optim.weights.rho1 import kept
 from cedkv.session.weights import MOST_TOKENS, weigh_demonstrations, weigh_text
 from cedkv.state import Mixture
+from cedkv.wmtp.answers import SOFT
 from components.weights_text import weights_html
 from tests.tiny import PAIRS, text_tokens, tiny_lm
 

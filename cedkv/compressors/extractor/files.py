@@ -1,7 +1,6 @@
 """An extractor on the disk: a folder with its numbers (safetensors) and what they belong to (JSON)."""
 
 import hashlib
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from safetensors.torch import load, save_file
 
 from cedkv.compressors.extractor.net import Extractor, ExtractorShape
 from cedkv.compressors.extractor.places import KINDS, SCALARS
-from cedkv.errors import ModelError
+from cedkv.errors import ModelError, first_line
 from cedkv.files import dump_json, parse_json, whole_folder
 from cedkv.lm import LanguageModel
 
@@ -74,7 +73,8 @@ def load_extractor(lm: LanguageModel, folder: Path) -> TrainedExtractor:
         shape, fingerprint, model = ExtractorShape(**said["shape"]), said["fingerprint"], said["model"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelError(
-            f"extractor {str(folder)!r} cannot be read: {_line(error)}; give a folder that cedkv train extractor wrote"
+            f"extractor {str(folder)!r} cannot be read: {first_line(error)}; "
+            "give a folder that cedkv train extractor wrote"
         ) from error
     if fingerprint != lm.fingerprint:
         raise ModelError(
@@ -88,14 +88,9 @@ def load_extractor(lm: LanguageModel, folder: Path) -> TrainedExtractor:
         net = Extractor(shape)
         net.load_state_dict(load(content))
     except (OSError, ValueError, RuntimeError) as error:
-        raise ModelError(f"extractor {str(folder)!r} is damaged: {_line(error)}; train it again") from error
+        raise ModelError(f"extractor {str(folder)!r} is damaged: {first_line(error)}; train it again") from error
     return TrainedExtractor(net.requires_grad_(False).eval().to(lm.device), said["sha256"], said)
 
 
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _line(error: BaseException) -> str:
-    said = json.dumps(str(error))[1:-1] if isinstance(error, KeyError) else str(error)
-    return " ".join(said.split())[:160]

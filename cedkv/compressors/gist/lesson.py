@@ -26,6 +26,8 @@ from cedkv.lm.finetune import Batch
 from cedkv.lm.gists import GistReader, gist_tokens_of
 from cedkv.metrics import kl
 from cedkv.optim.schedule import batch_order
+from cedkv.optim.weights import Run
+from cedkv.wmtp.answers import answer_scorer, answer_values, weigh_answers
 
 NAME = "gist"
 _LEAST = 1e-12
@@ -145,14 +147,38 @@ class GistLesson:
         return torch.stack(both, dim=1).float()
 
     def answer_loss(self, shelf: Shelf, chosen: list[int], model: nn.Module | None = None) -> Float[Tensor, ""]:
-        """Cross-entropy of the answers behind gists, or KL(teacher || student) to the model that sees the document."""
+        """Cross-entropy of the answers behind gists, or KL(teacher || student) to the model that sees the document.
+
+        A mean over answer tokens, weighted where the settings say so.
+        """
         logits, labels = self._answers(shelf, chosen, True, model)
-        told = labels != IGNORED
-        if self.config.training.loss == "ce":
-            return nn.functional.cross_entropy(logits[told].float(), labels[told])
+        told, training = labels != IGNORED, self.config.training
+        student, said = logits[told].float().log_softmax(-1), labels[told]
+        losses = nn.functional.nll_loss(student, said, reduction="none")
+        if training.loss == "ce" and self._scorer is None:
+            return losses.mean()
         with torch.no_grad():
-            teacher, _ = self._answers(shelf, chosen, False)
-        return kl(teacher[told].float().log_softmax(-1), logits[told].float().log_softmax(-1)).mean()
+            teacher = self._answers(shelf, chosen, False)[0][told].float().log_softmax(-1)
+        apart = losses if training.loss == "ce" else kl(teacher, student)
+        if self._scorer is None:
+            return apart.mean()
+        reference, lengths = nn.functional.nll_loss(teacher, said, reduction="none"), told.sum(dim=1).tolist()
+        tokens, behind, known = (row.split(lengths) for row in (said, losses.detach(), reference))
+        values = [self._values[index] for index in chosen] if self._values else []
+        return (weigh_answers(self._scorer, tokens, behind, known, values) * apart).mean()
+
+    @cached_property
+    def _scorer(self) -> Run | None:
+        return answer_scorer(self.config.training.token_weights)
+
+    @cached_property
+    def _values(self) -> list[Float[Tensor, " places"]]:
+        """A critic's values of the training's answers behind their whole documents; none where none are needed."""
+        if self.config.training.token_weights != "critic":
+            return []
+        lead = len(self.reader.lm.bos)
+        ids = [(*one.document[lead:], *one.query, *one.answer) for one in self.train]
+        return answer_values(self.reader.lm, ids, [len(one.answer) for one in self.train])
 
     def _answers(
         self, shelf: Shelf, chosen: list[int], student: bool, model: nn.Module | None = None

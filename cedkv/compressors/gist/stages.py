@@ -8,9 +8,9 @@ import torch
 from cedkv.compressors.gist.examples import first_rows, make_examples, note_plan
 from cedkv.compressors.gist.lesson import GistLesson
 from cedkv.config import GistConfig, dump_config
-from cedkv.errors import ConfigError, OutputError
+from cedkv.errors import ConfigError
 from cedkv.events import Done, Event, Opened
-from cedkv.files import dump_json, write_whole
+from cedkv.files import check_fresh, dump_json, write_whole
 from cedkv.ledger import row_key
 from cedkv.lm import LanguageModel, load_model
 from cedkv.lm.finetune import FineTuning, iter_finetuning
@@ -48,8 +48,8 @@ def iter_gist(config: GistConfig, folder: Path, resume: bool = False) -> Iterato
     """
     if config.quantization == "4bit":
         raise ConfigError(f"quantization = '4bit' {_no_4bit()}; set it to none")
-    if not resume and (folder / "config.yaml").exists():
-        raise OutputError(f"output {str(folder)!r} holds a training; go on with --resume or choose another --out")
+    if not resume:
+        check_fresh(folder)
     yield from fed(_iter_all(config, folder), open_sinks(config.training.sinks, folder))
 
 
