@@ -14,7 +14,7 @@ from cedkv.config import Config, parse_config
 from cedkv.errors import CedKVError
 from cedkv.events import Done, Event, Progress, StepTrace
 from components.desk import Desk
-from components.handlers import message_of
+from components.handlers import Queue, message_of, session_of
 from components.off_texts import worst_rows
 
 
@@ -22,7 +22,9 @@ def add_endpoints(desk: Desk) -> None:
     """Register the endpoints on the Blocks that are being built."""
     for name, make in ENDPOINTS.items():
         queue = next((queue for queue, names in _QUEUES.items() if name in names), None)
-        limits = {"concurrency_id": queue, "concurrency_limit": 1} if queue else {"concurrency_limit": None}
+        limits: Queue = {"concurrency_limit": None}
+        if queue:
+            limits = {"concurrency_id": queue, "concurrency_limit": 1}
         gr.api(described(make(desk), name), api_name=name, **limits)
 
 
@@ -30,9 +32,8 @@ def described(endpoint: Callable, name: str) -> Callable:
     """The endpoint with a name and with its arguments told in its docstring, from which gradio makes a tool."""
     endpoint.__name__ = name
     told = [f"    {name}: {_ARGUMENTS[name]}" for name in inspect.signature(endpoint).parameters if name in _ARGUMENTS]
-    endpoint.__doc__ = "\n".join(
-        [inspect.cleandoc(endpoint.__doc__ or ""), "", "Args:", *told] if told else [endpoint.__doc__]
-    )
+    if told:
+        endpoint.__doc__ = "\n".join([inspect.cleandoc(endpoint.__doc__ or ""), "", "Args:", *told])
     return endpoint
 
 
@@ -65,7 +66,7 @@ def _run(desk: Desk) -> Any:
         """Extract a state: compress demonstrations of a relation into a few key/value slots. Takes seconds with
         `chunked` or `select`, half a minute or more with `ced`, which trains. The last value has `run_id`, which the
         other tools take, and a report without a verdict: `judge` gives one."""
-        session, start = request.session_hash, desk.service.running.iter_run
+        session, start = session_of(request), desk.service.running.iter_run
         yield from _followed(desk, session, task, demos, settings, lambda c, stop: start(session, c, method, stop))
 
     return run
@@ -75,7 +76,7 @@ def _gate(desk: Desk) -> Any:
     def gate(task: str, demos: str, phase: int, settings: str, request: gr.Request) -> Iterator[dict]:
         """Extract and judge in one go, beside all baselines, which takes minutes. The last value holds the report:
         `passed`, `gate_a` (is the plumbing sound) and `gate_b` (does the state work, is it harmless) row by row."""
-        session, start = request.session_hash, desk.service.running.iter_gate
+        session, start = session_of(request), desk.service.running.iter_gate
         yield from _followed(desk, session, task, demos, settings, lambda c, stop: start(session, c, phase, stop))
 
     return gate
@@ -85,7 +86,7 @@ def _judge(desk: Desk) -> Any:
     def judge(run_id: str, request: gr.Request) -> Iterator[dict]:
         """Run the gate on the state that a run has made, as it is: does it answer like the whole demonstrations, and
         does it leave other text alone? The last value holds the report with `passed` and every criterion."""
-        session = request.session_hash
+        session = session_of(request)
         try:
             with desk.service.going.of(session) as stop:
                 events = desk.service.judge(session, run_id, stop)
@@ -99,7 +100,7 @@ def _judge(desk: Desk) -> Any:
 def _why(desk: Desk) -> Any:
     def why(run_id: str, query: str, plain: bool, request: gr.Request) -> dict:
         """What each slot did to each token of the student's answer, or at each position of a `plain` text."""
-        session = request.session_hash
+        session = session_of(request)
         try:
             *_, comparison = desk.service.iter_compare(session, run_id, query, (), plain)
             found = desk.service.explain(session, run_id, comparison, plain)
@@ -139,7 +140,7 @@ def _swap(desk: Desk) -> Any:
 
 def _asked(desk: Desk, request: gr.Request, run_id: str, query: str, views: list, plain: bool, change: Any) -> dict:
     try:
-        *_, last = desk.service.iter_compare(request.session_hash, run_id, query, views, plain, change)
+        *_, last = desk.service.iter_compare(session_of(request), run_id, query, views, plain, change)
     except CedKVError as error:
         raise message_of(error) from error
     return asdict(last)
@@ -151,7 +152,7 @@ def _of_run(read: Any, about: str) -> Any:
     def make(desk: Desk) -> Any:
         def answer(run_id: str, request: gr.Request) -> dict:
             try:
-                return read(desk, desk.store.get(request.session_hash, run_id))
+                return read(desk, desk.store.get(session_of(request), run_id))
             except CedKVError as error:
                 raise message_of(error) from error
 
@@ -164,7 +165,7 @@ def _of_run(read: Any, about: str) -> Any:
 def _runs(desk: Desk) -> Any:
     def runs(request: gr.Request) -> list[str]:
         """The runs this session can name, newest first."""
-        return [run.id for run in desk.store.runs(request.session_hash)]
+        return [run.id for run in desk.store.runs(session_of(request))]
 
     return runs
 
@@ -172,8 +173,8 @@ def _runs(desk: Desk) -> Any:
 def _cancel(desk: Desk) -> Any:
     def cancel(request: gr.Request) -> bool:
         """Stop this session's run after the step in hand, keeping its best state; false where nothing was running."""
-        going = request.session_hash in desk.service.going
-        desk.service.going.cancel(request.session_hash)
+        going = session_of(request) in desk.service.going
+        desk.service.going.cancel(session_of(request))
         return going
 
     return cancel

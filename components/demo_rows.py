@@ -10,12 +10,14 @@ if TYPE_CHECKING:
 
 Pairs = Sequence[tuple[str, str]]
 
-# Rows are dragged, or moved by buttons; either way the page is told the new order. The list is then drawn anew, so what
-# had the keyboard gets it back.
+# Rows are dragged, or moved by buttons; either way the page is told the new order. Gradio then changes in place what
+# differs, so the keyboard follows the row that was moved to where it is now.
 ROW_MOVES = """
 const rows = () => [...element.querySelectorAll('[data-row]')];
-const move = (from, to) => {
+let wanted = null;
+const move = (from, to, way) => {
   if (to < 0 || to >= rows().length || from === to) return;
+  wanted = way && `[data-row="${to}"] [data-move="${way}"]`;
   const order = rows().map((_, place) => place);
   order.splice(to, 0, order.splice(from, 1)[0]);
   trigger('input', {order});
@@ -33,16 +35,12 @@ element.addEventListener('click', (event) => {
   const button = event.target.closest('button');
   if (!button) return;
   if (button.dataset.order) return trigger('input', {order: JSON.parse(button.dataset.order)});
-  const from = placeOf(event), to = from + Number(button.dataset.move);
-  element.dataset.focus = JSON.stringify([to, button.dataset.move]);
-  move(from, to);
+  move(placeOf(event), placeOf(event) + Number(button.dataset.move), button.dataset.move);
 });
 new MutationObserver(() => {
-  if (!element.dataset.focus) return;
-  const [row, way] = JSON.parse(element.dataset.focus);
-  element.querySelector(`[data-row="${row}"] [data-move="${way}"]`)?.focus({preventScroll: true});
-  delete element.dataset.focus;
-}).observe(element, {childList: true, subtree: true});
+  if (wanted) element.querySelector(wanted)?.focus({preventScroll: true});
+  wanted = null;
+}).observe(element, {attributes: true, characterData: true, childList: true, subtree: true});
 """
 
 
@@ -64,14 +62,15 @@ def demo_warnings(pairs: Sequence[tuple[str, str]]) -> list[str]:
 def reordered(pairs: Pairs, order: Sequence[int]) -> list[list[str]]:
     """The pairs in an order of their places; as they are where it is not one of them."""
     places = [int(place) for place in order]
-    return [list(pairs[place]) for place in places] if sorted(places) == list(range(len(pairs))) else list(pairs)
+    known = sorted(places) == list(range(len(pairs)))
+    return [list(pairs[place]) for place in (places if known else range(len(pairs)))]
 
 
 def demo_rows_html(pairs: Pairs, examined: "Examination | None" = None) -> str:
     """Every demonstration with its marks; what was examined is shown for rows that are still the same."""
     known = dict(zip(examined.demos, examined.rows, strict=True)) if examined else {}
     most = max((abs(row.influence) for row in known.values() if row.influence is not None), default=0) or 1
-    rows = "".join(_row(place, pair, known.get(tuple(pair)), most) for place, pair in enumerate(pairs))
+    rows = "".join(_row(place, pair, known.get(pair), most) for place, pair in enumerate(pairs))
     slips = "".join(f'<p class="ck-mark">{esc(slip)}</p>' for slip in demo_warnings(pairs))
     return f'<div class="ck">{slips}<ol class="ck-rows">{rows}</ol>{_orders(pairs, examined)}</div>'
 

@@ -66,6 +66,7 @@ def make_answer(run_id: str, scratch: Path) -> None:
     service = Service(Limits(), SessionStore(scratch, Limits(), example_runs(scratch)))
     *_, comparison = service.iter_compare("example", run_id, QUERY)
     why = service.explain("example", run_id, comparison, plain=False)
+    assert why is not None, "a run with slots is explained"
     (FOLDER / "comparison.json").write_text(json.dumps(asdict(comparison), indent=1) + "\n", encoding="utf-8")
     (FOLDER / "why.json").write_text(json.dumps(_rounded(asdict(why))) + "\n", encoding="utf-8")
 

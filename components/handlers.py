@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import wraps
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 import gradio as gr
 
@@ -11,12 +11,27 @@ from cedkv.session.runs import Run
 from components.desk import Desk
 from components.text import esc
 
+
+class Queue(TypedDict, total=False):
+    """What a handler waits for and who may call it, in gradio's words."""
+
+    concurrency_id: str
+    concurrency_limit: int | None
+    api_visibility: Literal["public", "private", "undocumented"]
+
+
+class QuietQueue(Queue):
+    """The same with nothing laid over what it will fill."""
+
+    show_progress: Literal["hidden"]
+
+
 # Runs wait for each other; the page shows their place in the queue.
-RUN_QUEUE = {"concurrency_id": "run", "concurrency_limit": 1, "api_visibility": "private"}
+RUN_QUEUE: Queue = {"concurrency_id": "run", "concurrency_limit": 1, "api_visibility": "private"}
 # Calls of seconds have a queue of their own: a run that goes on lets them use the model between its steps.
-SHORT_QUEUE = {"concurrency_id": "short", "concurrency_limit": 1, "api_visibility": "private"}
+SHORT_QUEUE: Queue = {"concurrency_id": "short", "concurrency_limit": 1, "api_visibility": "private"}
 # Handlers that only draw run beside everything else.
-DRAWING = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
+DRAWING: QuietQueue = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
 
 
 def told(handler: Callable) -> Callable:
@@ -50,6 +65,11 @@ def message_of(error: CedKVError) -> gr.Error:
     return gr.Error(esc(error), title="Not possible", duration=12, print_exception=False)
 
 
+def session_of(request: gr.Request) -> str:
+    """Whose page or client asks. Those that name no session have one together."""
+    return request.session_hash or ""
+
+
 def run_of(desk: Desk, request: gr.Request, run_id: str) -> Run:
     """The run that is shown.
 
@@ -60,7 +80,7 @@ def run_of(desk: Desk, request: gr.Request, run_id: str) -> Run:
     """
     if not run_id:
         raise CedKVError("there is no run yet; press Run first")
-    return desk.store.get(request.session_hash, run_id)
+    return desk.store.get(session_of(request), run_id)
 
 
 def drawn(figure: Any) -> Any:

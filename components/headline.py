@@ -2,6 +2,7 @@
 
 import re
 from math import sqrt
+from typing import Literal
 
 from cedkv.report import Report
 from cedkv.session.runs import Run
@@ -84,7 +85,9 @@ def verdict_sentence(report: Report, view: str) -> str:
     rows, on, off = report["gate_b"], report["on"], report["off"]
     harm = [row for row in rows if row["name"].startswith("off_")]
     works, harmless = (all(row["passed"] for row in part) for part in ([r for r in rows if r not in harm], harm))
-    name = "whole_answer" if on[view].get("whole_answer") is not None else "accuracy"
+    name: Literal["whole_answer", "accuracy"] = (
+        "whole_answer" if on[view].get("whole_answer") is not None else "accuracy"
+    )
     queries, right = report["episode"].get("on_eval", 0), "whole answers" if name == "whole_answer" else "first tokens"
     made_up = "queries that the model made up, measured by the teacher’s own answers"
     asked = made_up if report["episode"].get("on_eval_gold") == "teacher" else "unseen queries"
@@ -135,7 +138,8 @@ def _verdicts(run: Run) -> str:
 def _stats(report: Report, student: str) -> list[str]:
     on, off, episode = report["on"], report["off"], report["episode"]
     mine, teacher = on[student], on["teacher"]
-    queries, texts = episode.get("on_eval", "?"), episode.get("off", {}).get("stress", {}).get("count", "?")
+    queries, stress = episode.get("on_eval", "?"), episode.get("off", {}).get("stress")
+    texts = stress["count"] if stress else "?"
     if episode.get("on_eval_gold") == "teacher":
         asked = f"agreement with teacher on {queries} queries that the model made up"
     else:

@@ -66,8 +66,8 @@ def _labelled(text: str) -> list[list[str]]:
 
 def read_table(rows: Sequence[Sequence[Any]] | None) -> list[tuple[str, str]]:
     """The demonstrations of the editable table; rows without any text are none."""
-    pairs = [tuple("" if cell is None else str(cell).strip() for cell in row[:2]) for row in rows or []]
-    return [pair for pair in pairs if any(pair)]
+    pairs = [["" if cell is None else str(cell).strip() for cell in (*row, "", "")[:2]] for row in rows or []]
+    return [(source, target) for source, target in pairs if source or target]
 
 
 def demos_as_lines(demos: Sequence[tuple[str, str]]) -> str:

@@ -92,8 +92,8 @@ def setting_widget(path: str, config: Config) -> gr.components.Component:
     if words:
         return gr.Dropdown(choices=words, allow_custom_value=True, **common)
     if kind in (int, float):
-        bounds = {edge: found for edge in _BOUNDS if (found := bound(path, edge)) is not None}
-        return gr.Number(precision=0 if kind is int else None, **bounds, **common)
+        least, most = bound(path, "minimum"), bound(path, "maximum")
+        return gr.Number(precision=0 if kind is int else None, minimum=least, maximum=most, **common)
     return gr.Textbox(lines=1, **common)
 
 

@@ -69,6 +69,7 @@ class Setup:
 
 def build_setup(limits: Limits, config: Config) -> Setup:
     """The rail, showing the settings of a config that names its task."""
+    assert config.episode.task is not None, "the page opens on a shipped task"
     gr.HTML(
         '<div class="ck"><a class="ck-from-rail" href="#main">close</a><h2>the next run</h2></div>',
         elem_id="rail-title", js_on_load=ANCHORS,
@@ -149,10 +150,16 @@ def _method_row() -> tuple[gr.Dropdown, gr.Dropdown]:
 
 def _slots_slider(limits: Limits, count: int, path: str, visible: bool | Literal["hidden"]) -> gr.Slider:
     return gr.Slider(
-        1, min(limits.slots, bound(path, "maximum")), value=count, step=1, label="slots", visible=visible,
+        1, _most(limits.slots, path), value=count, step=1, label="slots", visible=visible,
         elem_id=path.rpartition(".")[2].replace("_", "-"),
         info="What the prefix may hold. The demonstrations themselves have about 8 tokens each.",
     )  # fmt: skip
+
+
+def _most(allowed: int, path: str) -> float:
+    """The largest value of a setting: the schema's, or what this deployment allows where that is less."""
+    largest = bound(path, "maximum")
+    return allowed if largest is None else min(allowed, largest)
 
 
 def _buttons() -> tuple[gr.Button, gr.Button, gr.Button, gr.HTML]:
@@ -172,7 +179,7 @@ def _buttons() -> tuple[gr.Button, gr.Button, gr.Button, gr.HTML]:
 
 def _episode_widgets(limits: Limits, config: Config) -> tuple[gr.Slider, gr.Dropdown, gr.Radio, gr.Textbox, gr.Textbox]:
     count = gr.Slider(
-        1, min(limits.demos, bound("episode.demos", "maximum")), value=config.episode.demos, step=1,
+        1, _most(limits.demos, "episode.demos"), value=config.episode.demos, step=1,
         label="demonstrations drawn", info=setting("episode.demos").description,
     )  # fmt: skip
     template = gr.Dropdown(

@@ -74,12 +74,13 @@ def slot_card_html(slots: SlotMap, slot: int, values_cosine: list[list[float]], 
     )
     others = [(cosine, other) for other, cosine in enumerate(values_cosine[slot - 1]) if other != slot - 1]
     cosine, nearest = max(others, default=(0.0, 0))
+    counts = f'<p class="muted">counts as {slots.counts[slot - 1]:.1f} tokens</p>' if slots.counts else ""
     near = f"nearest: slot {nearest + 1}, cosine of values {number(cosine)}" if others else "the only slot"
     state = (
         "" if slots.active[slot - 1] else '<div class="ck-note">switched off here: it is masked, nothing sees it</div>'
     )
     return (
-        f'<div class="ck"><h3>{slot_mark(slot - 1)}slot {slot}</h3>{state}<table><thead><tr><th>token</th>'
+        f'<div class="ck"><h3>{slot_mark(slot - 1)}slot {slot}</h3>{state}{counts}<table><thead><tr><th>token</th>'
         '<th class="num">weight</th>'
         f'<th>role</th><th></th></tr></thead><tbody>{tokens}</tbody></table><p class="muted">{near}</p></div>'
     )

@@ -33,8 +33,7 @@ def margin(value: float, op: str, threshold: float) -> float:
 
 def collapse_html(run: Run | None) -> str:
     """The verdict and the numbers behind it, from the report."""
-    collapse = run.report.get("collapse") if run else None
-    if not collapse:
+    if run is None or not (collapse := run.report.get("collapse")):
         return empty_html("No slots yet", "Press Run: slots that have become copies of each other are named here.")
     slots = run.report["slots_budget"]
     stats = [

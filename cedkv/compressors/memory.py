@@ -33,16 +33,25 @@ def peak_memory(device: torch.device) -> Iterator[Peak]:
         before = torch.cuda.memory_allocated(device)
         yield peak
         peak.mb = (torch.cuda.max_memory_allocated(device) - before) / 2**20
-    elif sys.platform == "linux" and device.type == "cpu":
-        gc.collect()
-        ctypes.CDLL(None).malloc_trim(0)
+    elif device.type == "cpu" and _lowered_mark():
         before = _resident_kb("VmRSS")
-        # 5 sets the highest mark to what is resident now (man 5 proc_pid_clear_refs).
-        (_PROC / "clear_refs").write_text("5")
         yield peak
         peak.mb = max(_resident_kb("VmHWM") - before, 0) / 2**10
     else:
         yield peak
+
+
+def _lowered_mark() -> bool:
+    """Whether the highest mark of resident memory could be set to what is resident now (man 5 proc_pid_clear_refs)."""
+    if sys.platform != "linux":
+        return False
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    try:
+        (_PROC / "clear_refs").write_text("5")
+    except OSError:  # a sandbox that does not let a process see its own memory
+        return False
+    return True
 
 
 def _resident_kb(name: str) -> int:

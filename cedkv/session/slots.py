@@ -4,6 +4,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from cedkv.errors import CedKVError
 from cedkv.metrics import attribution_overlap, slot_cosine
@@ -24,12 +26,18 @@ def slot_map(prefix: KVPrefix, layer: int | None = None, head: int | None = None
     if mixture is None:
         raise CedKVError("these slots are free vectors; no demonstration token is behind them")
     layers, heads = mixture.weights.shape[:2]
-    weights = mixture.weights.float()
-    weights = weights.mean(0) if layer is None else weights[min(layer, layers - 1)]
-    weights = weights.mean(0) if head is None else weights[min(head, heads - 1)]
+    weights = _at(mixture.weights, layer, head).tolist()
+    counts = None if mixture.log_bias is None else _at(mixture.log_bias, layer, head).exp().tolist()
     active = prefix.active.any(0) if layer is None else prefix.active[min(layer, prefix.active.shape[0] - 1)]
     tokens = mixture.tokens
-    return SlotMap(tokens.texts, tokens.roles, tokens.demo, weights.tolist(), active.tolist(), layers, heads)
+    return SlotMap(tokens.texts, tokens.roles, tokens.demo, weights, active.tolist(), layers, heads, counts)
+
+
+def _at(values: Float[Tensor, "layers kv_heads *rest"], layer: int | None, head: int | None) -> Float[Tensor, "*rest"]:
+    """What a layer and KV head have, or the mean of them; what all of them share is everyone's."""
+    values = values.float()
+    values = values.mean(0) if layer is None else values[min(layer, len(values) - 1)]
+    return values.mean(0) if head is None else values[min(head, len(values) - 1)]
 
 
 def similarity(prefix: KVPrefix) -> dict[str, list[list[float]]]:

@@ -44,6 +44,7 @@ class SlotMap:
     """Weights of every slot on every demonstration token, of one layer and KV head or the mean of them.
 
     layers, heads : how many of them have a mixture of their own; 1 means that all share it.
+    counts : as how many tokens each slot counts there; None for slots that count once.
     """
 
     texts: tuple[str, ...]
@@ -53,6 +54,7 @@ class SlotMap:
     active: list[bool]
     layers: int
     heads: int
+    counts: list[float] | None = None
 
     @property
     def mass(self) -> list[float]:

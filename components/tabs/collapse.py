@@ -38,7 +38,7 @@ def build(opening: Run | None) -> CollapseParts:
 
 
 def show_states(parts: CollapseParts, desk: Desk, run: Run) -> Updates:
-    verdict = {parts.verdict: collapse_html(run)}
+    verdict: Updates = {parts.verdict: collapse_html(run)}
     if not run.student:
         plots = (parts.values, parts.keys, parts.attribution, parts.roles)
         return {**verdict, **{plot: drawn(None) for plot in plots}}

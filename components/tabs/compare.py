@@ -11,7 +11,7 @@ from cedkv.session.runs import Run
 from cedkv.session.views import Comparison, View
 from components.desk import Desk
 from components.example import QUERY, example_comparison, example_why
-from components.handlers import DRAWING, SHORT_QUEUE, run_of, told, told_stream
+from components.handlers import DRAWING, SHORT_QUEUE, run_of, session_of, told, told_stream
 from components.headline import empty_html
 from components.tabs.frame import Page, Tab, Updates
 from components.text import esc, number, token, visible
@@ -20,12 +20,13 @@ from components.why_text import nothing_why_html, why_html
 
 # A row far down the page fills the columns at its top: they are brought into sight.
 TO_QUERY = "() => document.querySelector('#query')?.scrollIntoView({block: 'center'})"
-# Clicks and arrow keys choose a token or a slot. The panel is drawn anew, so what had the keyboard gets it back.
+# Clicks and arrow keys choose a token or a slot. Gradio changes in place what differs, so the keyboard is taken along.
 _WHY_KEYS = """
+let wanted = null;
 const at = (name) => Number(element.querySelector('.ck-why')?.dataset[name]);
 const choose = (kind, place) => {
   if (place < 0 || !element.querySelector(`[data-why-${kind}="${place}"]`)) return;
-  element.dataset.focus = kind;
+  wanted = `[data-why-${kind}="${place}"]`;
   trigger('click', kind === 'token' ? {token: place, slot: -1} : {token: at('at'), slot: place});
 };
 element.addEventListener('click', (event) => {
@@ -41,10 +42,9 @@ element.addEventListener('keydown', (event) => {
   choose(kind, at(kind === 'token' ? 'at' : 'slot') + step);
 });
 new MutationObserver(() => {
-  if (!element.dataset.focus) return;
-  element.querySelector(`[data-why-${element.dataset.focus}][aria-pressed=true]`)?.focus({preventScroll: true});
-  delete element.dataset.focus;
-}).observe(element, {childList: true, subtree: true});
+  if (wanted) element.querySelector(wanted)?.focus({preventScroll: true});
+  wanted = null;
+}).observe(element, {attributes: true, characterData: true, childList: true, subtree: true});
 """
 _TABLE_LABEL = "unseen queries of the gate; ✓ whole answer right, ~ first token only; a click opens one above"
 
@@ -112,7 +112,7 @@ def wire(page: Page, desk: Desk) -> None:
     opened.then(None, js=TO_QUERY).then(**comparing(page, desk))
 
     def look(request: gr.Request, chosen: gr.EventData) -> Any:
-        why = desk.store.explained(request.session_hash) or example_why()
+        why = desk.store.explained(session_of(request)) or example_why()
         return why_html(why, int(chosen.token), int(chosen.slot) if chosen.slot >= 0 else None)
 
     parts.why.click(look, None, parts.why, trigger_mode="always_last", **DRAWING)
@@ -133,11 +133,11 @@ def comparing(page: Page, desk: Desk, quiet: bool = False) -> dict[str, Any]:
         asks = gr.skip(), gr.skip()
         if quiet and (better := next_query(run, query, suggested)):
             query, asks = better[1], (better[1], better)
-        for comparison in desk.service.iter_compare(request.session_hash, run_id, query, views, plain):
+        for comparison in desk.service.iter_compare(session_of(request), run_id, query, views, plain):
             yield comparison_html(comparison, run.student), soon, *asks
             # An explanation of what was asked before must not stand below this answer.
             soon, asks = gr.skip(), (gr.skip(), asks[1])
-        why = desk.service.explain(request.session_hash, run_id, comparison, plain)
+        why = desk.service.explain(session_of(request), run_id, comparison, plain)
         yield comparison_html(comparison, run.student), why_html(why), *asks
 
     asked = [page.run_id, parts.query, parts.plain, parts.views, parts.suggested]
@@ -175,7 +175,7 @@ def _mark(sample: dict[str, Any]) -> str:
     return "~" if sample["correct"] else "✗"
 
 
-def even_widths(columns: int) -> list[str]:
+def even_widths(columns: int) -> list[str | int]:
     """One width for all columns: a view that goes on talking must not push the others off the page."""
     return [f"{100 / columns:.2f}%"] * columns
 
@@ -219,8 +219,7 @@ def comparison_html(comparison: Comparison, student: str, change: str = "") -> s
 
 
 def _opening_columns(opening: Run | None) -> str:
-    comparison = example_comparison() if opening else None
-    if comparison is None:
+    if opening is None or (comparison := example_comparison()) is None:
         return empty_html("Nothing compared yet", "Press Run, then ask a query.")
     return comparison_html(comparison, opening.student)
 

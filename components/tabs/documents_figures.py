@@ -38,7 +38,7 @@ def needle_heatmaps(rows: Sequence["GridRow"], kind: str) -> go.Figure:
     """The score of one kind of needle by depth and length of its document, a map for each view on one scale."""
     chosen = [row for row in rows if row["kind"] == kind]
     views = list(dict.fromkeys(row["view"] for row in chosen))
-    lengths, depths = (sorted({row[axis] for row in chosen}) for axis in ("tokens", "depth"))  # type: ignore[literal-required]
+    lengths, depths = sorted({row["tokens"] for row in chosen}), sorted({row["depth"] for row in chosen})
     columns = min(len(views), _COLUMNS)
     figure = make_subplots(
         -(-len(views) // columns), columns, shared_xaxes="all", shared_yaxes="all",

@@ -11,7 +11,7 @@ from cedkv.errors import CedKVError
 from cedkv.session.limits import LimitError
 from cedkv.session.runs import Run
 from components.desk import Desk
-from components.handlers import DRAWING, SHORT_QUEUE, drawn, told
+from components.handlers import DRAWING, SHORT_QUEUE, QuietQueue, drawn, session_of, told
 from components.headline import empty_html
 from components.plots import take_away_plot
 from components.tabs.compare import comparing
@@ -23,11 +23,12 @@ if TYPE_CHECKING:
     from cedkv.sweep.tables import Point, Row
 
 HEADERS = ["method", "S", "settings", "of the teacher’s", "whole answer", "KL", "OFF p99", "judged on", "front"]
+_NUMBERS = {"S", "of the teacher’s", "whole answer", "KL", "OFF p99"}
 _NOTHING = empty_html(
     "No sweep open", "python -m cedkv sweep --config FILE makes one; open its folder, or the sweep.json in it."
 )
 # A refused file must not lay its error over the plot; a message tells it.
-_OPENING = {**SHORT_QUEUE, "show_progress": "hidden"}
+_OPENING: QuietQueue = {**SHORT_QUEUE, "show_progress": "hidden"}
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def build(opening: Run | None) -> FrontierParts:
     table = gr.Dataframe(
         headers=HEADERS, interactive=False, wrap=True, type="array", elem_id="sweep-points", max_height=360,
         label="means over tasks and seeds; a click offers the runs behind one",
-        datatype=["str", "number", "str", *["number"] * 4, "str", "str"],
+        datatype=["number" if name in _NUMBERS else "str" for name in HEADERS],
     )  # fmt: skip
     with gr.Row(equal_height=True):
         run = gr.Dropdown([], label="run", elem_id="sweep-run", min_width=240, scale=4)
@@ -70,7 +71,7 @@ def build(opening: Run | None) -> FrontierParts:
 
 def note_html(rows: list["Row"], points: list["Point"]) -> str:
     """What the sweep is, and which cells have failed."""
-    tasks, seeds = ({row[name] for row in rows} for name in ("task", "seed"))  # type: ignore[literal-required]
+    tasks, seeds = ({row[name] for row in rows} for name in ("task", "seed"))
     best = [point for point in points if point["front"]]
     where = " and ".join(f"{len(of)} {name}{'s' * (len(of) != 1)}" for name, of in (("task", tasks), ("seed", seeds)))
     said = f"{len(rows)} cells on {where}; {len(best)} points that nothing beats."
@@ -155,8 +156,8 @@ def wire(page: Page, desk: Desk) -> None:
     @told
     def show(state: dict, name: str | None, request: gr.Request) -> dict:
         files = run_files(state.get("folder", ""), name or "")
-        run = desk.service.open_files(request.session_hash, files, [file.name for file in files])
-        return show_run(page, desk, request.session_hash, run)
+        run = desk.service.open_files(session_of(request), files, [file.name for file in files])
+        return show_run(page, desk, session_of(request), run)
 
     gr.on([parts.open.click, parts.path.submit], open_folder, parts.path, parts.drawn(), **_OPENING)
     parts.file.upload(open_file, parts.file, parts.drawn(), **_OPENING)

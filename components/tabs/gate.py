@@ -1,7 +1,7 @@
 """Gate: one row per criterion, and everything needed to get the same verdict elsewhere."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import gradio as gr
 from gradio.components import Component
@@ -41,17 +41,14 @@ def build(opening: Run | None) -> GateParts:
         page = gr.Button("report.html, with its plots", size="sm", min_width=120, elem_id="download-page")
         made = gr.DownloadButton("report.html", visible="hidden", elem_id="made-page")
     with gr.Accordion("the same run elsewhere", open=False):
-        # Without numbers: those of wrapped lines drift away from their lines.
-        command, python = (
-            gr.Code(
-                "", language=language, label=label, elem_id=elem_id, interactive=False, show_line_numbers=False,
-            )
-            for language, label, elem_id in (
-                ("shell", "copy as command line", "as-command"),
-                ("python", "copy as Python", "as-python"),
-            )
-        )  # fmt: skip
+        command = _code("shell", "copy as command line", "as-command")
+        python = _code("python", "copy as Python", "as-python")
     return GateParts(table, downloads, page, made, command, python)
+
+
+def _code(language: Literal["shell", "python"], label: str, elem_id: str) -> gr.Code:
+    # Without numbers: those of wrapped lines drift away from their lines.
+    return gr.Code("", language=language, label=label, elem_id=elem_id, interactive=False, show_line_numbers=False)
 
 
 def show(parts: GateParts, run: Run) -> Updates:
@@ -61,7 +58,7 @@ def show(parts: GateParts, run: Run) -> Updates:
         "state": run.state_file(run.student) if run.student else None,
         "config": run.folder / "config.yaml",
     }
-    buttons = {
+    buttons: Updates = {
         button: gr.DownloadButton(value=str(files[name]) if files[name] else None, interactive=files[name] is not None)
         for name, button in parts.downloads.items()
     }

@@ -14,7 +14,7 @@ from cedkv.errors import CedKVError
 from cedkv.session.runs import Run
 from components.desk import Desk
 from components.figures import slot_heatmap
-from components.handlers import DRAWING, SHORT_QUEUE, drawn, run_of, told
+from components.handlers import DRAWING, SHORT_QUEUE, QuietQueue, drawn, run_of, session_of, told
 from components.headline import empty_html, headline_html, task_name
 from components.plots import take_away_plot
 from components.request import Request, demos_as_lines, read_request
@@ -26,7 +26,7 @@ from components.text import esc, number
 from components.theme import view_name
 
 # A refused file must not lay its error over everything that a run would have filled; a message tells it.
-_OPENING = {**SHORT_QUEUE, "show_progress": "hidden", "api_visibility": "public", "api_name": "open"}
+_OPENING: QuietQueue = {**SHORT_QUEUE, "show_progress": "hidden", "api_visibility": "public"}
 # The link as it can be passed on, with the host that only the browser knows.
 _TO_ADDRESS_BAR = "(link) => { history.replaceState(null, '', link); return location.href; }"
 
@@ -43,6 +43,7 @@ HEADERS = [
     "OFF p99",
     "verdict",
 ]
+_NUMBERS = {"S", "first token", "whole answer", "KL", "OFF p99"}
 _HISTORY_LABEL = "runs of this session; a click shows one. A reload keeps them, closing the page does not"
 # Where a file lies is nobody's business but the server's.
 _FILES = {"episode.demos_file", "episode.task_file"}
@@ -81,7 +82,7 @@ def build(opening: Run | None) -> RunsParts:
     history = gr.Dataframe(
         headers=HEADERS, interactive=False, wrap=True, label=_HISTORY_LABEL,
         elem_id="history", max_height=420, type="array",
-        datatype=[*["str"] * 5, *["number"] * 5, "str"],
+        datatype=["number" if name in _NUMBERS else "str" for name in HEADERS],
         column_widths=["15%", "11%", "8%", "11%", "10%", "5%", "8%", "9%", "7%", "7%", "9%"],
     )  # fmt: skip
     with gr.Row(equal_height=True):
@@ -130,24 +131,24 @@ def wire(page: Page, desk: Desk) -> None:
 
     @told
     def show(request: gr.Request, chosen: gr.SelectData) -> dict:
-        run = desk.store.get(request.session_hash, str(chosen.row_value[0]))
-        return show_run(page, desk, request.session_hash, run)
+        run = desk.store.get(session_of(request), str(chosen.row_value[0]))
+        return show_run(page, desk, session_of(request), run)
 
     @told
     def upload(paths: list[str], request: gr.Request) -> dict:
         """Open the files of a run, or a session's zip, as runs of this session, and show the newest of them."""
         files = [Path(path) for path in paths]
         if len(files) == 1 and files[0].suffix == ".zip":
-            run = desk.service.open_zip(request.session_hash, files[0])
+            run = desk.service.open_zip(session_of(request), files[0])
         else:
-            run = desk.service.open_files(request.session_hash, files, [file.name for file in files])
-        return show_run(page, desk, request.session_hash, run)
+            run = desk.service.open_files(session_of(request), files, [file.name for file in files])
+        return show_run(page, desk, session_of(request), run)
 
     @told
     def pin(left: str, right: str, request: gr.Request) -> list[Any]:
         if not (left and right):
             return [empty_html("One more", "Choose a second run to see where they differ."), *[drawn(None)] * 4]
-        runs = [desk.store.get(request.session_hash, name) for name in (left, right)]
+        runs = [desk.store.get(session_of(request), name) for name in (left, right)]
         largest = max(largest_delta(run, "stress") for run in runs) or None
         return [
             pinned_html(*runs),
@@ -161,12 +162,12 @@ def wire(page: Page, desk: Desk) -> None:
         if run.note == "example":
             raise CedKVError("the example is everyone's; make a run of your own to name it")
         run.note_down(name=name, tags=tags, text=text)
-        runs = desk.store.runs(request.session_hash)
+        runs = desk.store.runs(session_of(request))
         return {page.headline: headline_html(run), **show_runs(parts, runs)}
 
     @told
     def pack(request: gr.Request) -> Any:
-        return gr.DownloadButton(value=str(desk.service.pack(request.session_hash)), visible=True)
+        return gr.DownloadButton(value=str(desk.service.pack(session_of(request))), visible=True)
 
     parts.pack.click(pack, None, parts.packed, **DRAWING)
     saved = [page.headline, parts.history, parts.left, parts.right]
@@ -174,7 +175,7 @@ def wire(page: Page, desk: Desk) -> None:
     # The columns answer for the run that is shown: another one is asked Compare's query again.
     again = comparing(page, desk, quiet=True)
     parts.history.select(show, None, page.shown(), **DRAWING).success(**again)
-    parts.upload.upload(upload, parts.upload, page.shown(), **_OPENING).success(**again)
+    parts.upload.upload(upload, parts.upload, page.shown(), api_name="open", **_OPENING).success(**again)
     pinned = [parts.pinned, *parts.maps, *parts.offs]
     gr.on([parts.left.input, parts.right.input], pin, [parts.left, parts.right], pinned, **DRAWING)
     _wire_link(page, desk)
@@ -244,7 +245,7 @@ def pinned_html(left: Run, right: Run) -> str:
 
 def _history_row(run: Run) -> list[Any]:
     report, student = run.report, run.student
-    on, off = report.get("on", {}).get(student, {}), report.get("off", {}).get(student, {})
+    on, stress = report.get("on", {}).get(student), report.get("off", {}).get(student, {}).get("stress")
     if not report.get("gate_b"):
         verdict = "cancelled" if run.cancelled else "not judged"
     else:
@@ -252,8 +253,8 @@ def _history_row(run: Run) -> list[Any]:
     return [
         run.id, run.notes["name"], run.notes["tags"],
         task_name(report), view_name(student), report["slots_budget"],
-        *(_rounded(on.get(name)) for name in ("accuracy", "whole_answer", "kl_to_teacher")),
-        _rounded(off.get("stress", {}).get("delta_p99")), verdict,
+        *map(_rounded, (on.get("accuracy"), on.get("whole_answer"), on.get("kl_to_teacher")) if on else (None,) * 3),
+        _rounded(stress and stress.get("delta_p99")), verdict,
     ]  # fmt: skip
 
 
@@ -273,8 +274,8 @@ def _metric_rows(left: Run, right: Run) -> Iterator[tuple[str, str, str]]:
 
 
 def _metric(run: Run, path: tuple[str, ...]) -> float | None:
-    value: Any = run.report.get(path[0], {}).get(run.student)
-    for name in path[1:]:
+    value: Any = run.report
+    for name in (path[0], run.student, *path[1:]):
         value = value.get(name) if value else None
     return value
 
@@ -284,7 +285,7 @@ def _setting_rows(left: Run, right: Run) -> Iterator[tuple[str, str, str]]:
     for path in setting_paths():
         a, b = (str(shown(value_of(run.config, path))) for run in (left, right))
         if a != b:
-            yield path, *(Path(value).name if path in _FILES else value for value in (a, b))
+            yield (path, Path(a).name, Path(b).name) if path in _FILES else (path, a, b)
 
 
 TAB = Tab("Runs", "runs", build, show, show_runs=show_runs, wire=wire)

@@ -16,7 +16,7 @@ from components.plots import take_away_plot
 from components.slot_text import demo_text_html, slot_card_html, slot_of_token
 from components.tabs.frame import Page, Tab, Updates
 from components.tabs.runs import run_choices
-from components.tabs.steering import Steering, build_steering, show_steering, wire_steering
+from components.tabs.steering import Steering, build_edit_row, build_steering, show_steering, wire_steering
 from components.theme import view_choices
 
 # Plotly replaces its element with every new figure, so each one is hooked when it is first pointed at.
@@ -80,9 +80,10 @@ def build(opening: Run | None) -> SlotsParts:
             )  # fmt: skip
         with gr.Column(scale=3, min_width=280):
             card = gr.HTML("", elem_id="slot-card")
+            edit = build_edit_row()
     heatmap = take_away_plot("slot-heatmap")
     clicks = gr.HTML("", js_on_load=_HEATMAP_CLICKS, elem_id="heatmap-clicks")
-    return SlotsParts(method, layer, head, slot, demos, heatmap, clicks, card, build_steering())
+    return SlotsParts(method, layer, head, slot, demos, heatmap, clicks, card, build_steering(edit))
 
 
 def show_states(parts: SlotsParts, desk: Desk, run: Run) -> Updates:
@@ -106,7 +107,7 @@ def show_states(parts: SlotsParts, desk: Desk, run: Run) -> Updates:
 
 
 def show_runs(parts: SlotsParts, runs: Iterable[Run]) -> Updates:
-    return {parts.steering.swap_run: gr.Dropdown(run_choices(run for run in runs if run.methods))}
+    return {parts.steering.edit.swap_run: gr.Dropdown(run_choices(run for run in runs if run.methods))}
 
 
 def wire(page: Page, desk: Desk) -> None:

@@ -1,4 +1,4 @@
-"""A part of Slots: a mixing desk for the slots, one of them switched off or swapped, and the answers that follow."""
+"""A part of Slots: the chosen slot switched off or swapped, a mixing desk for all, and the answers that follow."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from gradio.components import Component
 from cedkv.errors import CedKVError
 from cedkv.session.runs import Run
 from components.desk import Desk
-from components.handlers import DRAWING, SHORT_QUEUE, run_of, told, told_stream
+from components.handlers import DRAWING, SHORT_QUEUE, run_of, session_of, told, told_stream
 from components.headline import empty_html
 from components.slot_text import change_name, mix_name
 from components.tabs.compare import CompareParts, comparison_html
@@ -20,6 +20,8 @@ from components.text import esc
 from components.theme import slot_mark, view_name
 
 _NOTHING_CHANGED = empty_html("Nothing changed yet", "Move a fader, or choose a slot above and switch it off.")
+# The row stands beside the slot’s tokens; the answers that follow are brought into sight.
+_TO_EFFECT = "() => document.querySelector('#effect')?.scrollIntoView({block: 'nearest', behavior: 'smooth'})"
 # The faders are the page's own; every change of one tells all of them. A solo slot mutes the others until it is let go.
 _DESK = """
 const rows = () => [...element.querySelectorAll('[data-fader]')];
@@ -41,20 +43,30 @@ element.addEventListener('click', (event) => {
   button.setAttribute('aria-pressed', button.getAttribute('aria-pressed') !== 'true');
   tell();
 });
+// Of another state that comes gradio sees no change in a fader, whose place is no attribute.
+new MutationObserver(() => rows().forEach((row) => { row.querySelector('input').value = 1; }))
+  .observe(element, {attributeFilter: ['data-of'], subtree: true});
 """
+
+
+@dataclass(frozen=True)
+class EditRow:
+    """What can be done to the chosen slot."""
+
+    ablate: gr.Button
+    swap_run: gr.Dropdown
+    swap_slot: gr.Number
+    swap: gr.Button
 
 
 @dataclass(frozen=True)
 class Steering:
     """`factors` is what the desk's faders say last."""
 
+    edit: EditRow
     faders: gr.HTML
     factors: gr.State
     keep: gr.Button
-    ablate: gr.Button
-    swap_run: gr.Dropdown
-    swap_slot: gr.Number
-    swap: gr.Button
     effect: gr.HTML
 
     def reset(self) -> list[Component]:
@@ -62,20 +74,25 @@ class Steering:
         return [self.faders, self.factors, self.keep, self.effect]
 
     def shown(self) -> list[Component]:
-        return [*self.reset(), self.swap_run]
+        return [*self.reset(), self.edit.swap_run]
 
 
-def build_steering() -> Steering:
+def build_edit_row() -> EditRow:
+    with gr.Column(elem_id="edit-row", min_width=240):
+        ablate = gr.Button("Switch off the chosen slot", size="sm", elem_id="ablate")
+        with gr.Row(equal_height=True):
+            swap_run = gr.Dropdown([], label="or take it from run", elem_id="swap-run", min_width=150, scale=3)
+            swap_slot = gr.Number(1, label="its slot", precision=0, minimum=1, min_width=70)
+        swap = gr.Button("Swap", size="sm", elem_id="swap")
+    return EditRow(ablate, swap_run, swap_slot, swap)
+
+
+def build_steering(edit: EditRow) -> Steering:
     with gr.Accordion("change slots and ask Compare’s query again", open=True):
         faders = gr.HTML("", elem_id="faders", js_on_load=_DESK)
         keep = gr.Button("Keep as run", size="sm", elem_id="keep", visible=False)
-        with gr.Row():
-            ablate = gr.Button("Switch off the chosen slot", elem_id="ablate", min_width=160)
-            swap_run = gr.Dropdown([], label="or take it from run", elem_id="swap-run", min_width=260)
-            swap_slot = gr.Number(1, label="its slot", precision=0, minimum=1, min_width=80)
-            swap = gr.Button("Swap", elem_id="swap", min_width=80)
         effect = gr.HTML(_NOTHING_CHANGED, elem_id="effect")
-    return Steering(faders, gr.State([]), keep, ablate, swap_run, swap_slot, swap, effect)
+    return Steering(edit, faders, gr.State([]), keep, effect)
 
 
 def show_steering(parts: Steering, run: Run, method: str) -> Updates:
@@ -107,9 +124,9 @@ def wire_steering(page: Page, desk: Desk, parts: Steering, method: Component, sl
 
     def answers(request: gr.Request, run_id: str, asked: str, plain: bool, change: Any, name: str) -> Iterator[str]:
         run = run_of(desk, request, run_id)
-        for comparison in desk.service.iter_compare(request.session_hash, run_id, asked, (), plain, change):
+        for comparison in desk.service.iter_compare(session_of(request), run_id, asked, (), plain, change):
             # The page may have moved on to another run, on which this answer has no place.
-            if desk.store.shown(request.session_hash) != run_id:
+            if desk.store.shown(session_of(request)) != run_id:
                 return
             yield comparison_html(comparison, run.student, name)
 
@@ -134,7 +151,7 @@ def wire_steering(page: Page, desk: Desk, parts: Steering, method: Component, sl
                 raise CedKVError("choose the run to take the slot from")
             taken = (other, int(other_slot or 1)) if swapping else ("", 1)
             factor = 1.0 if swapping else 0.0
-            source = run_label(desk.store.get(request.session_hash, other)) if swapping else ""
+            source = run_label(desk.store.get(session_of(request), other)) if swapping else ""
             name = change_name(method, int(slot), factor, source, taken[1])
             asked_for = desk.service.slot_change(int(slot), factor, *taken, method)
             yield from answers(request, run_id, asked, plain, asked_for, name)
@@ -143,12 +160,14 @@ def wire_steering(page: Page, desk: Desk, parts: Steering, method: Component, sl
 
     @told
     def keep(run_id: str, method: str, factors: list[float], request: gr.Request) -> dict:
-        run = desk.service.keep(request.session_hash, run_id, desk.service.mix(factors, method))
-        return show_run(page, desk, request.session_hash, run)
+        run = desk.service.keep(session_of(request), run_id, desk.service.mix(factors, method))
+        return show_run(page, desk, session_of(request), run)
 
     mixed = [parts.effect, parts.factors, parts.keep]
     parts.faders.input(mix, query, mixed, show_progress="minimal", trigger_mode="always_last", **SHORT_QUEUE)
-    chosen = [*query, slot, parts.swap_run, parts.swap_slot]
-    parts.ablate.click(changing(swapping=False), chosen, parts.effect, show_progress="minimal", **SHORT_QUEUE)
-    parts.swap.click(changing(swapping=True), chosen, parts.effect, show_progress="minimal", **SHORT_QUEUE)
+    edit = parts.edit
+    chosen = [*query, slot, edit.swap_run, edit.swap_slot]
+    for button, swapping in ((edit.ablate, False), (edit.swap, True)):
+        changed = button.click(changing(swapping), chosen, parts.effect, show_progress="minimal", **SHORT_QUEUE)
+        changed.success(None, js=_TO_EFFECT)
     parts.keep.click(keep, [page.run_id, method, parts.factors], page.shown(), **DRAWING)

@@ -7,7 +7,7 @@ import gradio as gr
 
 from components.demo_rows import demo_rows_html, reordered
 from components.desk import Desk
-from components.handlers import DRAWING, told_stream
+from components.handlers import DRAWING, session_of, told_stream
 from components.request import read_request, read_table
 from components.tabs.frame import Page
 
@@ -24,7 +24,7 @@ def wire_rows(page: Page, desk: Desk) -> None:
     @told_stream
     def examine(request: gr.Request, *rail: Any) -> Iterator[tuple[Any, str]]:
         asked = read_request(setup.form, rail)
-        config = desk.service.prepare(request.session_hash, asked.config, asked.demos, asked.own)
+        config = desk.service.prepare(session_of(request), asked.config, asked.demos, asked.own)
         for found in desk.service.looks.examine(config, asked.demos):
             yield found, demo_rows_html(asked.demos, found)
 

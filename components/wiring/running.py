@@ -11,7 +11,7 @@ from cedkv.events import Done, Event, GateCriterion, Opened, Progress, StepTrace
 from cedkv.session.runs import Run
 from components.desk import Desk
 from components.figures import training_curves
-from components.handlers import DRAWING, RUN_QUEUE, drawn
+from components.handlers import DRAWING, RUN_QUEUE, drawn, session_of
 from components.headline import top_html
 from components.request import Request, read_request
 from components.setup import status_html
@@ -25,6 +25,8 @@ from components.theme import view_name
 from components.verdicts import criteria_html
 
 Stop = Callable[[], bool]
+# What a session's inputs start, as the events of a run.
+Start = Callable[[str, Sequence[Any], Stop], Iterator[Event]]
 # Drawing more often than this would cost more than the steps themselves.
 _DRAW_SECONDS = 0.7
 
@@ -40,10 +42,10 @@ def wire_running(page: Page, desk: Desk) -> None:
         config = desk.service.prepare(session, asked.config, asked.demos, asked.own)
         return desk.service.running.iter_gate(session, config, desk.service.phase_of(asked.method), stop)
 
-    def asked(start: Callable[[str, Request, Stop], Iterator[Event]]) -> Callable:
+    def asked(start: Callable[[str, Request, Stop], Iterator[Event]]) -> Start:
         return lambda session, rail, stop: start(session, read_request(setup.form, rail), stop)
 
-    def judge(session: str, shown: list[str], stop: Stop) -> Iterator[Event]:
+    def judge(session: str, shown: Sequence[Any], stop: Stop) -> Iterator[Event]:
         return desk.service.judge(session, shown[0], stop)
 
     def open_place(session: str, given: Sequence[Any], stop: Stop) -> Iterator[Event]:
@@ -54,7 +56,7 @@ def wire_running(page: Page, desk: Desk) -> None:
         return desk.service.running.iter_run(session, config, "chunked", stop)
 
     def waiting(request: gr.Request) -> Any:
-        said = desk.service.going.others(request.session_hash)
+        said = desk.service.going.others(session_of(request))
         return status_html("busy", said) if said else gr.skip()
 
     outputs, rail = [page.top, setup.status, *page.shown()], setup.inputs()
@@ -79,9 +81,9 @@ def _wire_cancel(page: Page, desk: Desk, started: list[Any]) -> None:
     setup = page.setup
 
     def cancel(left: int, request: gr.Request) -> Iterator[dict]:
-        if request.session_hash in desk.service.going:
+        if session_of(request) in desk.service.going:
             yield {setup.status: status_html("busy", "cancelling: the step in hand comes to its end")}
-            desk.service.going.cancel(request.session_hash)
+            desk.service.going.cancel(session_of(request))
         else:
             said = "nothing was running; a waiting run has left the queue"
             yield {setup.status: status_html("cancelled", said), setup.leaving: left + 1}
@@ -90,12 +92,12 @@ def _wire_cancel(page: Page, desk: Desk, started: list[Any]) -> None:
     setup.leaving.change(None, cancels=started)
 
 
-def _following(page: Page, desk: Desk, start: Callable[[str, Sequence[Any], Stop], Iterator[Event]]) -> Callable:
+def _following(page: Page, desk: Desk, start: Start) -> Callable:
     """A handler that follows the events of what its inputs start, and shows the run when it is done."""
     setup = page.setup
 
     def follow(request: gr.Request, *given: Any) -> Iterator[dict]:
-        session = request.session_hash
+        session = session_of(request)
         yield {setup.status: status_html("busy", "starting")}
         try:
             with desk.service.going.of(session) as stop:

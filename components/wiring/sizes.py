@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from components.desk import Desk
-from components.handlers import DRAWING, drawn, told_stream
+from components.handlers import DRAWING, drawn, session_of, told_stream
 from components.request import read_request
 from components.sizes import place_of, places_html, sizes_figure
 from components.tabs.frame import Page
@@ -17,14 +17,18 @@ def wire_sizes(page: Page, desk: Desk) -> None:
     """What a chosen place starts is wired with the other runs."""
     sizes, setup = page.sizes, page.setup
 
+    def shown(session: str) -> tuple[int, float] | None:
+        """The place of the run that the page shows now, which may have changed since the measuring began."""
+        run_id = desk.store.shown(session)
+        return place_of(desk.store.get(session, run_id)) if run_id else None
+
     @told_stream
-    def measure(run_id: str, request: gr.Request, *rail: Any) -> Iterator[tuple[Any, ...]]:
-        asked = read_request(setup.form, rail)
-        run = desk.store.get(request.session_hash, run_id) if run_id else None
-        config = desk.service.prepare(request.session_hash, asked.config, asked.demos, asked.own)
+    def measure(request: gr.Request, *rail: Any) -> Iterator[tuple[Any, ...]]:
+        session, asked = session_of(request), read_request(setup.form, rail)
+        config = desk.service.prepare(session, asked.config, asked.demos, asked.own)
         for strip in desk.service.looks.strip(config):
             if strip.points:
-                yield drawn(sizes_figure(strip, place_of(run))), places_html(strip), strip
+                yield drawn(sizes_figure(strip, shown(session))), places_html(strip), strip
 
     def choose(event: gr.EventData) -> tuple[int, float, float]:
         return int(event.slots), float(event.weight), time.monotonic()
@@ -32,10 +36,10 @@ def wire_sizes(page: Page, desk: Desk) -> None:
     def ring(run_id: str, strip: Any, request: gr.Request) -> Any:
         if strip is None or not run_id:
             return gr.skip()
-        return drawn(sizes_figure(strip, place_of(desk.store.get(request.session_hash, run_id))))
+        return drawn(sizes_figure(strip, place_of(desk.store.get(session_of(request), run_id))))
 
     sizes.measure.click(
-        measure, [page.run_id, *setup.inputs()], [sizes.plot, sizes.places, sizes.found], show_progress="minimal",
+        measure, setup.inputs(), [sizes.plot, sizes.places, sizes.found], show_progress="minimal",
         show_progress_on=sizes.measure, concurrency_id="sizes", concurrency_limit=1, api_visibility="private",
     )  # fmt: skip
     sizes.places.click(choose, None, sizes.chosen, **DRAWING)

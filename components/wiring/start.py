@@ -12,7 +12,7 @@ from cedkv.errors import CedKVError
 from cedkv.session.runs import Run
 from components.demo_rows import demo_warnings
 from components.desk import Desk
-from components.handlers import DRAWING, run_of, told
+from components.handlers import DRAWING, run_of, session_of, told
 from components.headline import top_html
 from components.request import read_request, read_table, shown_values, with_mixture
 from components.settings import found_settings
@@ -57,7 +57,7 @@ def wire_start(page: Page, desk: Desk) -> None:
         while service.models.status.state == "loading":
             time.sleep(_POLL_SECONDS)
         # Of a generator only its last update makes a state's change known.
-        asked_for = request.query_params.get("query", "") or own_shown(request.session_hash)
+        asked_for = request.query_params.get("query", "") or own_shown(session_of(request))
         yield {page.top: top_html(*desk.model_line()), asking.linked: asked_for}
 
     def own_shown(session: str) -> str:
@@ -70,12 +70,12 @@ def wire_start(page: Page, desk: Desk) -> None:
         return next((run for run in runs if run.id == name), next(iter(runs), None))
 
     def show_first(key: str, request: gr.Request) -> dict:
-        desk.store.resume(request.session_hash, key)
-        run = first_run(request.session_hash)
-        return show_files(page, desk, request.session_hash, run) if run else {page.run_id: gr.skip()}
+        desk.store.resume(session_of(request), key)
+        run = first_run(session_of(request))
+        return show_files(page, desk, session_of(request), run) if run else {page.run_id: gr.skip()}
 
     def show_first_states(request: gr.Request) -> dict:
-        run = first_run(request.session_hash)
+        run = first_run(session_of(request))
         return show_states(page, desk, run) if run else {page.run_id: gr.skip()}
 
     # One after the other: what comes from files is drawn before the import of the engine takes the processor. And
@@ -89,7 +89,7 @@ def wire_start(page: Page, desk: Desk) -> None:
     asking.linked.change(**comparing(page, desk, quiet=True))
 
     def end(request: gr.Request) -> None:
-        desk.service.end(request.session_hash)
+        desk.service.end(session_of(request))
 
     page.blocks.unload(end)
 
@@ -203,6 +203,7 @@ def wire_setup(page: Page, desk: Desk) -> None:
     # Not `input`, which a box that is first drawn in an unfolded accordion does not tell.
     setup.find.change(find, setup.find, found, trigger_mode="always_last", **DRAWING)
     seed = setup.form.widgets["run.seed"]
+    assert isinstance(seed, gr.Number), "a seed is typed"
     gr.on(
         [setup.task.input, setup.count.release, seed.blur],
         draw,

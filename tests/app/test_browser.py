@@ -97,6 +97,7 @@ def test_switching_a_slot_off_shows_the_answers_without_it(page):
     expect(page.locator("#slot-card h3")).to_have_text(re.compile(r"slot \d+"))
     page.locator("#ablate").click()
     expect(page.locator("#effect .ck-col")).to_have_count(4)
+    expect(page.locator("#effect .ck-col").first).to_be_in_viewport()  # though its button stands far above
     expect(page.locator("#effect [data-view=changed] .kl")).to_contain_text("KL to teacher")
 
 
@@ -106,10 +107,13 @@ def test_a_fader_changes_the_answers_and_the_mix_is_kept_as_a_run(page):
     page.locator("#faders [data-solo]").first.click()
     expect(page.locator("#effect [data-view=changed] .name")).to_contain_text("slot 8 off")
     expect(page.locator("#faders [data-changed=true]")).to_have_count(7)
+    page.locator("#faders input").first.fill("0.5")
+    expect(page.locator("#effect [data-view=changed] .name")).to_contain_text("slot 1 × 0.5")
     page.locator("#keep").click()
     expect(page.locator("#headline")).to_contain_text("slots mixed")
     expect(page.locator("#judge")).to_be_visible()
     expect(page.locator("#faders [data-changed=true]")).to_have_count(0)
+    expect(page.locator("#faders input").first).to_have_value("1")
 
 
 def test_the_answer_is_explained_token_by_token_by_mouse_and_keyboard(page):
@@ -124,6 +128,7 @@ def test_the_answer_is_explained_token_by_token_by_mouse_and_keyboard(page):
     expect(panel.locator("[data-why-token='1']")).to_be_focused()
     page.keyboard.press("ArrowLeft")
     expect(panel.locator(".ck-why")).to_have_attribute("data-at", "0")
+    expect(panel.locator("[data-why-token='0']")).to_be_focused()
     panel.locator("[data-why-slot='2']").click()
     expect(panel.locator(".ck-why-detail")).to_contain_text("slot 3: attention by layer and head")
     expect(panel.locator(".ck-heads rect").nth(1)).to_be_visible()
@@ -338,15 +343,16 @@ def test_two_runs_stand_side_by_side_and_lend_each_other_slots(page):
 
 def test_kv_heads_have_a_slider_only_where_each_has_its_own_mixture(page):
     open_tab(page, "Slots")
-    page.locator("#slot input[type=number]").fill("1")
+    page.locator("#slot input[type=number]").fill("3")
     page.locator("#slot input[type=number]").press("Enter")
-    expect(page.locator("#slot-card h3")).to_have_text("slot 1")
-    mean = page.locator("#slot-card tbody").inner_text()
+    expect(page.locator("#slot-card h3")).to_have_text("slot 3")
+    expect(page.locator("#slot-card")).to_contain_text("counts as")
+    mean = page.locator("#slot-card").inner_text()
     head = page.locator("#head input[type=number]")
     expect(head).to_have_value("0")
     head.fill("2")
     head.press("Enter")
-    expect(page.locator("#slot-card tbody")).not_to_have_text(mean, use_inner_text=True)
+    expect(page.locator("#slot-card")).not_to_have_text(mean, use_inner_text=True)
     page.locator("#slot-method").get_by_text("Select-KV", exact=True).click()
     expect(page.locator("#head")).to_have_count(0)
     expect(page.locator("#layer input[type=number]")).to_be_disabled()

@@ -20,7 +20,7 @@ from cedkv.serve import export_state
 from cedkv.state import KVPrefix, slot_layout
 
 ROOT = Path(__file__).resolve().parents[3]
-EXAMPLES = ROOT / "components/example_run/20261121-233226-235529-phase3-present-past-s8/artifacts"
+(EXAMPLES,) = (ROOT / "components/example_run").glob("*/artifacts")
 TEMPLATE = "Q: {input}\nA: {output}\n\n"
 PAST = ["eat ate", "talk talked", "bake baked", "sing sang", "open opened", "run ran", "call called", "write wrote"]
 PLURAL = ["cat cats", "box boxes", "city cities", "man men", "leaf leaves", "dog dogs", "fox foxes", "baby babies"]
