@@ -4,9 +4,10 @@ import copy
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, cast
+from weakref import WeakValueDictionary
 
 import torch
 from transformers import (
@@ -50,6 +51,10 @@ class LanguageModel:
     tokenizer: PreTrainedTokenizerBase
     id: str
     fingerprint: str
+    # Of other precisions, as long as somebody has them: every bench that trains takes the same one.
+    _converted: WeakValueDictionary[torch.dtype, "LanguageModel"] = field(
+        default_factory=WeakValueDictionary, init=False, repr=False, compare=False
+    )
 
     @property
     def dtype(self) -> torch.dtype:
@@ -94,8 +99,11 @@ class LanguageModel:
         """
         if dtype == self.dtype:
             return self
-        converted = {id(weight): torch.nn.Parameter(weight.to(dtype), False) for weight in self.model.parameters()}
-        return replace(self, model=copy.deepcopy(self.model, converted))
+        converted = self._converted.get(dtype)
+        if converted is None:
+            weights = {id(weight): torch.nn.Parameter(weight.to(dtype), False) for weight in self.model.parameters()}
+            converted = self._converted[dtype] = replace(self, model=copy.deepcopy(self.model, weights))
+        return converted
 
     @cached_property
     def key_source(self) -> KeySource:

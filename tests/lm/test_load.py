@@ -1,7 +1,9 @@
 """Loading: what a model is, and one clear line for everything that cannot be loaded."""
 
+import gc
 import json
 import shutil
+import weakref
 
 import pytest
 import torch
@@ -173,6 +175,17 @@ def test_another_precision_is_the_model_that_transformers_loads_in_it(architectu
     for name, buffer in frequencies.items():
         assert buffer.dtype == torch.float32, name
         assert torch.equal(buffer, loaded.get_buffer(name)), name
+
+
+def test_another_precision_is_converted_once_and_kept_as_long_as_somebody_has_it(tiny):
+    """An extractor's training has a bench for each of hundreds of episodes: a copy for each would fill any memory."""
+    converted = tiny.in_dtype(torch.bfloat16)
+    assert tiny.in_dtype(torch.bfloat16) is converted
+    gone = weakref.ref(converted.model)
+    del converted
+    gc.collect()
+    assert gone() is None
+    assert tiny.in_dtype(torch.bfloat16).dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("dtype", ["int8", "float64", ""])

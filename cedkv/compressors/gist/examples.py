@@ -1,6 +1,7 @@
 """What gists are trained on: documents with a needle, tokenised, and the note that stands for each."""
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from jaxtyping import Float
@@ -86,12 +87,13 @@ def first_rows(lm: LanguageModel, plan: NotePlan) -> Float[Tensor, "gists hidden
 def make_examples(lm: LanguageModel, config: GistConfig, plan: NotePlan, held_out: bool) -> list[Example]:
     """The documents of a training, or those that judge it on its way; the same for a seed."""
     training, seed = config.training, config.run.seed
+    encode = cache(lm.encode)  # the same sentences are measured for every document
     split, count = ("eval", training.held_out) if held_out else ("train", training.documents)
     found = []
     for number in range(count):
         tokens = training.tokens[number % len(training.tokens)]
         needles = Needles(tokens=tokens, digits=training.digits)
-        found.append(_example(lm, plan, make_one(needles, f"{seed} {number}", split, lm.encode)))
+        found.append(_example(lm, plan, make_one(needles, f"{seed} {number}", split, encode)))
     return found
 
 

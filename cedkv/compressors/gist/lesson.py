@@ -20,7 +20,7 @@ from cedkv.config import GistConfig
 from cedkv.episodes.off import PLAIN, off_stream
 from cedkv.events import Event, TrainingStep, TrainingTick, Warned
 from cedkv.lm import log_probs
-from cedkv.lm.blocks import Block, cache_of_blocks, read_block
+from cedkv.lm.blocks import Block, cache_of_blocks, read_blocks
 from cedkv.lm.cache import layers_of
 from cedkv.lm.finetune import Batch
 from cedkv.lm.gists import GistReader, gist_tokens_of
@@ -32,32 +32,44 @@ from cedkv.wmtp.answers import answer_scorer, answer_values, weigh_answers
 NAME = "gist"
 _LEAST = 1e-12
 _OFF_POOL = 256
+_READ_TOGETHER = 16
 
 
 @dataclass
 class Shelf:
-    """Documents as the frozen model has read them, and their notes, each once: they do not change while gists learn."""
+    """Documents as the frozen model has read them, and their notes, each once: they do not change while gists learn.
+
+    Documents of like lengths are read together, and always the same ones: a training that is taken up reads them to
+    the same bits.
+    """
 
     reader: GistReader
     examples: list[Example]
     width: int
-    blocks: dict[tuple[int, int], Block] = field(default_factory=dict)
+    blocks: dict[int, Block] = field(default_factory=dict)
     notes: dict[int, Tensor] = field(default_factory=dict)
 
     def take(self, indices: list[int], layers: int) -> list[Block]:
         """The first `layers` of documents, each at the positions where it ends in front of the gists."""
-        return [self._block(index, layers) for index in indices]
+        for index in indices:
+            if index not in self.blocks or len(self.blocks[index]) < layers:
+                self._read(self._together[index], layers)
+        return [self.blocks[index][:layers] for index in indices]
 
-    def _block(self, index: int, layers: int) -> Block:
-        deepest = max((depth for at, depth in self.blocks if at == index), default=0)
-        if deepest < layers:
-            self.blocks.pop((index, deepest), None)
-            document = self.examples[index].document
-            mask = gist_mask(torch.full((1, len(document)), Region.CONTEXT), dtype=self.reader.lm.dtype)
-            with self.reader.first_layers(layers):
-                self.blocks[index, layers] = read_block(self.reader, document, self.width - len(document), mask)
-            deepest = layers
-        return self.blocks[index, deepest][:layers]
+    def _read(self, indices: list[int], layers: int) -> None:
+        documents = [self.examples[index].document for index in indices]
+        width = max(map(len, documents))
+        regions = [[Region.PAD] * (width - len(one)) + [Region.CONTEXT] * len(one) for one in documents]
+        mask = gist_mask(torch.tensor(regions), dtype=self.reader.lm.dtype)
+        with self.reader.first_layers(layers):
+            self.blocks.update(zip(indices, read_blocks(self.reader, documents, self.width, mask), strict=True))
+
+    @cached_property
+    def _together(self) -> dict[int, list[int]]:
+        """The documents that are read with each of them."""
+        by_length = sorted(range(len(self.examples)), key=lambda index: len(self.examples[index].document))
+        groups = [by_length[at : at + _READ_TOGETHER] for at in range(0, len(by_length), _READ_TOGETHER)]
+        return {index: group for group in groups for index in group}
 
 
 @dataclass
@@ -217,7 +229,7 @@ class GistLesson:
         return reader.run(ids, positions, mask, past, reads, through=model)[0]
 
     def _regions(self, blocks: list[Block], gists: int, query: int) -> Int[Tensor, "batch tokens"]:
-        lengths = [block[0][0].shape[1] for block in blocks]
+        lengths = [block.shape[-2] for block in blocks]
         rows = [
             [Region.PAD] * (self.width - length) + [Region.CONTEXT] * length
             + [Region.GIST] * gists + [Region.QUERY] * query
