@@ -104,15 +104,3 @@ def check_writable_again(value: Any) -> None:
 def dump_json(value: Any) -> str:
     """Readable, strict JSON: a non-finite number is an error, not a token other readers refuse."""
     return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def check_fresh(folder: Path) -> None:
-    """Refuse a folder in which another training has its settings.
-
-    Raises
-    ------
-    OutputError
-        It has.
-    """
-    if (folder / "config.yaml").exists():
-        raise OutputError(f"output {str(folder)!r} holds a training; go on with --resume or choose another --out")

@@ -5,16 +5,16 @@ from pathlib import Path
 from typing import Any
 
 from cedkv.compressors.extractor import Extractor, save_extractor, shape_for
-from cedkv.config import ExtractorConfig, dump_config
-from cedkv.events import Done, Event, Opened
+from cedkv.config import ExtractorConfig
+from cedkv.events import Done, Event
 from cedkv.extractor.episodes import LessonEpisode, draw_episodes, tasks_of
 from cedkv.extractor.lesson import ExtractorLesson
-from cedkv.files import check_fresh, dump_json, write_whole
+from cedkv.files import dump_json, write_whole
 from cedkv.ledger import row_key
 from cedkv.lm import LanguageModel, load_model
 from cedkv.optim.checkpoint import Checkpoint
+from cedkv.optim.folder import kept
 from cedkv.optim.loop import LoopSettings, Training, run_training
-from cedkv.optim.sinks import fed, open_sinks
 from cedkv.provenance import library_versions
 
 
@@ -31,14 +31,10 @@ def iter_extractor(config: ExtractorConfig, folder: Path, resume: bool = False) 
         The folder holds another training, or cannot be written.
     """
     tasks_of(config)
-    if not resume:
-        check_fresh(folder)
-    yield from fed(_iter_all(config, folder), open_sinks(config.training.sinks, folder))
+    yield from kept(_iter_all(config, folder), config, config.training.sinks, folder, resume)
 
 
 def _iter_all(config: ExtractorConfig, folder: Path) -> Iterator[Event]:
-    write_whole(folder / "config.yaml", dump_config(config))
-    yield Opened(folder)
     lm = load_model(config.run.model.id, config.run.runtime.torch_dtype, config.run.runtime.device)
     lesson = make_lesson(lm, config)
     training, notes = training_of(lesson, folder), _notes(config)

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cedkv.config import TrainingConfig, TrainSettings, dump_config
+from cedkv.config import TrainingConfig, TrainSettings
 from cedkv.errors import NonFiniteError
-from cedkv.events import Done, Event, Opened, Progress, Warned
-from cedkv.files import check_fresh, dump_json, write_whole
+from cedkv.events import Done, Event, Progress, Warned
+from cedkv.files import dump_json, write_whole
 from cedkv.ledger import row_key
 from cedkv.lm import LanguageModel, load_model
 from cedkv.lm.adapters import LoraShape, save_trained, with_lora
@@ -19,8 +19,8 @@ from cedkv.lm.finetune import FineTuning, iter_finetuning
 from cedkv.lm.heads import MTPWrapper
 from cedkv.lm.hidden import hidden_states
 from cedkv.optim.checkpoint import Checkpoint
+from cedkv.optim.folder import kept
 from cedkv.optim.loop import LoopSettings, Training, run_training
-from cedkv.optim.sinks import fed, open_sinks
 from cedkv.optim.weights import Scorer, ScorerSettings, find_scorer
 from cedkv.provenance import library_versions
 from cedkv.wmtp.critic import CriticObjective
@@ -73,15 +73,10 @@ def iter_wmtp(config: TrainingConfig, folder: Path, resume: bool = False) -> Ite
         The folder holds another training, or cannot be written.
     """
     scorer_of(config.train)
-    if not resume:
-        check_fresh(folder)
-    sinks = open_sinks(config.train.sinks, folder)
-    yield from fed(_iter_all(config, folder), sinks)
+    yield from kept(_iter_all(config, folder), config, config.train.sinks, folder, resume)
 
 
 def _iter_all(config: TrainingConfig, folder: Path) -> Iterator[Event]:
-    write_whole(folder / "config.yaml", dump_config(config))
-    yield Opened(folder)
     runtime = config.run.runtime
     lm = load_model(config.run.model.id, runtime.torch_dtype, runtime.device)
     readings = yield from read_texts(lm, config.train, scorer_of(config.train).needs)

@@ -7,16 +7,16 @@ import torch
 
 from cedkv.compressors.gist.examples import first_rows, make_examples, note_plan
 from cedkv.compressors.gist.lesson import GistLesson
-from cedkv.config import GistConfig, dump_config
+from cedkv.config import GistConfig
 from cedkv.errors import ConfigError
-from cedkv.events import Done, Event, Opened
-from cedkv.files import check_fresh, dump_json, write_whole
+from cedkv.events import Done, Event
+from cedkv.files import dump_json, write_whole
 from cedkv.ledger import row_key
 from cedkv.lm import LanguageModel, load_model
 from cedkv.lm.finetune import FineTuning, iter_finetuning
 from cedkv.lm.gists import GistReader, GistShape, make_reader, save_reader
 from cedkv.optim.checkpoint import Checkpoint
-from cedkv.optim.sinks import fed, open_sinks
+from cedkv.optim.folder import kept
 from cedkv.provenance import library_versions
 
 
@@ -48,9 +48,7 @@ def iter_gist(config: GistConfig, folder: Path, resume: bool = False) -> Iterato
     """
     if config.quantization == "4bit":
         raise ConfigError(f"quantization = '4bit' {_no_4bit()}; set it to none")
-    if not resume:
-        check_fresh(folder)
-    yield from fed(_iter_all(config, folder), open_sinks(config.training.sinks, folder))
+    yield from kept(_iter_all(config, folder), config, config.training.sinks, folder, resume)
 
 
 def _no_4bit() -> str:
@@ -58,8 +56,6 @@ def _no_4bit() -> str:
 
 
 def _iter_all(config: GistConfig, folder: Path) -> Iterator[Event]:
-    write_whole(folder / "config.yaml", dump_config(config))
-    yield Opened(folder)
     lm = load_model(config.run.model.id, config.run.runtime.torch_dtype, config.run.runtime.device)
     lesson = make_lesson(lm, config)
     reader, notes = lesson.reader, {"seed": config.run.seed, "trained": config.training.model_dump(mode="json")}
