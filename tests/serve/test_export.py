@@ -16,6 +16,7 @@ from cedkv.serve import vllm_connector
 from cedkv.serve.vllm_connector.state import read_state
 from cedkv.state import KVPrefix
 from tests.export.test_plain_transformers import state_of
+from tests.serve.uncarried import NO_ENGINE_CARRIES
 from tests.tiny import QUERY_TEXTS, tiny_folder, tiny_lm, tiny_path
 from tests.tolerance import FORWARD
 
@@ -44,14 +45,7 @@ def test_a_folder_is_of_one_model(write, tmp_path):
 
 
 @pytest.mark.parametrize("to", ["vllm", "transformers"])
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (lambda state: state.with_injection_layers([1]), "slot 0 is switched on in some layers only"),
-        (lambda state: state.without(list(range(8))), "no slot that is switched on"),
-        (lambda state: replace(state, fingerprint="0" * 32), "'fingerprint' is 0000"),
-    ],
-)
+@NO_ENGINE_CARRIES
 def test_what_an_engine_cannot_carry_is_refused(write, tmp_path, to, spoil, message):
     with pytest.raises(StateError, match=message):
         write(spoil(state_of("llama")), to=to)

@@ -22,6 +22,7 @@ from cedkv.serve.llama_client import SequenceHandle, check_file, check_model, ch
 from cedkv.serve.llama_cpp import check_config
 from cedkv.state import DemoTokens, KVPrefix
 from tests.export.test_plain_transformers import state_of
+from tests.serve.uncarried import NO_ENGINE_CARRIES
 from tests.tiny import tiny_path
 from tests.tiny_gguf import tiny_gguf
 
@@ -149,14 +150,7 @@ def test_slots_that_are_off_are_left_out(write, copied):
     assert np.array_equal(left.values, whole.values[:, [0, 2, 4]])
 
 
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (lambda state: state.with_injection_layers([1]), "slot 0 is switched on in some layers only"),
-        (lambda state: state.without(list(range(5))), "no slot that is switched on"),
-        (lambda state: replace(state, fingerprint="0" * 32), "'fingerprint' is 0000"),
-    ],
-)
+@NO_ENGINE_CARRIES
 def test_what_it_cannot_carry_is_refused(write, copied, tmp_path, spoil, message):
     with pytest.raises(StateError, match=message):
         write(spoil(copied))
