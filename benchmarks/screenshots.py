@@ -72,6 +72,10 @@ def take(browser: Browser, address: str, folder: Path) -> None:
         save_from(page, "#tabs", folder / "slots.png")
         open_tab(page, "Gate", "#gate-table tr[data-name]")
         save_from(page, "#tabs", folder / "gate.png")
+        open_tab(page, "Documents", "#ask-document")
+        page.locator("#ask-document").click()
+        page.locator("#document-off", has_text="an ordinary paragraph").wait_for(timeout=300_000)
+        save_from(page, "#document-answers", folder / "documents.png")
     with opened(browser, address, "dark") as page:
         open_tab(page, "Collapse", "#cosine-values .heatmaplayer image")
         save_from(page, "#tabs", folder / "dark.png")

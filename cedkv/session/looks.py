@@ -3,6 +3,10 @@
 from collections.abc import Iterator, Sequence
 
 from cedkv.config import Config
+from cedkv.episodes import episode_from_config
+from cedkv.events import Event
+from cedkv.gate.diagnosis import Reach, iter_diagnosis
+from cedkv.methods import Workbench
 from cedkv.session.examine import Examination, iter_examine
 from cedkv.session.models import ModelShelf
 from cedkv.session.runs import Run
@@ -10,6 +14,9 @@ from cedkv.session.strip import Strip, at_place, iter_strip
 from cedkv.session.turns import Turns
 from cedkv.session.views import Weighed
 from cedkv.session.weights import weigh_demonstrations, weigh_text
+
+# Of a diagnosis on the page, where somebody waits: a third of the texts that the command reads.
+_QUICK = Reach(queries=16, texts=24)
 
 
 class Looks:
@@ -23,6 +30,12 @@ class Looks:
     def strip(self, config: Config) -> Iterator[Strip]:
         """Instant slots of several sizes and weights for a config's demonstrations, as they are measured."""
         return self._turns.parted(iter_strip(self._models.get(config), config))
+
+    def diagnose(self, config: Config) -> Iterator[Event]:
+        """What limits the slots of a config's demonstrations; the last event is `Done(Diagnosis)`."""
+        lm = self._models.get(config)
+        bench = Workbench(lm, episode_from_config(lm, config), config)
+        return self._turns.parted(iter_diagnosis(bench, _QUICK))
 
     def examine(self, config: Config, demos: Sequence[tuple[str, str]]) -> Iterator[Examination]:
         """Demonstrations one by one, as far as is known."""

@@ -70,7 +70,7 @@ def build(opening: Run | None) -> DocumentParts:
     with gr.Accordion("a run of many questions, by depth and length", open=False):
         with gr.Row():
             judged = gr.UploadButton(
-                "A documents.json", size="sm", file_types=[".json"], elem_id="judged-file", min_width=140
+                "A documents.json", size="sm", file_types=[".json"], elem_id="judged-file", min_width=140, scale=0
             )
             kind = gr.Radio([], label="needle", container=False, elem_id="judged-kind")
         gr.HTML(_NO_RUN, elem_id="judged-note")
