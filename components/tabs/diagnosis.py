@@ -74,7 +74,7 @@ def wire(page: Page, desk: Desk) -> None:
     def diagnose(request: gr.Request, *rail: Any) -> Iterator[tuple[Any, ...]]:
         asked = read_request(setup.form, rail)
         config = desk.service.prepare(session_of(request), asked.config, asked.demos, asked.own)
-        yield _busy("reading the demonstrations"), gr.skip(), gr.skip(), gr.Button(visible=True)
+        yield _busy("reading the demonstrations"), drawn(None), "", gr.Button(visible=True)
         for event in desk.service.looks.diagnose(config):
             if isinstance(event, Progress):
                 yield _busy(f"{event.stage}, {event.done + 1} of {event.total}"), gr.skip(), gr.skip(), gr.skip()

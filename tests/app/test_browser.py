@@ -12,6 +12,7 @@ from playwright.sync_api import expect  # noqa: E402
 
 from benchmarks.running_app import running_app  # noqa: E402
 from tests.app.conftest import open_page  # noqa: E402
+from tests.app.test_diagnosis import a_diagnosis  # noqa: E402
 
 # Every wait is for something that the page shows. The bounds are for what never comes, on two cores that others use.
 expect.set_options(timeout=150_000)
@@ -217,6 +218,25 @@ def test_a_cancelled_gate_is_kept_as_far_as_it_came(browser, server):
         expect(page.locator("#headline")).to_contain_text("example")
         open_tab(page, "Runs")
         expect(page.locator("#history").get_by_text("cancelled", exact=True).last).to_be_visible()
+
+
+def test_a_diagnosis_is_opened_from_a_file_begun_and_stopped(page, tmp_path):
+    path = tmp_path / "diagnosis.json"
+    path.write_text(json.dumps(a_diagnosis()))
+    open_tab(page, "Diagnosis")
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="A diagnosis.json").click()
+    chooser.value.set_files(path)
+    expect(page.locator("#diagnosis-findings")).to_contain_text("too <few>")
+    at_least(9, page.locator("#diagnosis-plot .scatterlayer .trace"))
+    stop = page.locator("#diagnose-stop")
+    expect(stop).to_be_hidden()
+    page.locator("#diagnose").click()
+    expect(page.locator("#diagnosis-findings .busy")).to_contain_text("diagnosing: slots")
+    expect(page.locator("#diagnosis-plot .js-plotly-plot")).to_have_count(0)
+    stop.click()
+    expect(page.locator("#diagnosis-findings")).to_contain_text("Stopped")
+    expect(stop).to_be_hidden()
 
 
 def test_a_hostile_upload_is_refused_by_name(page, tmp_path):

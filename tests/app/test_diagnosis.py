@@ -14,8 +14,7 @@ def measured(agreement=0.5, kl=1.0, off=2.0, **more):
     return {"agreement": agreement, "kl": kl, "off_mean": off / 4, "off_p99": off, **more}
 
 
-@pytest.fixture
-def found():
+def a_diagnosis():
     return {
         "slots": 4,
         "weight": 0.8,
@@ -28,6 +27,11 @@ def found():
         "by_role": [measured(0.0, 6.0, role="output", slots=[3])],
         "bottlenecks": [{"name": "expressiveness", "words": "too <few>", "option": "phase3.slots=9"}],
     }
+
+
+@pytest.fixture
+def found():
+    return a_diagnosis()
 
 
 def test_curves_stand_over_slots_weight_and_layers_with_yardsticks_beside_other_text_only(found):

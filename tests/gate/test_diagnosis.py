@@ -7,7 +7,9 @@ import pytest
 from cedkv.config import load_config
 from cedkv.episodes import episode_from_config
 from cedkv.events import drain
+from cedkv.files import dump_json
 from cedkv.gate.bottleneck import find_bottlenecks
+from cedkv.gate.diagnosed import read_diagnosis
 from cedkv.gate.diagnosis import Reach, Ruler, iter_diagnosis
 from cedkv.methods import Workbench
 from tests.gate.reports import SMALL
@@ -45,6 +47,16 @@ def test_curves_stand_at_the_places_that_were_asked_for(found):
     assert found["by_role"][0]["role"] == "sink"
     assert [point["lambda_off"] for point in found["by_lambda"]] == [3]
     assert json.loads(json.dumps(found)) == found
+
+
+def test_what_is_written_is_read_again(found, tmp_path):
+    path = tmp_path / "diagnosis.json"
+    path.write_text(dump_json(found))
+    again = read_diagnosis(path)
+    assert again["by_slots"][0]["kl"] == found["by_slots"][0]["kl"]
+    assert {part: len(again[part]) for part in ("by_weight", "by_layer", "by_role")} == {
+        part: len(found[part]) for part in ("by_weight", "by_layer", "by_role")
+    }
 
 
 def test_what_a_diagnosis_reads_is_neither_trained_on_nor_judged(bench):
