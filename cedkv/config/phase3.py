@@ -110,9 +110,9 @@ class LossSettings(Settings):
         0.7, gt=0, le=1, description="Share of the OFF batch whose mean Delta is L_off (CVaR)."
     )
     on_tokens: Literal["auto", "first", "all"] = Field(
-        "all",
-        description="Match the teacher on its whole greedy answer and what ends it, or on the first token alone. auto "
-        "is all where a demonstration's answer has more than one token; slots may then not know where to stop.",
+        "auto",
+        description="Match the teacher on the first answer token, or on its whole greedy answer and its end. auto is "
+        "all where a demonstration's answer has more than one token; all where answers of one token go on too long.",
     )
     token_weights: Literal["uniform", "rho1", "critic"] = Field(
         "uniform",
