@@ -5,14 +5,17 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
 
 from cedkv.errors import OutputError
 
 _REMEDY = "choose another folder"
+Read = TypeVar("Read")
 
 
 @contextmanager
@@ -83,6 +86,26 @@ def parse_json(text: str | bytes) -> Any:
     value = json.loads(text)
     check_writable_again(value)
     return value
+
+
+def read_written(path: str | Path, name: str, what: str, read: Callable[[Any], Read]) -> Read:
+    """What `read` makes of a JSON file that this package has written, from anywhere.
+
+    Parameters
+    ----------
+    name : what to call the file in errors.
+    what : which file it should be, such as `sweep.json`.
+
+    Raises
+    ------
+    OutputError
+        It cannot be read, or is no such file; the place that is wrong is named where it is known.
+    """
+    try:
+        return read(parse_json(Path(path).read_bytes()))
+    except (OSError, ValueError, RecursionError) as error:
+        at = "; at " + ".".join(map(str, error.errors()[0]["loc"])) if isinstance(error, ValidationError) else ""
+        raise OutputError(f"{name!r} is no {what} that cedkv has written{at}; open one") from error
 
 
 def check_writable_again(value: Any) -> None:

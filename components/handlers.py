@@ -30,6 +30,8 @@ class QuietQueue(Queue):
 RUN_QUEUE: Queue = {"concurrency_id": "run", "concurrency_limit": 1, "api_visibility": "private"}
 # Calls of seconds have a queue of their own: a run that goes on lets them use the model between its steps.
 SHORT_QUEUE: Queue = {"concurrency_id": "short", "concurrency_limit": 1, "api_visibility": "private"}
+# The same for what opens a file: one that is refused must not lay its error over the plot; a message tells it.
+OPENING: QuietQueue = {**SHORT_QUEUE, "show_progress": "hidden"}
 # Handlers that only draw run beside everything else.
 DRAWING: QuietQueue = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
 

@@ -12,7 +12,7 @@ from cedkv.session.runs import Run
 from components.figures import LEGEND, calm
 from components.plots import take_away_plot
 from components.text import number
-from components.theme import VIEW_COLORS, view_name
+from components.theme import VIEW_COLORS, yardstick_name
 
 if TYPE_CHECKING:
     from cedkv.session.strip import Point, Strip
@@ -95,9 +95,8 @@ def sizes_figure(strip: "Strip", shown: tuple[int, float] | None) -> go.Figure:
         ticks = {"categoryarray": [_tick(place[axis]) for place in places], "range": [-0.4, len(places) - 0.6]}
         figure.update_xaxes(type="category", categoryorder="array", title=title, row=row, **ticks)
     for view in strip.yardsticks:
-        label = "demonstrations" if view == "teacher" else view_name(view)
         line = {"color": VIEW_COLORS[view], "width": 1}
-        figure.add_scatter(x=[None], y=[None], mode="lines", name=label, line=line, row=1, col=1)
+        figure.add_scatter(x=[None], y=[None], mode="lines", name=yardstick_name(view), line=line, row=1, col=1)
     shown_points = [*strip.points.values(), *strip.yardsticks.values()]
     for column, read in enumerate(_COLUMNS.values(), start=1):
         figure.update_yaxes(range=[0, 1.08 * max(map(read, shown_points), default=1) or 1], col=column)

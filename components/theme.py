@@ -43,6 +43,11 @@ def slot_mark(slot: int) -> str:
     return f'<i class="ck-slot" style="background:{slot_color(slot)}"></i>'
 
 
+def yardstick_name(view: str) -> str:
+    """What is read of a view where it is one of several things that might stand in front of a text."""
+    return "demonstrations" if view == "teacher" else view_name(view)
+
+
 def view_name(view: str) -> str:
     """What is read of a view; a method of another package says so itself."""
     if view in VIEW_NAMES:

@@ -1,12 +1,13 @@
 """What `cedkv documents` has written, read again from anywhere: how each view answered, by depth and length."""
 
 from pathlib import Path
+from typing import Any
 
 from pydantic import FiniteFloat, TypeAdapter
 from typing_extensions import TypedDict
 
 from cedkv.errors import OutputError
-from cedkv.files import parse_json
+from cedkv.files import read_written
 
 _FEW = 10_000
 
@@ -44,12 +45,12 @@ def read_grid(path: str | Path, name: str = "") -> list[GridRow]:
         It cannot be read, is no such file, or none of its questions has a depth.
     """
     name = name or str(path)
-    try:
-        tree = parse_json(Path(path).read_bytes())
-        _GRID.validate_python(tree, strict=True)
-        rows = _ROWS.validate_python([row for row in tree["grid"] if row["depth"] is not None], strict=True)
-    except (OSError, ValueError, RecursionError) as error:
-        raise OutputError(f"{name!r} is no file that `cedkv documents` has written; open one") from error
+    rows = read_written(path, name, "documents.json", _placed)
     if not rows or len(rows) > _FEW:
         raise OutputError(f"{name!r} holds no needles at a depth, or over {_FEW} figures; judge made documents")
     return rows
+
+
+def _placed(tree: Any) -> list[GridRow]:
+    _GRID.validate_python(tree, strict=True)
+    return _ROWS.validate_python([row for row in tree["grid"] if row["depth"] is not None], strict=True)

@@ -7,7 +7,7 @@ from pydantic import FiniteFloat, TypeAdapter
 from typing_extensions import TypedDict
 
 from cedkv.errors import OutputError
-from cedkv.files import parse_json
+from cedkv.files import read_written
 
 _FEW = 1_000
 
@@ -77,10 +77,7 @@ def read_diagnosis(path: str | Path, name: str = "") -> Diagnosis:
         It cannot be read, or is no such file.
     """
     name = name or str(path)
-    try:
-        found = _WRITTEN.validate_python(parse_json(Path(path).read_bytes()), strict=True)
-    except (OSError, ValueError, RecursionError) as error:
-        raise OutputError(f"{name!r} is no diagnosis.json that cedkv has written; open one") from error
+    found = read_written(path, name, "diagnosis.json", lambda tree: _WRITTEN.validate_python(tree, strict=True))
     curves: list[Sized] = [found["by_slots"], found["by_weight"], found["by_layer"], found["by_role"]]
     sizes, bands = [point["slots"] for point in found["by_slots"]], [band["layers"] for band in found["by_layer"]]
     whole = all([*curves, *bands, found["bottlenecks"]]) and found["slots"] in sizes

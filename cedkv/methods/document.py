@@ -6,13 +6,11 @@ from cedkv.lm import LanguageModel
 from cedkv.methods import extract
 from cedkv.state import DemoTokens, KVPrefix
 
-# Documents have no template: slots are mixtures of single tokens, which stand where they stood. A sentence that goes on
-# has no answer that ends.
+# Documents have no template: slots are mixtures of single tokens, which stand where they stood.
 _SETTINGS = (
     "phase2.injection.positioning_mode=absolute",
     "phase2.select.candidate_policy=all",
     "phase3.start=tokens",
-    "phase3.loss.on_tokens=first",
     "phase3.optim.on_batch=16",
 )
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from pydantic import ConfigDict, FiniteFloat, TypeAdapter, ValidationError, with_config
+from pydantic import ConfigDict, FiniteFloat, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
 from cedkv.errors import OutputError
-from cedkv.files import parse_json
+from cedkv.files import read_written
 from cedkv.sweep.judging import FIGURES, REFERENCES
 
 # Of every figure that is printed.
@@ -153,11 +153,8 @@ def read_rows(path: str | Path, name: str = "") -> list[Row]:
         It cannot be read, or is no such file.
     """
     name = name or str(path)
-    try:
-        rows = TypeAdapter(Written).validate_python(parse_json(Path(path).read_bytes()), strict=True)["rows"]
-    except (OSError, ValueError, RecursionError) as error:
-        at = "; at " + ".".join(map(str, error.errors()[0]["loc"])) if isinstance(error, ValidationError) else ""
-        raise OutputError(f"{name!r} is no sweep.json that cedkv has written{at}; open one") from error
+    written = TypeAdapter(Written)
+    rows = read_written(path, name, "sweep.json", lambda tree: written.validate_python(tree, strict=True)["rows"])
     odd = next((row for row in rows if not row["error"] and row["figures"].keys() != set(FIGURES)), None)
     if odd or not rows or len(rows) > _FEW:
         raise OutputError(f"{name!r} holds rows without their figures, none, or over {_FEW}; open another sweep.json")

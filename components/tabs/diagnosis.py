@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 from gradio.components import Component
@@ -11,7 +11,7 @@ from gradio.components import Component
 from cedkv.events import Done, Progress
 from cedkv.session.runs import Run
 from components.desk import Desk
-from components.handlers import DRAWING, SHORT_QUEUE, QuietQueue, drawn, session_of, told, told_stream
+from components.handlers import DRAWING, OPENING, drawn, session_of, told, told_stream
 from components.headline import empty_html
 from components.plots import take_away_plot
 from components.request import read_request
@@ -19,12 +19,13 @@ from components.tabs.diagnosis_figures import diagnosis_figure, findings_html, r
 from components.tabs.frame import Page, Tab
 from components.text import esc
 
+if TYPE_CHECKING:
+    from cedkv.gate.diagnosed import Diagnosis
+
 _NOTHING = empty_html(
     "Nothing diagnosed yet",
     "Instant slots of every size, weight, layer and role tell what is in the way. Nothing is trained; a minute or two.",
 )
-# A refused file must not lay its error over the plot; a message tells it.
-_OPENING: QuietQueue = {**SHORT_QUEUE, "show_progress": "hidden"}
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def _busy(words: str) -> str:
     return f'<div class="ck"><p class="ck-note busy">{esc(words)}</p></div>'
 
 
-def shown(found: Any) -> tuple[str, Any, str]:
+def shown(found: "Diagnosis") -> tuple[str, Any, str]:
     """The updates of `DiagnosisParts.drawn` for a diagnosis."""
     return findings_html(found), drawn(diagnosis_figure(found)), roles_html(found)
 
@@ -97,7 +98,7 @@ def wire(page: Page, desk: Desk) -> None:
     parts.stop.click(
         lambda: (stopped, gr.Button(visible=False)), None, [parts.findings, parts.stop], cancels=[going], **DRAWING
     )
-    parts.file.upload(open_file, parts.file, parts.drawn(), **_OPENING)
+    parts.file.upload(open_file, parts.file, parts.drawn(), **OPENING)
 
 
 TAB = Tab("Diagnosis", "diagnosis", build, wire=wire)

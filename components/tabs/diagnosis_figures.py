@@ -8,7 +8,7 @@ from plotly.subplots import make_subplots
 
 from components.figures import LEGEND, calm
 from components.text import esc
-from components.theme import VIEW_COLORS
+from components.theme import VIEW_COLORS, yardstick_name
 
 if TYPE_CHECKING:
     from cedkv.gate.diagnosed import Diagnosis, Measured
@@ -20,7 +20,7 @@ _COLUMNS: dict[str, "Callable[[Measured], float]"] = {
     "OFF effect p99, nats": lambda point: point["off_p99"],
 }
 # What stands beside the slots where it is about other text.
-_BESIDE = {"teacher": "demonstrations", "neutral_paragraph": "an ordinary paragraph", "neutral_token": "a line break"}
+_BESIDE = ("teacher", "neutral_paragraph", "neutral_token")
 
 
 def findings_html(found: "Diagnosis") -> str:
@@ -59,6 +59,7 @@ def diagnosis_figure(found: "Diagnosis") -> go.Figure:
          found["by_weight"]),
         ("without these layers", [_band(one["layers"]) for one in found["by_layer"]], found["by_layer"]),
     )  # fmt: skip
+    beside = [view for view in _BESIDE if view in found["references"]]
     figure = make_subplots(
         len(rows), len(_COLUMNS), shared_yaxes="columns", vertical_spacing=0.16, horizontal_spacing=0.07,
         column_titles=list(_COLUMNS),
@@ -71,12 +72,11 @@ def diagnosis_figure(found: "Diagnosis") -> go.Figure:
                 hovertemplate="%{x}: %{y:.2f}<extra></extra>", row=row, col=column,
             )  # fmt: skip
         figure.update_xaxes(type="category", title=title, row=row, col=2)
-        for view in _BESIDE:
-            level = found["references"][view]["off_p99"] if view in found["references"] else None
-            if level is not None:
-                figure.add_hline(y=level, line=_line(view), row=row, col=len(_COLUMNS))
-    for view, words in _BESIDE.items():
-        figure.add_scatter(x=[None], y=[None], mode="lines", name=words, line=_line(view), row=1, col=1)
+        for view in beside:
+            level = found["references"][view]["off_p99"]
+            figure.add_hline(y=level, line=_line(view), row=row, col=len(_COLUMNS))
+    for view in beside:
+        figure.add_scatter(x=[None], y=[None], mode="lines", name=yardstick_name(view), line=_line(view), row=1, col=1)
     figure.update_xaxes(type="category", title_font_size=11)
     figure.update_yaxes(rangemode="tozero")
     figure.update_annotations(font_size=11)

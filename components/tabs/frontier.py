@@ -11,7 +11,7 @@ from cedkv.errors import CedKVError
 from cedkv.session.limits import LimitError
 from cedkv.session.runs import Run
 from components.desk import Desk
-from components.handlers import DRAWING, SHORT_QUEUE, QuietQueue, drawn, session_of, told
+from components.handlers import DRAWING, OPENING, drawn, session_of, told
 from components.headline import empty_html
 from components.plots import take_away_plot
 from components.tabs.compare import comparing
@@ -27,8 +27,6 @@ _NUMBERS = {"S", "of the teacher’s", "whole answer", "KL", "OFF p99"}
 _NOTHING = empty_html(
     "No sweep open", "python -m cedkv sweep --config FILE makes one; open its folder, or the sweep.json in it."
 )
-# A refused file must not lay its error over the plot; a message tells it.
-_OPENING: QuietQueue = {**SHORT_QUEUE, "show_progress": "hidden"}
 
 
 @dataclass(frozen=True)
@@ -159,10 +157,10 @@ def wire(page: Page, desk: Desk) -> None:
         run = desk.service.open_files(session_of(request), files, [file.name for file in files])
         return show_run(page, desk, session_of(request), run)
 
-    gr.on([parts.open.click, parts.path.submit], open_folder, parts.path, parts.drawn(), **_OPENING)
-    parts.file.upload(open_file, parts.file, parts.drawn(), **_OPENING)
+    gr.on([parts.open.click, parts.path.submit], open_folder, parts.path, parts.drawn(), **OPENING)
+    parts.file.upload(open_file, parts.file, parts.drawn(), **OPENING)
     parts.table.select(offer, parts.opened, parts.run, **DRAWING)
-    shown = parts.show.click(show, [parts.opened, parts.run], page.shown(), **_OPENING)
+    shown = parts.show.click(show, [parts.opened, parts.run], page.shown(), **OPENING)
     shown.success(**comparing(page, desk, quiet=True))
 
 

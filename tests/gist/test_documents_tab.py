@@ -120,9 +120,9 @@ def test_a_runs_needles_by_depth_and_length(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "is no file that `cedkv documents` has written"),
-        ('{"grid": [{"view": "gist"}]}', "is no file that `cedkv documents` has written"),
-        ('{"grid": [{"depth": 0.5, "view": 3}]}', "is no file that `cedkv documents` has written"),
+        ("{", "is no documents.json that cedkv has written"),
+        ('{"grid": [{"view": "gist"}]}', "is no documents.json that cedkv has written"),
+        ('{"grid": [{"depth": 0.5, "view": 3}]}', "is no documents.json that cedkv has written"),
         (json.dumps({"grid": judged()["grid"][-1:]}), "holds no needles at a depth"),
     ],
 )
