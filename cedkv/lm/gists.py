@@ -103,6 +103,30 @@ class GistReader:
         for name, module in self.model.named_modules():
             if name.rpartition(".")[0].endswith("lora_B"):
                 module.register_forward_hook(self._gate)
+        if not self.shape.whole_embedding:
+            self._embed_gists_alone()
+
+    def _embed_gists_alone(self) -> None:
+        """Look the gists' rows up beside the embedding.
+
+        PEFT writes them into a copy of the whole embedding at every forward, and of the tied unembedding, and gives
+        both copies a gradient: a third of what a short step costs. What a token is embedded as is the same, bit by bit.
+        """
+        rows, first = self.rows, self.ids[0]
+        trained = rows.requires_grad
+
+        def embed(module: Any, inputs: tuple[Tensor, ...], out: Tensor) -> Tensor:
+            gists = torch.isin(inputs[0], torch.tensor(self.ids, device=out.device))[..., None]
+            places = (inputs[0] - first).clamp(0, len(self.ids) - 1)
+            scale = getattr(module.get_base_layer(), "embed_scale", 1.0)
+            return torch.where(gists, nn.functional.embedding(places, rows).to(out) * scale, out)
+
+        layers: list[Any] = [module for module in self.model.modules() if hasattr(module, _ROWS)]
+        for layer in layers:
+            layer.enable_adapters(False)
+            if isinstance(layer.get_base_layer(), nn.Embedding):
+                layer.register_forward_hook(embed)
+        rows.requires_grad_(trained)
 
     def run(
         self,
@@ -135,7 +159,7 @@ class GistReader:
                 attention_mask=mask,
                 past_key_values=DynamicCache() if past is None else past,
                 use_cache=True,
-                logits_to_keep=reads,
+                logits_to_keep=_places(reads, ids),
             )
         finally:
             self._gate.rows = None
@@ -162,6 +186,12 @@ class GistReader:
     def rows(self) -> nn.Parameter:
         """The gist tokens' embeddings."""
         return next(parameter for name, parameter in self.model.named_parameters() if _ROWS in name)
+
+
+def _places(reads: int | Int[Tensor, " reads"], ids: Int[Tensor, "batch tokens"]) -> Int[Tensor, " reads"]:
+    """Where logits are told. Rows picked by place are copied together, and the unembedding is one matrix product."""
+    length = ids.shape[1]
+    return reads if isinstance(reads, Tensor) else torch.arange(length - reads, length, device=ids.device)
 
 
 def make_reader(lm: LanguageModel, shape: GistShape, start: Float[Tensor, "gists hidden"] | None = None) -> GistReader:

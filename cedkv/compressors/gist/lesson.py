@@ -33,6 +33,7 @@ NAME = "gist"
 _LEAST = 1e-12
 _OFF_POOL = 256
 _READ_TOGETHER = 16
+_NO_LOGITS = torch.empty(0, dtype=torch.long)
 
 
 @dataclass
@@ -90,8 +91,14 @@ class GistLesson:
         self.shelf = Shelf(self.reader, self.train, self.width)
         self.judges = Shelf(self.reader, self.held_out, self.width)
         self.layers = min(self.config.training.match_layers, self.reader.lm.layers)
+        self.off = self._off_groups()
+
+    def _off_groups(self) -> list[list[tuple[int, ...]]]:
+        """OFF texts of like lengths, as many together as a step takes: few logits in front of the last are wasted."""
         texts = islice(off_stream("pool", self.config.run.seed, PLAIN), _OFF_POOL)
-        self.off = [tuple(self.reader.lm.encode(off.text)) for off in texts]
+        by_length = sorted((tuple(self.reader.lm.encode(off.text)) for off in texts), key=len)
+        count = min(self.config.training.off_texts, self.config.training.batch_size)
+        return [by_length[at : at + count] for at in range(0, len(by_length), count)]
 
     def batch(self, step: int) -> Batch:
         order = batch_order(len(self.train), self.config.training.batch_size, step, self.config.run.seed)
@@ -154,7 +161,7 @@ class GistLesson:
         positions = torch.arange(self.width, self.width + told, device=ids.device).expand(len(ids), -1)
         with self.reader.first_layers(self.layers):
             past = cache_of_blocks(blocks, self.width)
-            _, cache = self.reader.run(ids, positions, mask, past, adapter=adapter, through=model)
+            _, cache = self.reader.run(ids, positions, mask, past, _NO_LOGITS, adapter, model)
         both = [torch.cat([layer.keys, layer.values], dim=1)[:, :, self.width :] for layer in layers_of(cache)]
         return torch.stack(both, dim=1).float()
 
@@ -205,12 +212,11 @@ class GistLesson:
 
     def off_delta(self, shelf: Shelf, chosen: list[int], model: nn.Module | None, step: int) -> Float[Tensor, ""]:
         """Mean `Delta` of other texts behind the gists of these documents, nats."""
-        count = min(self.config.training.off_texts, len(chosen))
-        ids = [self.off[index] for index in batch_order(len(self.off), count, step, self.config.run.seed)]
-        base = log_probs(self.reader.lm, ids)
+        ids = self.off[batch_order(len(self.off), 1, step, self.config.run.seed)[0]]
+        base, shortest = log_probs(self.reader.lm, ids), min(map(len, ids))
         rows = padded_rows(ids, self.plan.blank)
-        logits = self._behind(shelf, chosen[: len(ids)], rows, rows.shape[1], True, model)
-        last = torch.tensor([len(row) - 1 for row in ids], device=logits.device)
+        logits = self._behind(shelf, chosen[: len(ids)], rows, rows.shape[1] - shortest + 1, True, model)
+        last = torch.tensor([len(row) - shortest for row in ids], device=logits.device)
         student = logits[torch.arange(len(ids), device=last.device), last].float().log_softmax(-1)
         return kl(student, base).mean()
 
