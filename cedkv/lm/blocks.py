@@ -25,7 +25,7 @@ def read_blocks(
     width, device = mask.shape[-1], reader.lm.device
     rows = [[*[0] * (width - len(document)), *document] for document in documents]
     positions = torch.arange(end - width, end, device=device).expand(len(rows), -1)
-    _, cache = reader.run(torch.tensor(rows, device=device), positions, mask.to(device), adapter=False)
+    _, cache = reader.run(torch.tensor(rows, device=device), positions, mask.to(device), reads=0, adapter=False)
     read = torch.stack([torch.stack([layer.keys, layer.values], dim=1) for layer in layers_of(cache)], dim=1)
     return [of_one[..., width - len(document) :, :].clone() for of_one, document in zip(read, documents, strict=True)]
 

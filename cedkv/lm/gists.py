@@ -143,7 +143,7 @@ class GistReader:
         Parameters
         ----------
         past : grows by the new tokens.
-        reads : the last so many tokens, or those at these places, are the ones whose logits are told.
+        reads : the last so many tokens, or those at these places, are the ones whose logits are told; 0 for none.
         through : the model as a trainer has wrapped it.
 
         Returns

@@ -41,7 +41,9 @@ def row(reader, document=DOCUMENT, query=QUERY, control="gist"):
 @torch.no_grad()
 def forward(reader, batch):
     """Logits, and keys and values of all layers, of a whole row in one pass."""
-    logits, cache = reader.run(batch["input_ids"], batch["position_ids"], batch["attention_mask"], reads=0)
+    logits, cache = reader.run(
+        batch["input_ids"], batch["position_ids"], batch["attention_mask"], reads=batch["input_ids"].shape[1]
+    )
     return logits, torch.stack([torch.cat([layer.keys, layer.values]) for layer in cache.layers])
 
 

@@ -38,6 +38,16 @@ def test_gist_embedding_gradient():
     assert all(parameter.grad is None for parameter in reader.lm.model.parameters())
 
 
+def test_gists_are_embedded_as_peft_embeds_them():
+    """Bit by bit, without the copy of the whole embedding that PEFT makes for it."""
+    reader = random_reader()
+    with torch.no_grad():
+        reader.rows += 1
+    embed = reader.model.get_input_embeddings()
+    ids = torch.tensor([[7, *reader.ids, 3]])
+    assert torch.equal(embed(ids)[0], embed.token_adapter.get_merged_weights(["default"])[ids[0]])
+
+
 @pytest.mark.parametrize("targets", [("q_proj", "v_proj"), ("q_proj", "k_proj", "v_proj", "o_proj")])
 def test_lora_target_modules(targets):
     reader = make_reader(tiny_lm(), GistShape(5, rank=2, targets=targets))

@@ -33,7 +33,6 @@ NAME = "gist"
 _LEAST = 1e-12
 _OFF_POOL = 256
 _READ_TOGETHER = 16
-_NO_LOGITS = torch.empty(0, dtype=torch.long)
 
 
 @dataclass
@@ -161,7 +160,7 @@ class GistLesson:
         positions = torch.arange(self.width, self.width + told, device=ids.device).expand(len(ids), -1)
         with self.reader.first_layers(self.layers):
             past = cache_of_blocks(blocks, self.width)
-            _, cache = self.reader.run(ids, positions, mask, past, _NO_LOGITS, adapter, model)
+            _, cache = self.reader.run(ids, positions, mask, past, 0, adapter, model)
         both = [torch.cat([layer.keys, layer.values], dim=1)[:, :, self.width :] for layer in layers_of(cache)]
         return torch.stack(both, dim=1).float()
 

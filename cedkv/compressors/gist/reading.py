@@ -55,7 +55,7 @@ def compress(reader: GistReader, document: DemoKV, control: Control = "gist") ->
     positions = torch.arange(length, length + gists, device=lm.device)
     regions = torch.tensor([[Region.CONTEXT] * length + [Region.GIST] * gists], device=lm.device)
     mask = gist_mask(regions, control, reader.shape.sink, lm.dtype)[:, :, length:]
-    _, cache = reader.run(gist_tokens_of(reader, 1), positions[None], mask, past)
+    _, cache = reader.run(gist_tokens_of(reader, 1), positions[None], mask, past, reads=0)
     keys = torch.stack([layer.keys[0, :, length:] for layer in layers_of(cache)])
     values = torch.stack([layer.values[0, :, length:] for layer in layers_of(cache)])
     return KVPrefix(
