@@ -42,7 +42,7 @@ def test_gists_are_embedded_as_peft_embeds_them():
     """Bit by bit, without the copy of the whole embedding that PEFT makes for it."""
     reader = random_reader()
     with torch.no_grad():
-        reader.rows += 1
+        reader.rows.add_(1)
     embed = reader.model.get_input_embeddings()
     ids = torch.tensor([[7, *reader.ids, 3]])
     assert torch.equal(embed(ids)[0], embed.token_adapter.get_merged_weights(["default"])[ids[0]])
