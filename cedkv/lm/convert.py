@@ -2,6 +2,9 @@
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -49,10 +52,24 @@ def converted_folder(gguf: Path) -> Path:
 
 def _convert(gguf: Path, folder: Path) -> None:
     source: dict[str, Any] = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
-    AutoTokenizer.from_pretrained(**source).save_pretrained(folder)
-    AutoModelForCausalLM.from_pretrained(
-        **source, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
-    ).save_pretrained(folder)
+    with _read_once():
+        AutoTokenizer.from_pretrained(**source).save_pretrained(folder)
+        AutoModelForCausalLM.from_pretrained(
+            **source, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
+        ).save_pretrained(folder)
+
+
+@contextmanager
+def _read_once() -> Iterator[None]:
+    """transformers parses the whole file for its settings, its tokenizer and its tensors: seconds each time."""
+    import gguf  # takes a while, and a model that is converted already does not need it
+
+    reader = gguf.GGUFReader
+    gguf.GGUFReader = cache(reader)
+    try:
+        yield
+    finally:
+        gguf.GGUFReader = reader
 
 
 def _conversion_version() -> str:

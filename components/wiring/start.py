@@ -159,6 +159,12 @@ def slots_shown(page: Page, desk: Desk, method: str) -> list[Any]:
 
 
 def wire_setup(page: Page, desk: Desk) -> None:
+    _wire_demos(page, desk)
+    _wire_settings(page, desk)
+
+
+def _wire_demos(page: Page, desk: Desk) -> None:
+    """The table of demonstrations: drawn from a task, pasted or typed."""
     setup = page.setup
 
     @told
@@ -181,6 +187,20 @@ def wire_setup(page: Page, desk: Desk) -> None:
     def unread(task: str) -> Any:
         return gr.skip() if task == OWN else ""
 
+    seed = setup.form.widgets["run.seed"]
+    assert isinstance(seed, gr.Number), "a seed is typed"
+    drawn_by = [setup.task.input, setup.count.release, seed.blur]
+    gr.on(drawn_by, draw, [setup.task, setup.count, seed], setup.demos, **DRAWING)
+    pasted = [setup.demos, setup.task, setup.reading]
+    setup.use_pasted.click(paste, [setup.paste, setup.paste_format], pasted, **DRAWING)
+    setup.demos.input(check, setup.demos, setup.reading, **DRAWING)
+    setup.task.change(unread, setup.task, setup.reading, **DRAWING)
+
+
+def _wire_settings(page: Page, desk: Desk) -> None:
+    """All other settings: typed, from a preset, from a run; and those that are looked for by name."""
+    setup = page.setup
+
     @told
     def apply(task: str, demos: list, method: str, text: str) -> list[Any]:
         return [*from_yaml(page, desk, task, demos, method, text), apply_button(pending=False)]
@@ -202,19 +222,6 @@ def wire_setup(page: Page, desk: Desk) -> None:
     found = [*setup.form.groups.values(), *setup.form.components()]
     # Not `input`, which a box that is first drawn in an unfolded accordion does not tell.
     setup.find.change(find, setup.find, found, trigger_mode="always_last", **DRAWING)
-    seed = setup.form.widgets["run.seed"]
-    assert isinstance(seed, gr.Number), "a seed is typed"
-    gr.on(
-        [setup.task.input, setup.count.release, seed.blur],
-        draw,
-        [setup.task, setup.count, seed],
-        setup.demos,
-        **DRAWING,
-    )
-    pasted = [setup.demos, setup.task, setup.reading]
-    setup.use_pasted.click(paste, [setup.paste, setup.paste_format], pasted, **DRAWING)
-    setup.demos.input(check, setup.demos, setup.reading, **DRAWING)
-    setup.task.change(unread, setup.task, setup.reading, **DRAWING)
     set_anew = [*setup.inputs(), setup.apply]
     setup.apply.click(apply, [setup.task, setup.demos, setup.method, setup.yaml], set_anew, **DRAWING)
     setup.preset.input(choose_preset, [setup.preset, setup.method, *setup.inputs()], set_anew, **DRAWING)
