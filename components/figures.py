@@ -13,6 +13,8 @@ INK = "#7d8590"
 GRID = "rgba(125,133,144,.22)"
 # From nothing to the student's colour, on a light and on a dark page.
 MASS_SCALE = [[0, "rgba(224,112,44,0)"], [0.02, "rgba(224,112,44,.12)"], [1, "rgba(224,112,44,1)"]]
+# The same by the root: the twelfths that a chunk is made of are seen beside a slot that is one token.
+WEIGHT_SCALE = [[weight, f"rgba(224,112,44,{weight**0.5:.2f})"] for weight in (0, 0.01, 0.05, 0.1, 0.2, 0.4, 0.7, 1)]
 # Blue to orange through grey: also for eyes that do not tell red from green.
 COSINE_SCALE = [[0, VIEW_COLORS["teacher"]], [0.5, "rgba(139,148,158,.15)"], [1, VIEW_COLORS["student"]]]
 LEGEND = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
@@ -44,7 +46,7 @@ def slot_heatmap(
             y=list(range(1, slots + 1)),
             customdata=[names] * slots,
             hovertemplate="slot %{y} · token %{customdata}<br>weight %{z:.3f}<extra></extra>",
-            colorscale=MASS_SCALE,
+            colorscale=WEIGHT_SCALE,
             zmin=0,
             zmax=top or max((max(row, default=0) for row in weights), default=0) or 1,
             xgap=1,

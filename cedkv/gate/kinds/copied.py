@@ -35,7 +35,11 @@ def phase2_criteria(
         )
     else:
         yield criterion(
-            "on_gain", select["gain"], ">=", thresholds.on_gain_min, "Accuracy gained over the base on unseen queries."
+            "on_gain",
+            select["gain"],
+            ">=",
+            thresholds.on_gain_min,
+            "First-token accuracy gained over the base on unseen queries.",
         )
     yield criterion(
         "off_delta_p99_select",
@@ -64,7 +68,7 @@ def phase2_criteria(
             select["accuracy"],
             ">=",
             on["random"]["accuracy"],
-            "The rule chooses better than chance: mean accuracy of the random trials.",
+            "The rule chooses better than chance: mean first-token accuracy of the random trials.",
         )
     yield criterion(
         "whole_select_vs_random",

@@ -81,7 +81,7 @@ def _beside_select(ced: OnScores, select: OnScores, by_format: bool) -> Iterator
             ced["accuracy"],
             ">=",
             select["accuracy"],
-            "At least Select-KV's accuracy at the same S.",
+            "At least Select-KV's first-token accuracy at the same S.",
         )
     yield criterion(
         "kl_ced_vs_select", ced["kl_to_teacher"], "<=", select["kl_to_teacher"], "No farther from the teacher (nats)."
@@ -97,7 +97,8 @@ def _beside_teacher(
             ced["accuracy"],
             ">=",
             limits.acc_vs_teacher_min * teacher["accuracy"],
-            f"At least {limits.acc_vs_teacher_min:.2f} of the teacher's accuracy, {teacher['accuracy']:.2f}.",
+            f"At least {limits.acc_vs_teacher_min:.2f} of the teacher's first-token accuracy, "
+            f"{teacher['accuracy']:.2f}.",
         )
     yield criterion(
         "whole_ced_vs_teacher",
