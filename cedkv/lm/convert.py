@@ -1,6 +1,7 @@
 """GGUF files as folders of safetensors, converted once and kept in the user's cache."""
 
 import hashlib
+import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,14 +63,14 @@ def _convert(gguf: Path, folder: Path) -> None:
 @contextmanager
 def _read_once() -> Iterator[None]:
     """transformers parses the whole file for its settings, its tokenizer and its tensors: seconds each time."""
-    import gguf  # takes a while, and a model that is converted already does not need it
-
-    reader = gguf.GGUFReader
-    gguf.GGUFReader = cache(reader)
+    # Importing it takes a while, and a model that is converted already does not need it.
+    package: Any = importlib.import_module("gguf")
+    reader = package.GGUFReader
+    package.GGUFReader = cache(reader)
     try:
         yield
     finally:
-        gguf.GGUFReader = reader
+        package.GGUFReader = reader
 
 
 def _conversion_version() -> str:

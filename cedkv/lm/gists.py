@@ -71,8 +71,7 @@ def add_gist_tokens(tokenizer: PreTrainedTokenizerBase, count: int) -> tuple[int
 def grow_embeddings(model: PreTrainedModel, vocabulary: int) -> None:
     """Give a model rows for the new tokens, in its output too; rows that it has to spare are used first."""
     embedding: Any = model.get_input_embeddings()
-    rows = embedding.weight.shape[0]
-    if vocabulary > rows:
+    if vocabulary > embedding.weight.shape[0]:
         model.resize_token_embeddings(vocabulary, mean_resizing=False)
         model.requires_grad_(False)
 
@@ -107,22 +106,18 @@ class GistReader:
             self._embed_gists_alone()
 
     def _embed_gists_alone(self) -> None:
-        """Look the gists' rows up beside the embedding.
-
-        PEFT writes them into a copy of the whole embedding at every forward, and of the tied unembedding, and gives
-        both copies a gradient: a third of what a short step costs. What a token is embedded as is the same, bit by bit.
+        """Look gists' rows up beside the embedding, to the same bits: PEFT copies all of it, and the tied unembedding,
+        at every forward, and gives both copies a gradient; a third of what a short step costs.
         """
-        rows, first = self.rows, self.ids[0]
-        trained = rows.requires_grad
+        rows, trained = self.rows, self.rows.requires_grad
 
         def embed(module: Any, inputs: tuple[Tensor, ...], out: Tensor) -> Tensor:
             gists = torch.isin(inputs[0], torch.tensor(self.ids, device=out.device))[..., None]
-            places = (inputs[0] - first).clamp(0, len(self.ids) - 1)
+            places = (inputs[0] - self.ids[0]).clamp(0, len(self.ids) - 1)
             scale = getattr(module.get_base_layer(), "embed_scale", 1.0)
             return torch.where(gists, nn.functional.embedding(places, rows).to(out) * scale, out)
 
-        layers: list[Any] = [module for module in self.model.modules() if hasattr(module, _ROWS)]
-        for layer in layers:
+        for layer in filter(lambda module: hasattr(module, _ROWS), self.model.modules()):
             layer.enable_adapters(False)
             if isinstance(layer.get_base_layer(), nn.Embedding):
                 layer.register_forward_hook(embed)
@@ -152,6 +147,9 @@ class GistReader:
         """
         gists = torch.isin(ids, torch.tensor(self.ids, device=ids.device))
         self._gate.rows = (gists & adapter)[..., None]
+        # By place, so that the rows are copied together and the unembedding is one matrix product.
+        length = ids.shape[1]
+        places = torch.arange(length - reads, length, device=ids.device) if isinstance(reads, int) else reads
         try:
             out = (through or self.model)(
                 input_ids=ids,
@@ -159,7 +157,7 @@ class GistReader:
                 attention_mask=mask,
                 past_key_values=DynamicCache() if past is None else past,
                 use_cache=True,
-                logits_to_keep=_places(reads, ids),
+                logits_to_keep=places,
             )
         finally:
             self._gate.rows = None
@@ -186,12 +184,6 @@ class GistReader:
     def rows(self) -> nn.Parameter:
         """The gist tokens' embeddings."""
         return next(parameter for name, parameter in self.model.named_parameters() if _ROWS in name)
-
-
-def _places(reads: int | Int[Tensor, " reads"], ids: Int[Tensor, "batch tokens"]) -> Int[Tensor, " reads"]:
-    """Where logits are told. Rows picked by place are copied together, and the unembedding is one matrix product."""
-    length = ids.shape[1]
-    return reads if isinstance(reads, Tensor) else torch.arange(length - reads, length, device=ids.device)
 
 
 def make_reader(lm: LanguageModel, shape: GistShape, start: Float[Tensor, "gists hidden"] | None = None) -> GistReader:
@@ -283,9 +275,8 @@ def _with_gists(
     lm: LanguageModel, shape: GistShape
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, tuple[int, ...]]:
     """A copy of the model that shares its weights, and of its tokenizer, with gist tokens in both."""
-    if any(name != "full_attention" for name in getattr(lm.model.config, "layer_types", None) or ()):
-        raise ModelError(f"model {lm.id!r} has sliding layers, where a gist cannot see a whole document; use another")
-    if getattr(lm.model.config, "sliding_window", None):
+    kinds, window = (getattr(lm.model.config, name, None) for name in ("layer_types", "sliding_window"))
+    if window or any(kind != "full_attention" for kind in kinds or ()):
         raise ModelError(f"model {lm.id!r} has sliding layers, where a gist cannot see a whole document; use another")
     tokenizer = copy.deepcopy(lm.tokenizer)
     ids = add_gist_tokens(tokenizer, shape.tokens)

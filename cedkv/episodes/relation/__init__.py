@@ -7,10 +7,10 @@ from cedkv.episodes.relation.build import (
     draw_demos,
     episode_from_config,
     make_query,
-    read_demos,
     read_source,
 )
 from cedkv.episodes.relation.chat import noted_template, template_for
+from cedkv.episodes.relation.demo_file import read_demos
 from cedkv.episodes.relation.foreign import foreign_questions
 from cedkv.episodes.relation.parse import FORMATS, Demonstration, Reading, parse_demos, read_demos_text
 from cedkv.episodes.relation.tasks import Task, load_task, load_task_file, task_names

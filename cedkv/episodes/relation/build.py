@@ -10,10 +10,11 @@ from cedkv.config import Config, EpisodeSettings
 from cedkv.episodes.episode import Episode, Query
 from cedkv.episodes.off import NearFormat, OffText
 from cedkv.episodes.relation.chat import check_conversation, template_for
+from cedkv.episodes.relation.demo_file import read_demos
 from cedkv.episodes.relation.foreign import foreign_stream
 from cedkv.episodes.relation.made_up import generated_inputs
-from cedkv.episodes.relation.parse import Demonstration, Reading, read_demos_text
-from cedkv.episodes.relation.tasks import MAX_FILE_BYTES, Task, load_task, load_task_file
+from cedkv.episodes.relation.parse import Demonstration, Reading
+from cedkv.episodes.relation.tasks import Task, load_task, load_task_file
 from cedkv.episodes.relation.template import Template, answer_tokens, leading_blanks, tokenize_demos
 from cedkv.errors import DemoError
 from cedkv.lm import LanguageModel, generate, read_demo_kv
@@ -25,7 +26,6 @@ Pair = TypeVar("Pair")
 DEFAULT_TASK = "present-past"
 # What the demonstrations leave free of the model's context, for the query and its answer.
 QUERY_ROOM = 128
-_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 # Tokens of an answer that the teacher gives in place of a label, at least.
 _ANSWER_TOKENS = 8
 
@@ -284,25 +284,3 @@ def draw_demos(pairs: Sequence[Pair], count: int, seed: int) -> tuple[list[Pair]
     drawn = list(pairs)
     random.Random(seed).shuffle(drawn)
     return drawn[:count], drawn[count:]
-
-
-def read_demos(path: str, format: str | None = None) -> Reading:
-    """Demonstrations from a file in any format, or in the one named; see `read_demos_text`.
-
-    Raises
-    ------
-    DemoError
-        The file cannot be read, is over 5 MB or no UTF-8, or does not hold demonstrations.
-    """
-    try:
-        if (size := Path(path).stat().st_size) > MAX_FILE_BYTES:
-            raise DemoError(f"demonstrations file {path!r} has {size / 1e6:.1f} MB; at most 5 MB, keep fewer")
-        content = Path(path).read_bytes()
-        text = content.decode("utf-16" if content[:2] in _UTF16_MARKS else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DemoError(
-            f"demonstrations file {path!r} cannot be read: byte {error.start} is not UTF-8; save the file as UTF-8"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise DemoError(f"demonstrations file {path!r} cannot be read: {error}") from error
-    return read_demos_text(text, format)
