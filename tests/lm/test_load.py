@@ -5,6 +5,7 @@ import json
 import shutil
 import weakref
 
+import gguf
 import pytest
 import torch
 from transformers import Gemma2Config, GPT2Config
@@ -14,6 +15,7 @@ from cedkv.lm import cache_root, load_model
 from cedkv.lm.architectures import ARCHITECTURES
 from cedkv.lm.load import resolve_device
 from tests.tiny import HEAD_DIM, KV_HEADS, LAYERS, save_model, tiny_folder, tiny_lm, tiny_path
+from tests.tiny_gguf import tiny_gguf
 
 
 @pytest.fixture
@@ -219,3 +221,19 @@ def test_cache_folder_can_be_moved(monkeypatch, tmp_path):
 def test_embedded_model_is_smollm2(lm):
     assert (lm.id, lm.layers, lm.kv_heads, lm.head_dim) == ("SmolLM2-135M-Instruct", 30, 3, 64)
     assert lm.bos == ()
+
+
+def test_a_gguf_file_is_parsed_once(tmp_path, monkeypatch):
+    """transformers would do it for the settings, the tokenizer and the tensors each."""
+    parsed = []
+
+    class Counting(gguf.GGUFReader):
+        def __init__(self, *given, **named) -> None:
+            parsed.append(given)
+            super().__init__(*given, **named)
+
+    monkeypatch.setattr(gguf, "GGUFReader", Counting)
+    monkeypatch.setenv("CEDKV_CACHE", str(tmp_path / "cache"))
+    load_model(str(tiny_gguf(tmp_path / "tiny.gguf")), device="cpu")
+    assert len(parsed) == 1
+    assert gguf.GGUFReader is Counting
