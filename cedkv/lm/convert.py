@@ -62,15 +62,18 @@ def _convert(gguf: Path, folder: Path) -> None:
 
 @contextmanager
 def _read_once() -> Iterator[None]:
-    """transformers parses the whole file for its settings, its tokenizer and its tensors: seconds each time."""
+    """transformers parses the whole file for its settings, its tokenizer and its tensors, and makes the table of tensor
+    names for every module of the model: a third of a conversion's time."""
     # Importing it takes a while, and a model that is converted already does not need it.
     package: Any = importlib.import_module("gguf")
-    reader = package.GGUFReader
-    package.GGUFReader = cache(reader)
+    kept = {name: getattr(package, name) for name in ("GGUFReader", "get_tensor_name_map")}
+    for name, made in kept.items():
+        setattr(package, name, cache(made))
     try:
         yield
     finally:
-        package.GGUFReader = reader
+        for name, made in kept.items():
+            setattr(package, name, made)
 
 
 def _conversion_version() -> str:
