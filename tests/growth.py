@@ -10,7 +10,7 @@ _NOISE = 0.05
 def grows_with_its_size(work: Callable[[int], object], size: int) -> bool:
     """True where four times the size costs about four times as much; what is quadratic costs sixteen times as much."""
     small, large = (min(_seconds(work, count) for _ in range(2)) for count in (size, 4 * size))
-    return large < 9 * small + _NOISE
+    return large < 12 * small + _NOISE
 
 
 def _seconds(work: Callable[[int], object], size: int) -> float:
