@@ -160,7 +160,7 @@ class GistLesson:
         positions = torch.arange(self.width, self.width + told, device=ids.device).expand(len(ids), -1)
         with self.reader.first_layers(self.layers):
             past = cache_of_blocks(blocks, self.width)
-            _, cache = self.reader.run(ids, positions, mask, past, 0, adapter, model)
+            _, cache = self.reader.run(ids, positions, mask, past, reads=0, adapter=adapter, through=model)
         both = [torch.cat([layer.keys, layer.values], dim=1)[:, :, self.width :] for layer in layers_of(cache)]
         return torch.stack(both, dim=1).float()
 

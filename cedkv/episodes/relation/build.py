@@ -113,8 +113,10 @@ def build_episode(
     template = template.fitted(lm, demos)
     tokens = _block_tokens(lm, demos, template)
     taken = {demo.input for demo in demos}
-    judged, spare = _judged_and_spare(_drawn(held_out, taken, seed), _unseen(test_pairs, taken), on_eval)
+    pairs = _drawn(held_out, taken, seed)
+    judged = _unseen(test_pairs, taken)[:on_eval] or pairs[:on_eval]
     taken |= {pair.input for pair in judged}
+    spare = [pair.input for pair in pairs if pair.input not in taken]
     source = "generated" if on_source == "held_out" and not spare else on_source
     wanted = on_train + (0 if judged else on_eval)
     inputs = _training_inputs(lm, tokens, template, source, spare, pasted_inputs, taken, wanted, seed)
@@ -167,15 +169,6 @@ def _unseen(test_pairs: Sequence[Demonstration], taken: set[str]) -> list[Demons
     if test_pairs and not pairs:
         raise DemoError("every test pair is a demonstration too; give pairs that the model has not seen")
     return pairs
-
-
-def _judged_and_spare(
-    pairs: list[Demonstration], test_pairs: list[Demonstration], on_eval: int
-) -> tuple[list[Demonstration], list[str]]:
-    """The pairs that judge, and the inputs of those that are then left to train on."""
-    judged = test_pairs[:on_eval] or pairs[:on_eval]
-    asked = {pair.input for pair in judged}
-    return judged, [pair.input for pair in pairs if pair.input not in asked]
 
 
 def _check_enough(inputs: list[str], least: int, source: str) -> None:
