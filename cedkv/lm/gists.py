@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import AddedToken, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from cedkv.errors import ModelError, first_line
 from cedkv.extras import extra
 from cedkv.files import whole_folder
+from cedkv.lm.adapter_gate import AdapterGate
 from cedkv.lm.adapters import sharing_weights
 from cedkv.lm.decoder import Decoder
 from cedkv.lm.fingerprint import adapted_fingerprint
@@ -76,16 +77,6 @@ def grow_embeddings(model: PreTrainedModel, vocabulary: int) -> None:
         model.requires_grad_(False)
 
 
-@dataclass
-class _Gate:
-    """Where the adapter is on."""
-
-    rows: Bool[Tensor, "batch tokens 1"] | None = None
-
-    def __call__(self, module: nn.Module, inputs: Any, out: Tensor) -> Tensor:
-        return out if self.rows is None else out * self.rows
-
-
 @dataclass(frozen=True)
 class GistReader:
     """A model with gist tokens and the adapter that reads with them, beside the frozen one whose weights it shares."""
@@ -96,12 +87,10 @@ class GistReader:
     ids: tuple[int, ...]
     shape: GistShape
     fingerprint: str = ""
-    _gate: _Gate = field(default_factory=_Gate, repr=False)
+    _gate: AdapterGate = field(default_factory=AdapterGate, repr=False)
 
     def __post_init__(self) -> None:
-        for name, module in self.model.named_modules():
-            if name.rpartition(".")[0].endswith("lora_B"):
-                module.register_forward_hook(self._gate)
+        self._gate.watch(self.model)
         if not self.shape.whole_embedding:
             self._embed_gists_alone()
 
@@ -146,11 +135,10 @@ class GistReader:
         logits over the frozen model's vocabulary, and the cache, which holds the new tokens too.
         """
         gists = torch.isin(ids, torch.tensor(self.ids, device=ids.device))
-        self._gate.rows = (gists & adapter)[..., None]
         # By place, so that the rows are copied together and the unembedding is one matrix product.
         length = ids.shape[1]
         places = torch.arange(length - reads, length, device=ids.device) if isinstance(reads, int) else reads
-        try:
+        with self._gate.open_at(gists & adapter):
             out = (through or self.model)(
                 input_ids=ids,
                 position_ids=positions,
@@ -159,8 +147,6 @@ class GistReader:
                 use_cache=True,
                 logits_to_keep=places,
             )
-        finally:
-            self._gate.rows = None
         return out.logits[..., : self.lm.vocab], out.past_key_values
 
     @contextmanager
