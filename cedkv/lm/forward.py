@@ -168,10 +168,15 @@ def iter_log_probs(
     queries: Sequence[TokenIds],
     view: View,
     reads: Sequence[int] | None = None,
+    recorder: AttentionRecorder | None = None,
 ) -> Iterator[tuple[slice, Float[Tensor, "reads vocab"]]]:
-    """Log-probabilities (fp32, nats) pack by pack: which queries, and their rows as in `packed_logits`."""
+    """Log-probabilities (fp32, nats) pack by pack: which queries, and their rows as in `packed_logits`.
+
+    recorder : keeps how rows of the first pack attend.
+    """
     for part in pack_slices(queries):
-        logits = packed_logits(lm, queries[part], part_of(view, part), reads and reads[part])
+        watching = recorder if part.start == 0 else None
+        logits = packed_logits(lm, queries[part], part_of(view, part), reads and reads[part], watching)
         yield part, logits.float().log_softmax(dim=-1)
 
 

@@ -81,6 +81,22 @@ def read_attention(
         last.append(offset + torch.searchsorted(rows, ends, right=True))
         offset += len(rows)
 
+    return reading_of(lm, recorders, prefix, torch.cat(last))
+
+
+def record_tail(lm: LanguageModel, text: TokenIds, prefix: KVPrefix, tail: int) -> AttentionRecorder:
+    """Keeps how the last `tail` tokens of a text attend to the prefix, in a forward whose first text it is."""
+    return AttentionRecorder(torch.arange(len(text) - tail, len(text), device=lm.device), prefix.slots)
+
+
+def reading_of(
+    lm: LanguageModel,
+    recorders: Sequence[AttentionRecorder],
+    prefix: KVPrefix | None,
+    last: Int[Tensor, " queries"] | None = None,
+) -> AttentionReading:
+    """What forwards behind a prefix have recorded; without `last`, their last row is the only query's end."""
+
     def gathered(name: str) -> Tensor:
         return torch.cat([torch.stack(getattr(recorder, name)) for recorder in recorders], dim=2)
 
@@ -89,7 +105,7 @@ def read_attention(
         prefix_scores=gathered("prefix_scores"),
         own_lse=gathered("own_lse"),
         own_out=gathered("own_out"),
-        last=torch.cat(last),
+        last=torch.tensor([-1], device=lm.device) if last is None else last,
         query_start=prefix.query_start if prefix else 0,
         scaling=lm.decoder.scaling,
     )

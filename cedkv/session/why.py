@@ -4,13 +4,13 @@ Attention is a hint, the ablation is the proof: a slot that much attention goes 
 little may carry the answer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cedkv.lm import LanguageModel, iter_log_probs, log_probs, read_attention
+from cedkv.lm import LanguageModel, iter_log_probs, log_probs, reading_of, record_tail
 from cedkv.metrics import kl
 from cedkv.session.slots import slot_map
 from cedkv.session.views import Comparison, Why
@@ -29,19 +29,17 @@ def why_compared(lm: LanguageModel, comparison: Comparison, prefix: KVPrefix, st
     return why_answer(lm, query, said, prefix) if said else None
 
 
+@torch.no_grad()
 def why_answer(lm: LanguageModel, query: Sequence[int], answer: Sequence[int], prefix: KVPrefix) -> Why:
     """Each slot's part in an answer: log p of its tokens with the state, and with each slot switched off.
 
-    The state and all its ablations share one pack as long as they fit into one.
-
     query, answer : token ids; the answer has one at least.
     """
-    text, reads = [*query, *answer[:-1]], len(answer)
-    views = _with_ablations(prefix)
-    rows = log_probs(lm, [text] * len(views), views, [reads] * len(views)).view(len(views), reads, -1)
-    said = torch.tensor(answer, device=rows.device)
-    values = rows.gather(-1, said.expand(len(views), -1)[..., None])[..., 0]
-    return _why(lm, "answer", text, answer, prefix, values)
+    said = torch.tensor(answer, device=lm.device)
+    return _why(
+        lm, "answer", [*query, *answer[:-1]], answer, prefix,
+        lambda rows: rows.gather(-1, said.expand(len(rows), -1)[..., None])[..., 0],
+    )  # fmt: skip
 
 
 @torch.no_grad()
@@ -49,15 +47,8 @@ def why_text(lm: LanguageModel, text: Sequence[int], prefix: KVPrefix) -> Why:
     """Each slot's part in what the state does to a text: `Delta = KL(student || base)` behind every token."""
     shown = text[:_MOST_TOKENS]
     base = log_probs(lm, [shown], None, [len(shown)])
-    views = _with_ablations(prefix)
-    packs = iter_log_probs(lm, [shown] * len(views), views, [len(shown)] * len(views))
-    values = [kl(rows, base.repeat(len(views[part]), 1)).view(-1, len(shown)) for part, rows in packs]
-    return _why(lm, "text", shown, shown, prefix, torch.cat(values), cut=len(text) if len(shown) < len(text) else 0)
-
-
-def _with_ablations(prefix: KVPrefix) -> list[KVPrefix]:
-    """The state, then the state without each of its slots."""
-    return [prefix, *(prefix.without([slot]) for slot in range(prefix.slots))]
+    cut = len(text) if len(shown) < len(text) else 0
+    return _why(lm, "text", shown, shown, prefix, lambda rows: kl(rows, base.expand_as(rows)), cut)
 
 
 def _why(
@@ -66,11 +57,18 @@ def _why(
     text: Sequence[int],
     told: Sequence[int],
     prefix: KVPrefix,
-    values: Float[Tensor, "views tokens"],
+    measure: Callable[[Float[Tensor, "views tokens vocab"]], Float[Tensor, "views tokens"]],
     cut: int = 0,
 ) -> Why:
-    """`told` are the tokens that the last positions of the text say something about."""
-    attention = read_attention(lm, [text], prefix, tail=len(told)).to_slots()
+    """`told` are the tokens that the last positions of the text say something about.
+
+    The state and all its ablations share one pack as long as they fit into one, and the attention is seen in it.
+    """
+    views, reads = [prefix, *(prefix.without([slot]) for slot in range(prefix.slots))], len(told)
+    recorder = record_tail(lm, text, prefix, reads)
+    packs = iter_log_probs(lm, [text] * len(views), views, [reads] * len(views), recorder)
+    values = torch.cat([measure(rows.view(-1, reads, rows.shape[-1])) for _, rows in packs])
+    attention = reading_of(lm, [recorder], prefix).to_slots()
     return Why(
         kind,
         tuple(lm.decode([token]) for token in told),
