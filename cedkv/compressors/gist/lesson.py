@@ -39,6 +39,7 @@ _READ_TOGETHER = 16
 class Shelf:
     """Documents as the frozen model has read them, and their notes, each once: they do not change while gists learn.
 
+    All layers are read at once, though standing for a note needs only the first ones: answers need them later.
     Documents of like lengths are read together, and always the same ones: a training that is taken up reads them to
     the same bits.
     """
@@ -52,17 +53,16 @@ class Shelf:
     def take(self, indices: list[int], layers: int) -> list[Block]:
         """The first `layers` of documents, each at the positions where it ends in front of the gists."""
         for index in indices:
-            if index not in self.blocks or len(self.blocks[index]) < layers:
-                self._read(self._together[index], layers)
+            if index not in self.blocks:
+                self._read(self._together[index])
         return [self.blocks[index][:layers] for index in indices]
 
-    def _read(self, indices: list[int], layers: int) -> None:
+    def _read(self, indices: list[int]) -> None:
         documents = [self.examples[index].document for index in indices]
         width = max(map(len, documents))
         regions = [[Region.PAD] * (width - len(one)) + [Region.CONTEXT] * len(one) for one in documents]
         mask = gist_mask(torch.tensor(regions), dtype=self.reader.lm.dtype)
-        with self.reader.first_layers(layers):
-            self.blocks.update(zip(indices, read_blocks(self.reader, documents, self.width, mask), strict=True))
+        self.blocks.update(zip(indices, read_blocks(self.reader, documents, self.width, mask), strict=True))
 
     @cached_property
     def _together(self) -> dict[int, list[int]]:
@@ -91,6 +91,7 @@ class GistLesson:
         self.judges = Shelf(self.reader, self.held_out, self.width)
         self.layers = min(self.config.training.match_layers, self.reader.lm.layers)
         self.off = self._off_groups()
+        self.off_base: dict[int, Tensor] = {}
 
     def _off_groups(self) -> list[list[tuple[int, ...]]]:
         """OFF texts of like lengths, as many together as a step takes: few logits in front of the last are wasted."""
@@ -211,13 +212,20 @@ class GistLesson:
 
     def off_delta(self, shelf: Shelf, chosen: list[int], model: nn.Module | None, step: int) -> Float[Tensor, ""]:
         """Mean `Delta` of other texts behind the gists of these documents, nats."""
-        ids = self.off[batch_order(len(self.off), 1, step, self.config.run.seed)[0]]
-        base, shortest = log_probs(self.reader.lm, ids), min(map(len, ids))
+        (group,) = batch_order(len(self.off), 1, step, self.config.run.seed)
+        ids = self.off[group]
+        base, shortest = self._base_behind(group), min(map(len, ids))
         rows = padded_rows(ids, self.plan.blank)
         logits = self._behind(shelf, chosen[: len(ids)], rows, rows.shape[1] - shortest + 1, True, model)
         last = torch.tensor([len(row) - shortest for row in ids], device=logits.device)
         student = logits[torch.arange(len(ids), device=last.device), last].float().log_softmax(-1)
         return kl(student, base).mean()
+
+    def _base_behind(self, group: int) -> Float[Tensor, "texts vocab"]:
+        """What the frozen model says behind a group of OFF texts, read once."""
+        if group not in self.off_base:
+            self.off_base[group] = log_probs(self.reader.lm, self.off[group])
+        return self.off_base[group]
 
     def _behind(
         self, shelf: Shelf, chosen: list[int], rows: Tensor, reads: int, student: bool, model: nn.Module | None = None
