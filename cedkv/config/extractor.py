@@ -23,6 +23,9 @@ class ExtractorData(Settings):
     slots: tuple[Count | Literal["places"], ...] = Field(
         ("places", 8), min_length=1, description="Numbers of slots, drawn by lot; places: as many as the template has."
     )
+    pairs: str | None = Field(
+        None, description="Pair log that the table of corrections starts from; what is held out is left out of it too."
+    )
     episodes: StrictInt = Field(40, ge=1, le=100000, description="Episodes to train on, a task's turn by turn.")
     judged: StrictInt = Field(
         4, ge=1, le=1000, description="Further episodes of these tasks, which only say which state is best."

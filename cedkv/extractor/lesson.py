@@ -27,6 +27,7 @@ class ExtractorLesson(Objective):
     What a step is trained on is a function of its number alone: a training that goes on needs no memory of its draws.
 
     episodes : to train on. judged : those that say which state is best.
+    pairs : how many trainings of single episodes the table started from.
     mean : the running mean of the numbers, which is what is measured and kept.
     ticks : the figures of every tick by its step.
     """
@@ -36,6 +37,7 @@ class ExtractorLesson(Objective):
     config: ExtractorConfig
     episodes: list[LessonEpisode]
     judged: list[LessonEpisode]
+    pairs: int = 0
     name: str = NAME
     mean: dict[str, Tensor] = field(init=False)
     ticks: dict[int, dict[str, float]] = field(default_factory=dict)

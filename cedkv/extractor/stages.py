@@ -9,6 +9,7 @@ from cedkv.config import ExtractorConfig
 from cedkv.events import Done, Event
 from cedkv.extractor.episodes import LessonEpisode, draw_episodes, tasks_of
 from cedkv.extractor.lesson import ExtractorLesson
+from cedkv.extractor.pairs import start_from_pairs
 from cedkv.files import dump_json, write_whole
 from cedkv.ledger import row_key
 from cedkv.lm import LanguageModel, load_model
@@ -37,7 +38,7 @@ def iter_extractor(config: ExtractorConfig, folder: Path, resume: bool = False) 
 def _iter_all(config: ExtractorConfig, folder: Path) -> Iterator[Event]:
     lm = load_model(config.run.model.id, config.run.runtime.torch_dtype, config.run.runtime.device)
     lesson = make_lesson(lm, config)
-    training, notes = training_of(lesson, folder), _notes(config)
+    training, notes = training_of(lesson, folder), _notes(config, lesson.pairs)
     written = None
     for event in run_training(training):
         yield event
@@ -47,6 +48,7 @@ def _iter_all(config: ExtractorConfig, folder: Path) -> Iterator[Event]:
     report = {
         "seed": config.run.seed,
         "model": lm.describe(),
+        "pairs": lesson.pairs,
         "parameters": sum(number.numel() for number in lesson.net.parameters()),
         "best_step": training.best_step,
         "stopped": training.stopped,
@@ -58,10 +60,11 @@ def _iter_all(config: ExtractorConfig, folder: Path) -> Iterator[Event]:
 
 
 def make_lesson(lm: LanguageModel, config: ExtractorConfig) -> ExtractorLesson:
-    """Episodes, none of them read yet, and an extractor that has learnt nothing yet."""
+    """Episodes, none of them read yet, and an extractor that knows at most what a pair log tells."""
     train, judged = ([LessonEpisode(lm, drawn, config) for drawn in some] for some in draw_episodes(config))
-    net = Extractor(shape_for(lm, config.width), config.run.seed).to(lm.device)
-    return ExtractorLesson(lm, net, config, train, judged)
+    net = Extractor(shape_for(lm, config.width), config.run.seed)
+    pairs = start_from_pairs(net, lm, config)
+    return ExtractorLesson(lm, net.to(lm.device), config, train, judged, pairs)
 
 
 def training_of(lesson: ExtractorLesson, folder: Path) -> Training:
@@ -80,6 +83,10 @@ def _save(lesson: ExtractorLesson, training: Training, folder: Path, notes: dict
     save_extractor(best, lesson.lm, folder / "extractor", notes)
 
 
-def _notes(config: ExtractorConfig) -> dict[str, Any]:
-    """What the extractor was trained on and what it has never seen, for whoever has nothing but its folder."""
-    return {"tasks": tasks_of(config), **config.model_dump(mode="json", exclude={"data": {"tasks"}})}
+def _notes(config: ExtractorConfig, pairs: int) -> dict[str, Any]:
+    """What the extractor was trained on and what it has never seen, for whoever has nothing but its folder.
+
+    pairs : how many it began with; the log itself stays where it is.
+    """
+    told = config.model_dump(mode="json", exclude={"data": {"tasks", "pairs"}})
+    return {"tasks": tasks_of(config), "pairs": pairs, **told}
