@@ -8,11 +8,12 @@ import pytest
 from cedkv.cli import main
 from cedkv.errors import ModelError, OutputError
 from cedkv.events import Noted, Progress, Warned
+from cedkv.methods.pairs import PairLog
 from cedkv.session.runs import Run
 from cedkv.sweep.plan import read_plan
 from cedkv.sweep.run import iter_sweep
 from cedkv.sweep.tables import read_rows
-from tests.sweep.conftest import keys_in, swept, write_sweep
+from tests.sweep.conftest import SMALL, keys_in, small_settings, swept, write_sweep
 from tests.tiny import tiny_lm
 
 GRID = {"phase3.slots": [2, 3]}
@@ -44,6 +45,17 @@ def test_a_cell_leaves_a_run_that_opens(finished):
     run = Run(sweep.folder / "runs" / row["run"])
     assert (run.student, run.report["run_id"], run.config.phase3.slots) == ("select", row["run"], 3)
     assert run.prefix("select").fingerprint == tiny_lm("llama").fingerprint
+
+
+def test_trainings_of_a_sweep_leave_their_pairs(tmp_path):
+    """A grid over tasks is how a pair log is filled that an extractor can learn from."""
+    training = {"pair_log": str(tmp_path / "pairs"), "optim": {"steps": 1, "tick_every": 1}}
+    settings = {**small_settings(), "phase3": {**SMALL["phase3"], **training}}
+    tasks = ["singular-plural", "capitalize"]
+    file = write_sweep(tmp_path, settings=settings, grid={"phase3.slots": [3]}, tasks=tasks, methods=["ced", "select"])
+    swept(file, tmp_path / "out")
+    assert sorted(row["task"] for row in PairLog(tmp_path / "pairs").rows().values()) == sorted(tasks)
+    assert list(PairLog(tmp_path / "pairs").problems()) == []
 
 
 def test_without_resume_nothing_is_touched_and_with_it_nothing_is_judged_again(finished):
