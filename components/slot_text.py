@@ -1,7 +1,5 @@
 """Slots in words: the demonstrations coloured by them, what each takes, and what was done to one."""
 
-from collections.abc import Sequence
-
 from cedkv.session.views import SlotMap
 from components.text import esc, number, token
 from components.theme import slot_color, slot_mark, view_name
@@ -16,16 +14,6 @@ def change_name(method: str, slot: int, factor: float, from_run: str, from_slot:
     if from_run:
         return f"{view_name(method)}, slot {slot} from slot {from_slot} of {from_run}"
     return f"{view_name(method)}, slot {slot} " + (f"× {factor:g}" if factor else "switched off")
-
-
-def mix_name(state: str, factors: Sequence[float]) -> str:
-    """A mix in words: what is not as it was."""
-    changed = [
-        f"slot {slot} × {factor:g}" if factor else f"slot {slot} off"
-        for slot, factor in enumerate(factors, start=1)
-        if factor != 1
-    ]
-    return f"{state}, " + (", ".join(changed) or "as it is")
 
 
 def demo_text_html(slots: SlotMap, slot: int) -> str:

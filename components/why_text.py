@@ -73,7 +73,7 @@ def made_of(slots: SlotMap | None, slot: int) -> str:
 
 
 def _tokens(why: Why, chosen: int) -> str:
-    most = max(why.measured) or 1
+    most = max(why.measured[place] for place in why.telling) or 1
     buttons = "".join(
         f'<button class="ck-tok" data-why-token="{place}" aria-pressed="{str(place == chosen).lower()}" '
         f'title="{_value(why, place)}"{_heat(value / most) if why.kind == "text" else ""}>{token(text)}</button>'
@@ -85,7 +85,7 @@ def _tokens(why: Why, chosen: int) -> str:
 
 
 def _heat(share: float) -> str:
-    return f' style="background:rgb(224 112 44 / {0.6 * max(share, 0):.3f})"'
+    return f' style="background:rgb(224 112 44 / {0.6 * min(max(share, 0), 1):.3f})"'
 
 
 def _value(why: Why, place: int) -> str:
@@ -102,10 +102,10 @@ def _sentence(why: Why, chosen: int) -> str:
             f"The student gives {said} <b>{exp(value):.0%}</b>; without slot {slot + 1} it would be "
             f"<b>{exp(without):.0%}</b>."
         )
-    return (
-        f"Behind {said} the slots move what comes next by <b>{number(value)}</b> nats; without slot {slot + 1} it "
-        f"would be <b>{number(without)}</b>."
-    )
+    moved = f"Behind {said} the slots move what comes next by <b>{number(value)}</b> nats; "
+    if without >= value:
+        return f"{moved}no slot alone is to blame: without any one of them it would be as much or more."
+    return f"{moved}without slot {slot + 1} it would be <b>{number(without)}</b>."
 
 
 def _rows(why: Why, parts: list[SlotPart], chosen: int) -> str:

@@ -30,4 +30,4 @@ def keep_mixed(lm: LanguageModel, run: Run, mix: Mix, root: Path) -> Run:
     folder.write("config.yaml", dump_config(run.config))
     folder.write("report_extract.json", dump_json(report))
     state.save(folder.path / "artifacts" / f"{method}.safetensors")
-    return Run(folder.path, note="slots mixed")
+    return Run(folder.path, note=f"slots mixed: {mix.told()}")

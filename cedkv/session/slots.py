@@ -91,6 +91,15 @@ class Mix:
     method: str = ""
     from_run: str = ""
 
+    def told(self) -> str:
+        """What is not as it was, in words."""
+        changed = [
+            f"slot {slot} × {factor:g}" if factor else f"slot {slot} off"
+            for slot, factor in enumerate(self.factors, start=1)
+            if factor != 1
+        ]
+        return ", ".join(changed) or "as it is"
+
     def apply(self, prefix: KVPrefix, other: KVPrefix | None = None) -> KVPrefix:
         """The state with its slots mixed.
 

@@ -96,13 +96,18 @@ class Why:
     cut: int = 0
 
     @property
+    def telling(self) -> range:
+        """The tokens that can be compared: behind a text's first one, anything in front changes how it goes on."""
+        return range(1 if self.kind == "text" and len(self.tokens) > 1 else 0, len(self.tokens))
+
+    @property
     def first(self) -> int:
         """The token to look at first: where a text is disturbed most, an answer's beginning."""
-        return self.measured.index(max(self.measured)) if self.kind == "text" else 0
+        return max(self.telling, key=lambda token: self.measured[token]) if self.kind == "text" else 0
 
     def strongest(self, token: int) -> int:
-        """The slot (from 0) whose absence changes this token most."""
-        return max(range(len(self.without)), key=lambda slot: abs(self.without[slot][token] - self.measured[token]))
+        """The slot (from 0) without which the token would be given least, or the text be disturbed least, there."""
+        return min(range(len(self.without)), key=lambda slot: self.without[slot][token])
 
     def parts(self, token: int) -> list[SlotPart]:
         """Every slot's part in one token."""

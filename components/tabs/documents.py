@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from gradio.components import Component
 
-from cedkv.events import Done
+from cedkv.events import Done, Progress
 from cedkv.session.runs import Run
 from components.desk import Desk
-from components.handlers import DRAWING, SHORT_QUEUE, drawn, told, told_stream
+from components.handlers import DRAWING, Queue, drawn, told, told_stream
 from components.headline import empty_html
 from components.plots import take_away_plot
 from components.tabs.documents_figures import needle_heatmaps, off_html, view_title
@@ -29,7 +29,6 @@ _EXAMPLE = (
 )
 _QUESTION = "What is the pass key? The pass key is"
 _NO_RUN = '<p class="ck muted">python -m cedkv documents writes runs/documents.json; open it to see its maps.</p>'
-_READING = '<p class="ck muted">reading other text behind these prefixes</p>'
 # Those whose prefix is of the document alone.
 _OFF_VIEWS = ("full", "gist", "select", "chunked", "ced")
 _NOTHING = empty_html("No question yet", "Paste a document, ask, and see what each view of it answers.")
@@ -37,6 +36,8 @@ _NOTHING = empty_html("No question yet", "Paste a document, ask, and see what ea
 
 @dataclass(frozen=True)
 class DocumentParts:
+    """`answered` is of which document there are answers, by which views, and of how many slots its gists are."""
+
     text: gr.Textbox
     file: gr.UploadButton
     question: gr.Textbox
@@ -49,6 +50,7 @@ class DocumentParts:
     kind: gr.Radio
     heatmaps: gr.Plot
     grid: gr.State
+    answered: gr.State
 
     def shown(self) -> list[Component]:
         return []
@@ -75,12 +77,18 @@ def build(opening: Run | None) -> DocumentParts:
             kind = gr.Radio([], label="needle", container=False, elem_id="judged-kind")
         gr.HTML(_NO_RUN, elem_id="judged-note")
         heatmaps = take_away_plot("needle-heatmaps")
-    return DocumentParts(text, file, question, ask, train, answers, off, mask, judged, kind, heatmaps, gr.State([]))
+    grid, answered = gr.State([]), gr.State(("", [], 0))
+    return DocumentParts(text, file, question, ask, train, answers, off, mask, judged, kind, heatmaps, grid, answered)
 
 
 def mask_html() -> str:
     """The mask for a few tokens, drawn without the engine."""
     return Path(__file__).with_name("gist_mask.svg").read_text(encoding="utf-8")
+
+
+def reading_html(done: int, total: int) -> str:
+    """How far it is known what the prefixes do to other text."""
+    return f'<p class="ck muted">reading other text behind these prefixes: {done} of {total}</p>'
 
 
 def answers_html(answers: list["DocumentAnswer"], going: bool) -> str:
@@ -108,22 +116,32 @@ def _passages(answers: list["DocumentAnswer"]) -> str:
     return f"<h3>passages that retrieval found</h3><ol>{items}</ol>" if items else ""
 
 
+def _queue(name: str) -> Queue:
+    """Minutes of a document take turns at the model with all other calls, so that no queue of theirs waits for it."""
+    return {"concurrency_id": name, "concurrency_limit": 1, "api_visibility": "private"}
+
+
 def wire(page: Page, desk: Desk) -> None:
     parts = page.part(DocumentParts)
 
     @told_stream
-    def ask(text: str, question: str, train: bool) -> Iterator[tuple[str, str]]:
+    def ask(text: str, question: str, train: bool) -> Iterator[tuple[Any, ...]]:
         answers: list[Any] = []
         for answer in desk.documents.iter_document(page.config, text, question, train):
             answers.append(answer)
-            yield answers_html(answers, going=True), ""
-        done = answers_html(answers, going=False)
-        yield done, _READING
+            yield answers_html(answers, going=True), "", gr.skip()
         views = [answer.view for answer in answers if answer.view in _OFF_VIEWS and not answer.missing]
+        slots = max((answer.slots for answer in answers if answer.view == "gist"), default=0)
+        yield answers_html(answers, going=False), reading_html(0, len(views)), (text, views, slots)
+
+    @told_stream
+    def read_other_text(answered: tuple[str, list[str], int]) -> Iterator[str]:
+        text, views, slots = answered
         for event in desk.documents.iter_off(page.config, text, views):
+            if isinstance(event, Progress):
+                yield reading_html(event.done, event.total)
             if isinstance(event, Done):
-                slots = max((answer.slots for answer in answers if answer.view == "gist"), default=0)
-                yield done, off_html(event.result, slots)
+                yield off_html(event.result, slots)
 
     @told
     def opened(path: str) -> str:
@@ -145,9 +163,16 @@ def wire(page: Page, desk: Desk) -> None:
     def draw(kind: str, rows: list[Any]) -> Any:
         return drawn(needle_heatmaps(rows, kind))
 
-    asked, said = [parts.text, parts.question, parts.train], [parts.answers, parts.off]
-    parts.ask.click(ask, asked, said, show_progress="minimal", **SHORT_QUEUE)
-    parts.question.submit(ask, asked, said, show_progress="minimal", **SHORT_QUEUE)
+    asked, said = [parts.text, parts.question, parts.train], [parts.answers, parts.off, parts.answered]
+    asking: list[Any] = [parts.ask.click, parts.question.submit]
+    # Asked again meanwhile, the last question counts; what the one before does to other text is then not read on.
+    answering = gr.on(
+        asking, ask, asked, said, show_progress="minimal", trigger_mode="always_last", **_queue("document")
+    )
+    reading = answering.success(
+        read_other_text, parts.answered, parts.off, show_progress="hidden", **_queue("other_text")
+    )
+    gr.on(asking, lambda: "", None, parts.off, cancels=[reading], **DRAWING)
     parts.judged.upload(judged, parts.judged, [parts.kind, parts.heatmaps, parts.grid], **DRAWING)
     parts.kind.input(draw, [parts.kind, parts.grid], parts.heatmaps, **DRAWING)
     parts.file.upload(opened, parts.file, parts.text, show_progress="hidden", api_visibility="private")

@@ -12,7 +12,7 @@ from cedkv.session.runs import Run
 from components.desk import Desk
 from components.handlers import DRAWING, SHORT_QUEUE, run_of, session_of, told, told_stream
 from components.headline import empty_html
-from components.slot_text import change_name, mix_name
+from components.slot_text import change_name
 from components.tabs.compare import CompareParts, comparison_html
 from components.tabs.frame import Page, Updates, show_run
 from components.tabs.runs import run_label
@@ -31,10 +31,11 @@ const tell = () => {
   const silent = (row) => on(row, 'mute') || (solo && !on(row, 'solo'));
   const factors = rows().map((row) => silent(row) ? 0 : Number(row.querySelector('input').value));
   rows().forEach((row, slot) => {
+    row.dataset.factor = factors[slot];
     row.dataset.changed = factors[slot] !== 1;
     row.querySelector('output').value = '× ' + factors[slot].toFixed(1);
   });
-  trigger('input', {factors});
+  trigger('input');
 };
 element.addEventListener('change', tell);
 element.addEventListener('click', (event) => {
@@ -43,10 +44,15 @@ element.addEventListener('click', (event) => {
   button.setAttribute('aria-pressed', button.getAttribute('aria-pressed') !== 'true');
   tell();
 });
-// Of another state that comes gradio sees no change in a fader, whose place is no attribute.
+// Of another state that comes, gradio sees no change in a fader, whose place is no attribute.
 new MutationObserver(() => rows().forEach((row) => { row.querySelector('input').value = 1; }))
   .observe(element, {attributeFilter: ['data-of'], subtree: true});
 """
+# What the faders say when it is their turn: an event that waits for another keeps the data that it came with.
+_FACTORS = """(...given) => [
+  ...given.slice(0, -1),
+  [...document.querySelectorAll('#faders [data-fader]')].map((row) => Number(row.dataset.factor ?? 1)),
+]"""
 
 
 @dataclass(frozen=True)
@@ -61,17 +67,17 @@ class EditRow:
 
 @dataclass(frozen=True)
 class Steering:
-    """`factors` is what the desk's faders say last."""
+    """`factors` brings what the desk's faders say from the page."""
 
     edit: EditRow
     faders: gr.HTML
-    factors: gr.State
+    factors: gr.JSON
     keep: gr.Button
     effect: gr.HTML
 
     def reset(self) -> list[Component]:
         """What starts anew with every state."""
-        return [self.faders, self.factors, self.keep, self.effect]
+        return [self.faders, self.keep, self.effect]
 
     def shown(self) -> list[Component]:
         return [*self.reset(), self.edit.swap_run]
@@ -92,14 +98,14 @@ def build_steering(edit: EditRow) -> Steering:
         faders = gr.HTML("", elem_id="faders", js_on_load=_DESK)
         keep = gr.Button("Keep as run", size="sm", elem_id="keep", visible=False)
         effect = gr.HTML(_NOTHING_CHANGED, elem_id="effect")
-    return Steering(edit, faders, gr.State([]), keep, effect)
+    return Steering(edit, faders, gr.JSON(visible=False), keep, effect)
 
 
 def show_steering(parts: Steering, run: Run, method: str) -> Updates:
     """A state with all its faders at 1."""
     slots = run.prefix(method).slots if method else 0
     return {
-        parts.faders: faders_html(slots, f"{run.id}/{method}"), parts.factors: [], parts.keep: gr.Button(visible=False),
+        parts.faders: faders_html(slots, f"{run.id}/{method}"), parts.keep: gr.Button(visible=False),
         parts.effect: _NOTHING_CHANGED,
     }  # fmt: skip
 
@@ -132,12 +138,11 @@ def wire_steering(page: Page, desk: Desk, parts: Steering, method: Component, sl
 
     @told_stream
     def mix(
-        run_id: str, method: str, asked: str, plain: bool, request: gr.Request, event: gr.EventData
+        run_id: str, method: str, asked: str, plain: bool, factors: list[float], request: gr.Request
     ) -> Iterator[tuple]:
-        factors = [float(factor) for factor in event.factors]
         change, keep = desk.service.mix(factors, method), gr.Button(visible=True)
-        for shown in answers(request, run_id, asked, plain, change, mix_name(view_name(method), factors)):
-            yield shown, factors, keep
+        for shown in answers(request, run_id, asked, plain, change, f"{view_name(method)}, {change.told()}"):
+            yield shown, keep
 
     def changing(swapping: bool) -> Callable:
         @told_stream
@@ -163,11 +168,13 @@ def wire_steering(page: Page, desk: Desk, parts: Steering, method: Component, sl
         run = desk.service.keep(session_of(request), run_id, desk.service.mix(factors, method))
         return show_run(page, desk, session_of(request), run)
 
-    mixed = [parts.effect, parts.factors, parts.keep]
-    parts.faders.input(mix, query, mixed, show_progress="minimal", trigger_mode="always_last", **SHORT_QUEUE)
+    parts.faders.input(
+        mix, [*query, parts.factors], [parts.effect, parts.keep], js=_FACTORS, show_progress="minimal",
+        trigger_mode="always_last", **SHORT_QUEUE,
+    )  # fmt: skip
     edit = parts.edit
     chosen = [*query, slot, edit.swap_run, edit.swap_slot]
     for button, swapping in ((edit.ablate, False), (edit.swap, True)):
         changed = button.click(changing(swapping), chosen, parts.effect, show_progress="minimal", **SHORT_QUEUE)
         changed.success(None, js=_TO_EFFECT)
-    parts.keep.click(keep, [page.run_id, method, parts.factors], page.shown(), **DRAWING)
+    parts.keep.click(keep, [page.run_id, method, parts.factors], page.shown(), js=_FACTORS, **DRAWING)

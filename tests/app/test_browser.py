@@ -110,6 +110,11 @@ def test_a_fader_changes_the_answers_and_the_mix_is_kept_as_a_run(page):
     expect(page.locator("#faders [data-changed=true]")).to_have_count(7)
     page.locator("#faders input").first.fill("0.5")
     expect(page.locator("#effect [data-view=changed] .name")).to_contain_text("slot 1 × 0.5")
+    # Faster than answers come: what counts is what the desk says last.
+    page.locator("#faders [data-mute]").nth(2).click()
+    page.locator("#faders [data-solo]").first.click()
+    page.locator("#faders [data-mute]").nth(5).click()
+    expect(page.locator("#effect [data-view=changed] .name")).to_contain_text("slot 1 × 0.5, slot 3 off, slot 6 off")
     page.locator("#keep").click()
     expect(page.locator("#headline")).to_contain_text("slots mixed")
     expect(page.locator("#judge")).to_be_visible()

@@ -12,12 +12,13 @@ from cedkv.events import Opened, Progress, StepTrace
 from cedkv.session.limits import PUBLIC, LimitError, Limits
 from cedkv.session.runs import Run, RunError
 from cedkv.session.service import Service
+from cedkv.session.slots import Mix
 from cedkv.session.store import SessionStore
 from cedkv.session.views import Comparison, SlotMap, View, Why
 from components.example import example_comparison, example_runs, example_why
 from components.headline import headline_html, verdict_sentence
 from components.settings import advanced_groups, compact_yaml, group_label, overrides, setting_paths, value_of
-from components.slot_text import demo_text_html, mix_name, slot_card_html, slot_of_token
+from components.slot_text import demo_text_html, slot_card_html, slot_of_token
 from components.stages import Stages
 from components.tabs.compare import comparison_html, even_widths, on_table
 from components.tabs.off_effect import beside
@@ -85,6 +86,15 @@ def test_a_disturbed_text_opens_at_its_worst_position_and_names_the_slot():
     assert "its first 3 of 9 tokens" in shown and "a free vector" in shown
     shades = [float(shade) for shade in re.findall(r"rgb\(224 112 44 / ([\d.]+)\)", shown)]
     assert shades == pytest.approx([0.03, 0.6, 0.15])
+
+
+def test_a_texts_first_token_is_not_the_worst_and_no_slot_is_blamed_that_makes_nothing_better():
+    """Behind a first token anything in front changes what a text begins with."""
+    measured, rises = [9.0, 0.5, 1.0], [9.5, 0.6, 1.2]
+    shown = why_html(Why("text", ("a", "b", "c"), measured, [rises, rises], [WHY.attention[0]] * 3, None))
+    assert 'data-at="2"' in shown and "no slot alone is to blame" in shown
+    shades = [float(shade) for shade in re.findall(r"rgb\(224 112 44 / ([\d.]+)\)", shown)]
+    assert shades == pytest.approx([0.6, 0.3, 0.6])
 
 
 def test_the_example_comes_with_its_explanation():
@@ -295,8 +305,8 @@ def test_a_desk_has_a_fader_for_each_slot_and_a_mix_is_told_in_words():
     assert faders_html(3, "a/ced").count('type="range"') == 3 and 'aria-label="values of slot 3 times"' in faders_html(
         3, "a/ced"
     )
-    assert mix_name("CED mixture", [1, 0, 2.5]) == "CED mixture, slot 2 off, slot 3 × 2.5"
-    assert mix_name("CED mixture", [1, 1]) == "CED mixture, as it is"
+    assert Mix((1, 0, 2.5)).told() == "slot 2 off, slot 3 × 2.5"
+    assert Mix((1, 1)).told() == "as it is"
 
 
 def test_a_run_keeps_its_name_tags_and_notes_as_text(tmp_path):
