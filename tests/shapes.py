@@ -1,4 +1,4 @@
-"""The run-time checker that jaxtyping puts on the rooms named in conftest.py while tests run.
+"""The run-time checker that jaxtyping puts on the engine while tests run; conftest.py says where.
 
 It looks at tensors alone, their kind and their axes; all other types are mypy's, and tests pass wrong ones on purpose.
 """

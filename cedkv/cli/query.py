@@ -2,7 +2,8 @@
 
 import argparse
 
-import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from cedkv.cli.options import noted_settings, positive
 from cedkv.cli.show import ProgressLine, quoted, table
@@ -92,7 +93,7 @@ def answers(
     return f"{quoted(text)}\n{table(rows)}"
 
 
-def _top_tokens(lm: LanguageModel, row: torch.Tensor) -> str:
+def _top_tokens(lm: LanguageModel, row: Float[Tensor, " vocab"]) -> str:
     best = row.exp().topk(_TOP)
     pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
     return "  ".join(f"{quoted(lm.decode([token]))} {probability:.3f}" for token, probability in pairs)

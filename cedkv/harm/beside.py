@@ -40,7 +40,7 @@ def beside_base(
         yield part, base, {name: log_probs(lm, texts[part], view, read) for name, view in views.items()}
 
 
-def require_finite(delta: Tensor, what: str) -> None:
+def require_finite(delta: Float[Tensor, " reads"], what: str) -> None:
     """Raise `NonFiniteError` where the model's answers are no numbers, as half precision can make them."""
     if not delta.isfinite().all():
         raise NonFiniteError(f"Delta on {what} is not finite; judge with runtime.torch_dtype: float32")

@@ -3,6 +3,8 @@
 from collections.abc import Generator
 
 import torch
+from jaxtyping import Bool
+from torch import Tensor
 
 from cedkv.episodes.relation import RelationEpisode, foreign_questions, get_template
 from cedkv.events import Progress
@@ -18,7 +20,7 @@ def choice(asked: Asked, views: Views) -> Generator[Progress, None, dict[str, Ch
     template = own.template if isinstance(own, RelationEpisode) else get_template(_NO_FORMAT)
     questions = foreign_questions(asked.lm, own.task, template, asked.settings.questions)
     right = torch.tensor([question.right for question in questions])
-    chosen: dict[str, list[torch.Tensor]] = {name: [] for name in (*views, "")}
+    chosen: dict[str, list[Tensor]] = {name: [] for name in (*views, "")}
     for part, base, behind in beside_base(asked.lm, [question.ids for question in questions], views):
         options = torch.tensor([question.options for question in questions[part]], device=base.device)
         for name, rows in {**behind, "": base}.items():
@@ -39,5 +41,5 @@ def choice(asked: Asked, views: Views) -> Generator[Progress, None, dict[str, Ch
     }
 
 
-def _share(hits: torch.Tensor) -> float:
+def _share(hits: Bool[Tensor, " questions"]) -> float:
     return hits.float().mean().item()

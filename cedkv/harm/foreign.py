@@ -4,6 +4,8 @@ from collections.abc import Generator
 from itertools import islice
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from cedkv.events import Progress
 from cedkv.harm.beside import Asked, Views, beside_base, require_finite
@@ -16,7 +18,7 @@ def foreign(asked: Asked, views: Views) -> Generator[Progress, None, dict[str, O
     stream = asked.episode.off_streams("stress").get("foreign", iter(()))
     texts = list(islice(stream, asked.settings.foreign_texts))
     ids = [asked.lm.encode(off.text) for off in texts]
-    found: dict[str, list[torch.Tensor]] = {name: [] for name in views}
+    found: dict[str, list[Tensor]] = {name: [] for name in views}
     for part, base, behind in beside_base(asked.lm, ids, views):
         for name, student in behind.items():
             found[name].append(kl(student, base).cpu())
@@ -24,6 +26,6 @@ def foreign(asked: Asked, views: Views) -> Generator[Progress, None, dict[str, O
     return {name: _figures(torch.cat(deltas), [off.bucket for off in texts]) for name, deltas in found.items() if texts}
 
 
-def _figures(delta: torch.Tensor, buckets: list[str]) -> OffScores:
+def _figures(delta: Float[Tensor, " texts"], buckets: list[str]) -> OffScores:
     require_finite(delta, "other relations' queries")
     return off_summary(delta, buckets)

@@ -11,7 +11,7 @@ from cedkv.lm.load import LanguageModel
 
 
 @torch.no_grad()
-def hidden_states(lm: LanguageModel, queries: Sequence[TokenIds]) -> list[Float[Tensor, "tokens hidden"]]:
+def hidden_states(lm: LanguageModel, queries: Sequence[TokenIds]) -> list[Float[Tensor, "_tokens hidden"]]:
     """The last hidden state (fp32) after every token of each query, a beginning-of-text token's first."""
     caught: list[Tensor] = []
     hook = lm.model.get_decoder().register_forward_hook(lambda _m, _i, out: caught.append(out.last_hidden_state[0]))

@@ -40,8 +40,8 @@ class OnTargets:
 
     ids: list[tuple[int, ...]]
     reads: list[int]
-    teacher: list[Float[Tensor, "rows vocab"]]
-    values: list[Float[Tensor, " places"]] = field(default_factory=list)
+    teacher: list[Float[Tensor, "_rows vocab"]]
+    values: list[Float[Tensor, " _places"]] = field(default_factory=list)
 
     def rows(self, chosen: Sequence[int]) -> "OnTargets":
         return OnTargets(

@@ -7,9 +7,11 @@ from torch import Tensor
 
 from cedkv.wmtp.answers import answer_scorer, weigh_answers
 
-# Weights of the rows read: given the student's and the teacher's log-probabilities `[rows, vocab]`, and the answers'
-# values `[rows + 1]`, one tensor a query each.
-Weigh = Callable[[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]], Float[Tensor, " rows"]]
+# One tensor a query each, and every query has rows of its own number. A critic's values are one more than the rows.
+LogProbs = Sequence[Float[Tensor, "_rows vocab"]]
+Values = Sequence[Float[Tensor, " _places"]]
+# Weights of the rows read: given the student's and the teacher's log-probabilities, and the answers' values.
+Weigh = Callable[[LogProbs, LogProbs, Values], Float[Tensor, " rows"]]
 
 
 def weigh_with(name: str) -> Weigh | None:
@@ -21,7 +23,7 @@ def weigh_with(name: str) -> Weigh | None:
     if run is None:
         return None
 
-    def weigh(student: Sequence[Tensor], teacher: Sequence[Tensor], values: Sequence[Tensor]) -> Float[Tensor, " rows"]:
+    def weigh(student: LogProbs, teacher: LogProbs, values: Values) -> Float[Tensor, " rows"]:
         tokens = [rows.argmax(-1) for rows in teacher]
         losses, reference = (
             [-rows.gather(1, said[:, None])[:, 0] for rows, said in zip(view, tokens, strict=True)]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Real
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -110,7 +110,7 @@ def _last_output(tokens: DemoTokens, span: Span) -> Span | None:
     return (runs[-1][0], runs[-1][-1] + 1) if runs else None
 
 
-def _placed(rows: Sequence[Tensor], fill: float) -> Tensor:
+def _placed(rows: Sequence[Real[Tensor, " _tokens"]], fill: float) -> Real[Tensor, "rows tokens"]:
     return pad_sequence(list(rows), batch_first=True, padding_value=fill)
 
 

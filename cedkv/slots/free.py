@@ -42,7 +42,11 @@ class FreeSlots:
         )
         return replace(self.template, keys=keys, values=values)
 
-    def _moved(self, start: Tensor, offset: Tensor) -> Float[Tensor, "layers kv_heads slots head_dim"]:
+    def _moved(
+        self,
+        start: Float[Tensor, "layers kv_heads slots head_dim"],
+        offset: Float[Tensor, "layers kv_heads slots head_dim"],
+    ) -> Float[Tensor, "layers kv_heads slots head_dim"]:
         size = start.square().mean(dim=(2, 3), keepdim=True).sqrt()
         if self.frozen_sink:
             offset = torch.cat([torch.zeros_like(offset[:, :, :1]), offset[:, :, 1:]], dim=2)

@@ -51,9 +51,7 @@ class LeastSlots:
     mixed: Bool[Tensor, " slots"]
     apart: Float[Tensor, "layers kv_heads slots head_dim"]
     selective: Float[Tensor, "shared_layers shared_heads slots"]
-    turn: tuple[
-        Float[Tensor, "layers kv_heads slots head_dim rank"], Float[Tensor, "layers kv_heads slots rank head_dim"]
-    ]
+    turn: Factors
 
     rates: ClassVar[str] = "the learning rates of phase3.least"
 

@@ -119,16 +119,25 @@ class _Attended:
         self.shares = (scores - self.largest[..., None]).exp()
         self.own = (reading.own_lse - self.largest).exp()
 
-    def _scores(self, keys: Tensor, counts: Tensor, positions: Tensor) -> Float[Tensor, "layers heads rows slots"]:
+    def _scores(
+        self,
+        keys: Float[Tensor, "layers kv_heads slots head_dim"],
+        counts: Float[Tensor, " slots"],
+        positions: Int[Tensor, " slots"],
+    ) -> Float[Tensor, "layers heads rows slots"]:
         query_start = len(self.counts)
         active = torch.ones(keys.shape[0], keys.shape[2], dtype=torch.bool, device=keys.device)
         prefix = KVPrefix(keys, keys, positions, query_start, active, "")
         return self.reading.scores_of(self.lm, prefix) + self.weight * counts.log()
 
-    def per_head(self, values: Float[Tensor, "layers kv_heads slots head_dim"]) -> Tensor:
+    def per_head(
+        self, values: Float[Tensor, "layers kv_heads slots head_dim"]
+    ) -> Float[Tensor, "layers heads slots head_dim"]:
         return values.repeat_interleave(self.reading.query.shape[1] // values.shape[1], dim=1)
 
-    def merged(self, pairs: Int[Tensor, "pairs 2"]) -> tuple[Tensor, Tensor]:
+    def merged(
+        self, pairs: Int[Tensor, "pairs 2"]
+    ) -> tuple[Float[Tensor, "layers heads rows pairs"], Float[Tensor, "layers heads pairs head_dim"]]:
         """Unnormalised shares and values (per head) of what each pair would be merged into, at the later's place."""
         counts = self.counts[pairs]
         part = (counts / counts.sum(1, keepdim=True))[..., None]
@@ -142,7 +151,9 @@ def _outputs(attended: _Attended) -> Float[Tensor, "layers heads rows head_dim"]
     return summed / total[..., None]
 
 
-def _sums(attended: _Attended) -> tuple[Tensor, Tensor]:
+def _sums(
+    attended: _Attended,
+) -> tuple[Float[Tensor, "layers heads rows"], Float[Tensor, "layers heads rows head_dim"]]:
     """The denominator of attention and its numerator."""
     summed = attended.shares @ attended.per_head(attended.values)
     own = attended.own[..., None] * attended.reading.own_out

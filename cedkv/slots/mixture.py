@@ -71,7 +71,7 @@ class MixtureSlots:
         cls,
         demo_kv: DemoKV,
         warm: KVPrefix,
-        attention: Float[Tensor, "layers heads tokens"],
+        attention: Float[Tensor, "layers kv_heads tokens"],
         settings: MixtureSettings,
         layers: list[int],
         learning_rate: float,
@@ -154,7 +154,9 @@ class MixtureSlots:
             mixture=Mixture(values.detach(), self.demo_kv.tokens, keys.detach()),
         )
 
-    def _only_trained_layers(self, weights: Tensor) -> Float[Tensor, "layers scope_heads slots tokens"]:
+    def _only_trained_layers(
+        self, weights: Float[Tensor, "scope_layers scope_heads slots tokens"]
+    ) -> Float[Tensor, "layers scope_heads slots tokens"]:
         """The mixtures in the layers they are trained for, the anchors in the others."""
         trained = torch.zeros(self.demo_kv.keys.shape[0], 1, 1, 1, dtype=torch.bool, device=weights.device)
         trained[self.layers] = True
@@ -174,7 +176,9 @@ class MixtureSlots:
         )
         return entropy + overlap + self._delimiter_penalty(weights, self.settings.delimiter)
 
-    def _delimiter_penalty(self, weights: Tensor, steering: DelimiterSettings) -> Float[Tensor, ""] | float:
+    def _delimiter_penalty(
+        self, weights: Float[Tensor, "scope_layers scope_heads slots tokens"], steering: DelimiterSettings
+    ) -> Float[Tensor, ""] | float:
         if steering.penalty == 0:
             return 0.0
         mass = (weights * self._is("delimiter")).sum(-1)[..., self.anchors != 0]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypedDict
 
 import torch
+from jaxtyping import Bool, Float, Int
 from pydantic import ValidationError
 from torch import Tensor
 
@@ -49,11 +50,11 @@ _MAX_ROLES = 16
 class StateFields(TypedDict):
     """The fields of a `KVPrefix`, which this file makes none of: it would have to know it, and it knows this file."""
 
-    keys: Tensor
-    values: Tensor
-    positions: Tensor
+    keys: Float[Tensor, "layers kv_heads slots head_dim"]
+    values: Float[Tensor, "layers kv_heads slots head_dim"]
+    positions: Int[Tensor, " slots"]
     query_start: int
-    active: Tensor
+    active: Bool[Tensor, "layers slots"]
     fingerprint: str
     mixture: Mixture | None
     meta: dict
@@ -243,7 +244,13 @@ def _check_contents(path: Path, header: Header, tensors: dict[str, Tensor]) -> N
         raise damaged(path, f"'positions' are not all from 0 to before {header.query_start}")
 
 
-def _check_mixture(path: Path, name: str, weights: Tensor, index: Tensor, tokens: int) -> None:
+def _check_mixture(
+    path: Path,
+    name: str,
+    weights: Float[Tensor, "scope_layers scope_heads slots kept"],
+    index: Int[Tensor, "scope_layers scope_heads slots kept"],
+    tokens: int,
+) -> None:
     total = weights.sum(-1)
     if (((total - 1).abs() > _SIMPLEX_TOLERANCE) & (total != 0)).any():
         raise damaged(path, f"{name!r} has rows that sum neither to one nor, as null slots do, to zero")

@@ -6,7 +6,7 @@ of magnitude and those of slots do not (Liu et al. 2024, KIVI): over all slots f
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int8, UInt8
 from torch import Tensor
 
 from cedkv.errors import StateError
@@ -69,7 +69,9 @@ def stored_layout(name: str, shape: Shape, precision: str) -> dict[str, tuple[to
     return {name: numbers, name + SCALE_SUFFIX: (torch.bfloat16, (layers, kv_heads, groups, head_dim))}
 
 
-def _grouped(tensor: Tensor, group: int | None) -> Float[Tensor, "layers kv_heads groups group head_dim"]:
+def _grouped(
+    tensor: Float[Tensor, "layers kv_heads slots head_dim"], group: int | None
+) -> Float[Tensor, "layers kv_heads groups group head_dim"]:
     """Slots split into groups; the last one is filled up with zeros."""
     layers, kv_heads, slots, head_dim = tensor.shape
     group = group or max(slots, 1)
@@ -77,11 +79,15 @@ def _grouped(tensor: Tensor, group: int | None) -> Float[Tensor, "layers kv_head
     return padded.reshape(layers, kv_heads, -(-slots // group), group, head_dim)
 
 
-def _packed(whole: Tensor) -> Tensor:
+def _packed(
+    whole: Int8[Tensor, "layers kv_heads slots head_dim"],
+) -> UInt8[Tensor, "layers kv_heads slots head_dim//2"]:
     """Two integers of -7..7 in a byte: the even channel in the low half. Rotary heads are even in size."""
     nibbles = (whole + 8).to(torch.uint8)
     return nibbles[..., ::2] | nibbles[..., 1::2] << 4
 
 
-def _unpacked(packed: Tensor) -> Tensor:
+def _unpacked(
+    packed: UInt8[Tensor, "layers kv_heads slots half_dim"],
+) -> Int8[Tensor, "layers kv_heads slots 2*half_dim"]:
     return torch.stack([packed & 15, packed >> 4], dim=-1).flatten(-2).to(torch.int8) - 8

@@ -84,7 +84,11 @@ class KVPrefix:
         """Bytes of keys and values as injected."""
         return self.keys.nbytes + self.values.nbytes
 
-    def with_tensors(self, keys: Tensor, values: Tensor) -> "KVPrefix":
+    def with_tensors(
+        self,
+        keys: Float[Tensor, "layers kv_heads slots head_dim"],
+        values: Float[Tensor, "layers kv_heads slots head_dim"],
+    ) -> "KVPrefix":
         return replace(self, keys=keys, values=values)
 
     def with_active(self, active: Bool[Tensor, "layers slots"]) -> "KVPrefix":

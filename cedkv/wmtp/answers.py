@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Real
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -29,10 +29,10 @@ def answer_scorer(name: str) -> Run | None:
 @torch.no_grad()
 def weigh_answers(
     run: Run,
-    tokens: Sequence[Int[Tensor, " answer"]],
-    losses: Sequence[Float[Tensor, " answer"]],
-    reference: Sequence[Float[Tensor, " answer"]],
-    values: Sequence[Float[Tensor, " places"]],
+    tokens: Sequence[Int[Tensor, " _answer"]],
+    losses: Sequence[Float[Tensor, " _answer"]],
+    reference: Sequence[Float[Tensor, " _answer"]],
+    values: Sequence[Float[Tensor, " _places"]],
 ) -> Float[Tensor, " rows"]:
     """A weight for every answer token, one answer after the other, mean 1.
 
@@ -50,7 +50,7 @@ def weigh_answers(
     return run(batch)["weights"][batch.valid]
 
 
-def _placed(rows: Sequence[Tensor], fill: float) -> Tensor:
+def _placed(rows: Sequence[Real[Tensor, " _answer"]], fill: float) -> Real[Tensor, "answers places"]:
     """One row an answer, behind a place for the token before."""
     led = [torch.cat([torch.full_like(row[:1], fill), row]) for row in rows]
     return pad_sequence(led, batch_first=True, padding_value=fill)
@@ -58,7 +58,7 @@ def _placed(rows: Sequence[Tensor], fill: float) -> Tensor:
 
 def answer_values(
     lm: LanguageModel, ids: Sequence[tuple[int, ...]], answers: Sequence[int]
-) -> list[Float[Tensor, " places"]]:
+) -> list[Float[Tensor, " _places"]]:
     """A critic's value before every answer's first token and after each of its tokens.
 
     It learns from the queries with their own answers, and with each other's: no label is used.

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
@@ -31,14 +31,14 @@ class CriticObjective(Objective):
 
     states: Float[Tensor, "states hidden"]
     right: Float[Tensor, " states"]
-    apart: Tensor
+    apart: Bool[Tensor, " states"]
     learning_rate: float
     name: str = "critic"
     remedy: str = "lower train.weights.critic_lr"
-    mean: Tensor = field(init=False)
-    std: Tensor = field(init=False)
-    weight: Tensor = field(init=False)
-    bias: Tensor = field(init=False)
+    mean: Float[Tensor, " hidden"] = field(init=False)
+    std: Float[Tensor, " hidden"] = field(init=False)
+    weight: Float[Tensor, " hidden"] = field(init=False)
+    bias: Float[Tensor, "1"] = field(init=False)
 
     def __post_init__(self) -> None:
         self.mean, self.std = self.states.mean(0), self.states.std(0).clamp(min=1e-6)
@@ -46,7 +46,11 @@ class CriticObjective(Objective):
         self.bias = torch.zeros_like(self.mean[:1], requires_grad=True)
 
     @staticmethod
-    def of_texts(right: Sequence[Tensor], wrong: Sequence[Tensor], learning_rate: float) -> "CriticObjective":
+    def of_texts(
+        right: Sequence[Float[Tensor, "_tokens hidden"]],
+        wrong: Sequence[Float[Tensor, "_tokens hidden"]],
+        learning_rate: float,
+    ) -> "CriticObjective":
         """From the states of texts with their right and with a wrong solution, a pair of them at each place."""
         states, labels, apart = [], [], []
         for pair, both in enumerate(zip(right, wrong, strict=True)):
@@ -72,8 +76,8 @@ class CriticObjective(Objective):
         value = self._bce(self.apart if self.apart.any() else ~self.apart).item()
         return Measured(TrainingTick(self.name, step, value, {"critic/bce": value}), value)
 
-    def _scores(self, states: Tensor) -> Tensor:
+    def _scores(self, states: Float[Tensor, "states hidden"]) -> Float[Tensor, " states"]:
         return (states - self.mean) / self.std @ self.weight + self.bias
 
-    def _bce(self, rows: Tensor) -> Float[Tensor, ""]:
+    def _bce(self, rows: Bool[Tensor, " states"]) -> Float[Tensor, ""]:
         return binary_cross_entropy_with_logits(self._scores(self.states[rows]), self.right[rows])

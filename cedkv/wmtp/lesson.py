@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
@@ -30,8 +30,8 @@ class Readings:
 
     texts: list[Tokens]
     unpredicted: int
-    reference_loss: list[Float[Tensor, " tokens"]] = field(default_factory=list)
-    values: list[Float[Tensor, " states"]] = field(default_factory=list)
+    reference_loss: list[Float[Tensor, " _tokens"]] = field(default_factory=list)
+    values: list[Float[Tensor, " _states"]] = field(default_factory=list)
 
 
 @dataclass
@@ -117,7 +117,9 @@ def heads_at(step: int, steps: int, horizon: int) -> int:
 
 
 @torch.no_grad()
-def next_token_losses(logits: Float[Tensor, "batch tokens vocab"], targets: Tensor) -> Float[Tensor, "batch tokens"]:
+def next_token_losses(
+    logits: Float[Tensor, "batch tokens vocab"], targets: Int[Tensor, "batch tokens"]
+) -> Float[Tensor, "batch tokens"]:
     """The loss on every target in its own place, nats; 0 where nothing is predicted."""
     losses = torch.zeros(targets.shape, device=logits.device)
     valid = targets[:, 1:] != IGNORED
@@ -125,5 +127,5 @@ def next_token_losses(logits: Float[Tensor, "batch tokens vocab"], targets: Tens
     return losses
 
 
-def _rows(column: Sequence[Tensor], chosen: Sequence[int]) -> Float[Tensor, "batch tokens"]:
+def _rows(column: Sequence[Float[Tensor, " _tokens"]], chosen: Sequence[int]) -> Float[Tensor, "batch tokens"]:
     return pad_sequence([column[index].cpu() for index in chosen], batch_first=True)

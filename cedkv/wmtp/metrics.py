@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from cedkv.errors import NonFiniteError
@@ -95,8 +95,10 @@ def judge(wrapper: MTPWrapper, texts: Sequence[Tokens], kinds: Sequence[str]) ->
     return judged
 
 
-def padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Token ids `[rows, tokens]` filled up on the right with 0, and the mask that says which are real."""
+def padded(
+    rows: Sequence[Sequence[int]], device: torch.device
+) -> tuple[Int[Tensor, "rows tokens"], Int[Tensor, "rows tokens"]]:
+    """Token ids filled up on the right with 0, and the mask that says which are real."""
     ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True)
     lengths = torch.tensor([len(row) for row in rows])
     mask = torch.arange(ids.shape[1])[None] < lengths[:, None]

@@ -17,7 +17,7 @@ DEMONSTRATIONS = "demonstrations"
 
 def reference_losses(
     lm: LanguageModel, settings: TrainSettings, texts: Sequence[Tokens], shown: Sequence[Text]
-) -> list[Float[Tensor, " tokens"]]:
+) -> list[Float[Tensor, " _tokens"]]:
     """The reference's loss on every token of each text, nats; 0 on those nothing predicts.
 
     shown : the worked examples that `demonstrations` puts in front of the same model.
@@ -36,7 +36,7 @@ def reference_losses(
     return token_losses(reference, texts, None)
 
 
-def token_losses(lm: LanguageModel, texts: Sequence[Tokens], view: View) -> list[Float[Tensor, " tokens"]]:
+def token_losses(lm: LanguageModel, texts: Sequence[Tokens], view: View) -> list[Float[Tensor, " _tokens"]]:
     """Minus the log-probability of every token behind a view, nats; 0 up to the first that comes with the text."""
     own = [list(text.ids[len(lm.bos) :]) for text in texts]
     reads = [len(ids) - 1 for ids in own]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from cedkv.config import TrainingConfig, TrainSettings
@@ -121,7 +122,7 @@ def _encoded(lm: LanguageModel, texts: Sequence[Text], wrong: bool = False) -> l
 
 def _critic(
     lm: LanguageModel, settings: TrainSettings, texts: list[Text], tokens: list[Tokens]
-) -> Generator[Event, None, list[Tensor]]:
+) -> Generator[Event, None, list[Float[Tensor, " _states"]]]:
     """Stage 1: train the critic on right and wrong solutions; returns its values after every token of the texts."""
     learnt = min(settings.weights.critic_texts, len(texts))
     yield Progress("training the critic", 0, settings.weights.critic_steps)

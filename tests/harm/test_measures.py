@@ -57,7 +57,9 @@ def test_every_position_is_the_models_own_on_the_whole_text(asked, demonstration
 
 
 def test_figures_leave_out_the_positions_that_are_not_asked_for():
-    told = Told(torch.tensor([9.0, 1.0, 3.0]), torch.tensor([5.0, 0.0, math.log(4)]), torch.arange(3), torch.zeros(3))
+    told = Told(
+        torch.tensor([9.0, 1.0, 3.0]), torch.tensor([5.0, 0.0, math.log(4)]), torch.arange(3), torch.zeros(3).long()
+    )
     figures = told.figures(torch.tensor([False, True, True]))
     assert figures["count"] == 2 and figures["delta_mean"] == 2
     assert figures["perplexity_ratio"] == pytest.approx(2)  # the exponential of the mean of 0 and log 4
