@@ -148,7 +148,7 @@ class _Chromium:
 _chromium = _Chromium()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def browser():
     """The Chromium of all tests in a browser."""
     executable = shutil.which("chromium")
