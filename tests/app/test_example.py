@@ -130,13 +130,11 @@ def test_the_gates_queries_can_be_sorted(opened):
         expect(inputs).to_have_text(sorted(unsorted, reverse=reverse))
 
 
-def test_typed_settings_are_marked_until_they_are_taken_over(opened):
-    page = opened.page()
+def test_typed_settings_are_marked_until_they_are_taken_over(page):
     page.get_by_text("advanced settings").click()
     page.get_by_text("as YAML").click()
     text, apply = page.locator("#yaml .cm-content"), page.locator("#apply")
     expect(apply).to_have_text("Apply")
-    was = text.inner_text()
     text.fill("phase2: {prefix_len: lots}")
     expect(apply).to_contain_text("does not heed it yet")
     apply.click()
@@ -146,9 +144,6 @@ def test_typed_settings_are_marked_until_they_are_taken_over(opened):
     apply.click()
     expect(page.locator("#prefix-len input[type=number]")).to_have_value("9")
     expect(apply).to_have_text("Apply")
-    text.fill(was)
-    apply.click()
-    expect(page.locator("#prefix-len input[type=number]")).not_to_have_value("9")
 
 
 def test_a_diagnosis_is_opened_from_a_file_begun_and_stopped(opened, tmp_path):
