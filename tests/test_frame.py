@@ -287,6 +287,7 @@ def test_that_needs_what_is_missing():
 HUB_TEST = "tests/phase2/test_phase2_hf_smoke_optin.py"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("environment", "file", "source", "passes"),
     [
@@ -325,6 +326,7 @@ WORKER = "import os, pathlib\n" + "".join(
 )
 
 
+@pytest.mark.slow
 def test_a_file_or_a_room_that_shares_is_one_workers(tmp_path):
     for file in ("app/test_a.py", "app/test_b.py", "other/test_a.py", "other/test_b.py"):
         (tmp_path / "tests" / file).parent.mkdir(parents=True, exist_ok=True)
