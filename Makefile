@@ -14,10 +14,10 @@ apt_install = if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	fi
 browser_runs = command -v chromium >/dev/null && $(BIN)/python -m playwright --version >/dev/null 2>&1
 
-# One worker for each of two cores, one thread each. Tests that share what is costly stay together (tests/conftest.py).
+# One worker for each of two cores, one thread each. What shares costly set-up stays together (tests/conftest.py).
 WORKERS ?= 2
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
-# The quick tests are of the rooms that make no run; what needs the embedded model waits for `make test`.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder $(ARGS)
+# The quick tests are of the rooms that make no run; what is slow or needs the embedded model waits for `make test`.
 QUICK = tests/test_frame.py tests/test_shapes.py tests/test_config.py tests/metrics tests/slots tests/state tests/lm
 
 # Mask, collator and slicing, of which the tests reach every line.
@@ -45,7 +45,7 @@ coverage: .venv/.dev ## Measure how much of gists and documents their tests reac
 
 check: lint types ## Style, types and the quick tests, for every commit
 	@echo "Running the quick tests."
-	@$(PYTEST) -q -m "not model and not browser" $(QUICK)
+	@$(PYTEST) -q -m "not model and not browser and not slow" $(QUICK)
 
 gate: .venv/.app ## Run the smoke gate and write its report under runs/
 	@echo "Running the smoke gate."

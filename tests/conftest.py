@@ -13,8 +13,8 @@ import tests.shapes  # the import hook below finds it by name
 
 OPTED_IN_TO_HUB = os.environ.get("RUN_HF_TESTS") == "1"
 HUB_TEST_FILE = "tests/phase2/test_phase2_hf_smoke_optin.py"
-# Rooms whose files read the same finished runs; workers take them whole, and the other rooms file by file.
-ROOMS_THAT_SHARE = {"bench", "gate", "phase3", "package"}
+# Rooms whose files share what is costly, finished runs or the running app; a worker takes one whole. Others go by file.
+ROOMS_THAT_SHARE = {"app", "bench", "gate", "phase3", "package"}
 CHROMIUM_ARGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -77,19 +77,34 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(SkipGuard())
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log):
+    """Workers take files and sharing rooms whole.
+
+    The marker `xdist_group` does not: pytest-xdist 3.8 writes it into a field that pytest 9.2 no longer reads, and two
+    workers silently share out each file's tests, so that all that is costly is set up twice.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByRoom(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = Path(nodeid.partition("::")[0])
+            return file.parent.name if file.parent.name in ROOMS_THAT_SHARE else str(file)
+
+    return ByRoom(config, log)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by the fixtures they use, keep together what shares costly ones, and run those in a browser first.
+    """Mark tests by the fixtures they use, and run those in a browser first.
 
-    They are the longest group: begun last, they would leave the other workers idle.
+    Theirs is the longest room: begun last, it would leave the other workers idle.
     """
     marker_of_fixture = {"browser": "browser", "lm": "model"}
     for item in items:
         for fixture, marker in marker_of_fixture.items():
             if fixture in getattr(item, "fixturenames", ()):
                 item.add_marker(marker)
-        room = item.path.parent.name if item.path.parent.name in ROOMS_THAT_SHARE else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group("browser" if item.get_closest_marker("browser") else room))
     items.sort(key=lambda item: not _in_browser(item))
 
 
@@ -138,7 +153,7 @@ class _Chromium:
 _chromium = _Chromium()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def browser():
     """The Chromium of all tests in a browser."""
     executable = shutil.which("chromium")

@@ -287,6 +287,7 @@ def test_that_needs_what_is_missing():
 HUB_TEST = "tests/phase2/test_phase2_hf_smoke_optin.py"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("environment", "file", "source", "passes"),
     [
@@ -317,6 +318,28 @@ def test_a_skipped_test_fails_the_run_in_ci(tmp_path, environment, file, source,
     assert run.returncode == (0 if passes else 1), run.stdout
     assert re.search(r"\d passed, 1 (skipped|xfailed) in ", closing_line)
     assert ("this run must skip nothing" in run.stdout) == (not passes)
+
+
+WORKER = "import os, pathlib\n" + "".join(
+    f"def test_{n}():\n    pathlib.Path(__file__ + '.{n}').write_text(os.environ['PYTEST_XDIST_WORKER'])\n"
+    for n in range(4)
+)
+
+
+@pytest.mark.slow
+def test_a_file_or_a_room_that_shares_is_one_workers(tmp_path):
+    for file in ("app/test_a.py", "app/test_b.py", "other/test_a.py", "other/test_b.py"):
+        (tmp_path / "tests" / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "tests" / file).write_text(WORKER)
+    for helper in ("conftest.py", "shapes.py"):
+        shutil.copy(ROOT / "tests" / helper, tmp_path / "tests")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    subprocess.run([sys.executable, "-m", "pytest", "-n", "2", "tests"], cwd=tmp_path, check=True)
+    workers = {
+        group: {path.read_text() for path in (tmp_path / "tests").glob(f"{group}.[0-9]")}
+        for group in ("app/*", "other/test_a.py", "other/test_b.py")
+    }
+    assert [len(each) for each in workers.values()] == [1, 1, 1] and len(set().union(*workers.values())) == 2
 
 
 def test_make_names_every_target():

@@ -13,7 +13,12 @@ from gradio_client.exceptions import AppError
 from benchmarks.running_app import ROOT
 from components.api import ENDPOINTS, described
 
-SETTINGS = "episode: {on_train: 4}\nphase2: {eval: {on_samples: 3, off_samples: 9, n_random_trials: 1}}\n"
+pytestmark = pytest.mark.timeout(900)  # the app may have its model to convert
+
+# A gate that takes seconds: the same code, fewer demonstrations, queries, texts and tokens of answers.
+SETTINGS = """episode: {demos: 4, on_train: 2}
+phase2: {eval: {on_samples: 2, off_samples: 8, n_random_trials: 1, answer_tokens: 4}}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -108,12 +113,12 @@ def test_what_cannot_be_is_refused_by_name(client, call, named):
         client.predict(*call, api_name="/run")
 
 
-def test_the_copied_command_line_and_python_give_the_same_numbers(client, judged, tmp_path):
+def test_the_copied_command_line_and_python_give_the_same_numbers(client, judged, cache, tmp_path):
     copied = client.predict(judged["run_id"], api_name="/reproduce")
     (tmp_path / "copied.py").write_text(copied["python"] + "import json\nprint(json.dumps(report.data))\n")
     shell = copied["command"].replace("python -m", f"{sys.executable} -m")
     commands = [["bash", "-c", shell], [sys.executable, "copied.py"]]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "CEDKV_CACHE": str(cache)}
     made = [subprocess.Popen(command, cwd=tmp_path, env=environment) for command in commands]
     assert {process.wait(250) for process in made} <= {0, 1}
     reports = sorted((tmp_path / "runs").glob("*/report_phase2.json"))

@@ -1,4 +1,4 @@
-"""In a real browser: the strip of sizes above the tabs, and demonstrations that are moved by keyboard."""
+"""In a real browser: the strip of sizes above the tabs."""
 
 import re
 from urllib.parse import urlencode
@@ -14,19 +14,15 @@ expect.set_options(timeout=150_000)
 LONG = 400_000  # milliseconds, for what the model measures on cores that others use
 pytestmark = pytest.mark.timeout(1200)
 # A strip of few queries: the same code, soon there.
-QUICK = "episode: {on_train: 4}\nphase2: {eval: {on_samples: 3}}\n"
+QUICK = "episode: {demos: 4, on_train: 4}\nphase2: {eval: {on_samples: 3}}\n"
 NUMBERS = re.compile(r"S = 1: first token [\d.]+, KL [\d.]+, OFF p99 [\d.]+")
-
-
-def unfold(page, name: str) -> None:
-    page.get_by_role("button", name=re.compile(name)).click()
 
 
 def test_a_place_on_the_strip_opens_as_the_run_that_the_ring_stands_on(browser, server):
     """The first place is there to be opened while the others are still measured."""
     for page in open_page(browser, f"{server}/?{urlencode({'settings': QUICK})}"):
         expect(page.locator("#status")).to_contain_text("restored from the link")
-        unfold(page, "how many slots")
+        page.get_by_role("button", name=re.compile("how many slots")).click()
         page.locator("#measure-sizes").click()
         legend = page.locator("#sizes-plot .legendtext")
         page.locator("#sizes-places").get_by_role("button", name=NUMBERS).click(timeout=LONG)
@@ -34,13 +30,3 @@ def test_a_place_on_the_strip_opens_as_the_run_that_the_ring_stands_on(browser, 
         expect(legend.filter(has_text="shown now")).to_be_visible()
         expect(legend.filter(has_text="demonstrations")).to_be_visible()
         expect(page.locator("#sizes-places")).to_contain_text("3 unseen queries, and 24 other texts")
-
-
-def test_demonstrations_are_moved_by_keyboard(page):
-    unfold(page, "look at them one by one")
-    first, second = page.locator("#rows [data-row='0'] bdi"), page.locator("#rows [data-row='1'] bdi")
-    expect(first.first).to_be_visible()
-    was = first.first.inner_text()
-    page.locator("#rows [data-row='0'] [data-move='1']").press("Enter")
-    expect(second.first).to_have_text(was)
-    expect(page.locator("#rows [data-row='1'] [data-move='1']")).to_be_focused()

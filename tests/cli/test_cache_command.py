@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from cedkv.state import KVPrefix
-from tests.tiny import PAIRS
+from tests.cli.conftest import DEMOS, FEW_QUERIES
 
 
 @pytest.fixture
@@ -28,7 +28,8 @@ def extractions(monkeypatch) -> list[str]:
 def extract(cli, model, demos_file, tmp_path):
     def run(*options: str, demos: str = demos_file, method: str = "select") -> KVPrefix:
         out = tmp_path / "state.safetensors"
-        outcome = cli("extract", "--demos", demos, "--model", model, "--method", method, "--out", out, *options)
+        source = ["--demos", demos, "--model", model, "--method", method, *FEW_QUERIES]
+        outcome = cli("extract", *source, "--out", out, *options)
         assert outcome.code == 0, outcome.err
         return KVPrefix.load(out)
 
@@ -38,7 +39,7 @@ def extract(cli, model, demos_file, tmp_path):
 def test_the_same_demonstrations_are_extracted_once(extract, extractions, tmp_path):
     first = extract()
     copy = tmp_path / "renamed.txt"
-    copy.write_text("".join(f"{source} -> {target}\n" for source, target in PAIRS), encoding="utf-8")
+    copy.write_text(DEMOS, encoding="utf-8")
     again = extract("--set", "phase2.thresholds.on_gain_min=0.5", demos=str(copy))
     assert extractions == ["select"]
     assert first.keys.equal(again.keys) and first.values.equal(again.values)

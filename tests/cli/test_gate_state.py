@@ -1,11 +1,13 @@
 """`gate --state`: a saved state is judged by the phase's own criteria, as it is or in another precision."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from cedkv.cli import main
 from cedkv.cli.options import noted_settings
 from cedkv.state import KVPrefix
 from tests.gate.reports import SMALL
@@ -13,12 +15,17 @@ from tests.gate.reports import SMALL
 SMALL_OPTIONS = [word for setting in SMALL if not setting.startswith("episode.") for word in ("--set", setting)]
 
 
-@pytest.fixture
-def task_state(cli, model, tmp_path) -> str:
-    path = str(tmp_path / "state.safetensors")
-    made = cli("extract", "--task", "capitalize", "--model", model, "--method", "select", "--out", path)
-    assert made.code == 0, made.err
+@pytest.fixture(scope="module")
+def made_of_a_task(model, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("state") / "state.safetensors"
+    source = ["--task", "capitalize", "--model", model, "--method", "select", "--no-cache"]
+    assert main(["extract", *source, "--out", str(path)]) == 0
     return path
+
+
+@pytest.fixture
+def task_state(made_of_a_task, tmp_path) -> str:
+    return str(shutil.copy(made_of_a_task, tmp_path))
 
 
 def judged(cli, tmp_path, *arguments) -> dict:

@@ -142,6 +142,7 @@ def test_a_folder_without_weights_is_refused(folder):
 LOAD = "import sys; from cedkv.lm import load_model; print(load_model(sys.argv[1], device='cpu').fingerprint)"
 
 
+@pytest.mark.slow
 def test_of_a_gguf_file_it_is_the_same_from_every_cache_and_with_every_offline_setting(tmp_path):
     model, printed, written = tiny_gguf(tmp_path / "tiny.gguf"), set(), set()
     for offline in ("0", "1"):

@@ -89,6 +89,7 @@ def test_the_price_is_the_mean_of_log_one_plus_count():
     assert (slots.log_bias.grad > 0).all(), "going down it, every slot counts less"
 
 
+@pytest.mark.slow
 def test_a_price_makes_slots_count_less():
     free, priced = (train(bench_of(f"phase3.least.price={price}"), slots=SLOTS)[0].prefix for price in (0, 500))
     assert priced.mixture.log_bias.mean() < free.mixture.log_bias.mean() - 0.1
@@ -187,6 +188,7 @@ def distance(bench: Workbench, prefix: KVPrefix) -> float:
     return kl(bench.teacher_on_probes, log_probs(bench.lm, bench.probes, prefix)).mean().item()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("within", ["none", "all"])
 def test_training_comes_nearer_to_the_teacher(within):
     """Without an OFF term, so that there is one thing to get better at."""
@@ -200,6 +202,7 @@ def test_training_comes_nearer_to_the_teacher(within):
     assert end.mixture.log_bias is not None and not end.keys.requires_grad
 
 
+@pytest.mark.slow
 def test_two_trainings_are_equal():
     first, again = (train(bench_of("phase3.optim.steps=2"), slots=SLOTS)[0].prefix for _ in range(2))
     assert torch.equal(first.keys, again.keys) and torch.equal(first.values, again.values)

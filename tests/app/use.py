@@ -1,0 +1,20 @@
+"""What tests in a browser do to the page."""
+
+import re
+
+from playwright.sync_api import expect
+
+
+def open_tab(page, name: str) -> None:
+    page.get_by_role("tab", name=name).click()
+
+
+def at_least(count: int, parts) -> None:
+    """Wait until so many parts are there."""
+    expect(parts.nth(count - 1)).to_be_attached()
+
+
+def choose(page, box: str, text: str) -> None:
+    """Pick the option of a dropdown whose name contains a text."""
+    page.locator(f"{box} input").click()
+    page.get_by_role("option", name=re.compile(re.escape(text))).first.click()
