@@ -17,13 +17,13 @@ from torch import Tensor
 from cedkv.config import Config
 from cedkv.events import Done, Event, Progress
 from cedkv.gate.bottleneck import find_bottlenecks
-from cedkv.gate.slots import describe_collapse
 from cedkv.harm import yardsticks
 from cedkv.lm import log_probs
 from cedkv.methods import Workbench, run_method
 from cedkv.methods.chunked import closed_form
 from cedkv.metrics import kl, role_mass, tail_stats
 from cedkv.probe import OffProbe
+from cedkv.report.slots import describe_collapse
 from cedkv.slots.chunked import chunks_by_place
 from cedkv.state import KVPrefix
 
