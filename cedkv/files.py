@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from cedkv.errors import OutputError
+from cedkv.errors import OutputError, StateError
 
 _REMEDY = "choose another folder"
 Read = TypeVar("Read")
@@ -106,6 +106,27 @@ def read_written(path: str | Path, name: str, what: str, read: Callable[[Any], R
     except (OSError, ValueError, RecursionError) as error:
         at = "; at " + ".".join(map(str, error.errors()[0]["loc"])) if isinstance(error, ValidationError) else ""
         raise OutputError(f"{name!r} is no {what} that cedkv has written{at}; open one") from error
+
+
+def check_state_opens(path: str | Path) -> None:
+    """Refuse what is no state file at first sight: it can be told without torch, which takes seconds to import.
+
+    Raises
+    ------
+    StateError
+        There is no such file, it cannot be opened, or it does not begin as a safetensors file does: with eight bytes of
+        length and a JSON object.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            begin = file.read(9)
+    except OSError as error:
+        raise StateError(f"state file {str(path)!r} cannot be read: {error}") from error
+    if len(begin) == 9 and begin[8:] != b"{":
+        raise StateError(
+            f"state file {str(path)!r} is no safetensors file: its 'header' is missing; give a file that "
+            "`cedkv extract` has written"
+        )
 
 
 def check_writable_again(value: Any) -> None:

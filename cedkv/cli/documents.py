@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--views",
         nargs="+",
         default=_DEFAULT_VIEWS,
-        help="among them retrieved, which needs cedkv[rag], and ced, which trains for a minute on each document",
+        help="among them retrieved, which needs faiss-cpu, and ced, which trains for a minute on each document",
     )
     parser.add_argument(
         "--off-texts",

@@ -2,7 +2,7 @@
 
 import argparse
 
-from cedkv.cli.inspect import slots_table
+from cedkv.cli.described import slots_table
 from cedkv.cli.options import add_config_options, check_writable, config_for_slots, positive
 from cedkv.cli.show import ProgressLine, drain, kib, table
 from cedkv.episodes import episode_from_config

@@ -1,16 +1,9 @@
 """Show what a state file holds: slots, their tokens and weights, size, model, method. Loads no model."""
 
 import argparse
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 from cedkv.cli.options import positive
-from cedkv.cli.show import kib, printable, quoted, table
-from cedkv.config import Config, settings_then
-from cedkv.gate.slots import describe_roles, describe_slots
-from cedkv.report import SlotToken
-from cedkv.state import KVPrefix
+from cedkv.files import check_state_opens
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,64 +12,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    check_state_opens(args.state)  # before torch is imported
+    from cedkv.cli.described import facts_table, settings_table, slots_table
+    from cedkv.state import KVPrefix
+
     prefix = KVPrefix.load(args.state)
-    print(table([["file", args.state], ["file size", kib(Path(args.state).stat().st_size)], *_facts(prefix)]))
-    print()
-    print(slots_table(prefix, args.top))
-    changed = list(_changed_settings(settings_then(prefix.meta.get("settings", {})), Config().model_dump(mode="json")))
-    if changed:
-        print()
-        print(table([["setting that is not the default", "value"], *changed]))
+    shown = (facts_table(prefix, args.state), slots_table(prefix, args.top), settings_table(prefix))
+    print("\n\n".join(part for part in shown if part))
     return 0
-
-
-def _facts(prefix: KVPrefix) -> Iterator[list[str]]:
-    layers, kv_heads, slots, head_dim = prefix.keys.shape
-    for name in ("method", "task", "model"):
-        yield [name, quoted(prefix.meta[name]) if name in prefix.meta else "not recorded"]
-    yield ["template", quoted(prefix.meta["template"]) if "template" in prefix.meta else "not recorded"]
-    yield ["fingerprint", quoted(prefix.fingerprint)]
-    yield ["slots", f"{slots}, {int(prefix.active.any(0).sum())} of them switched on"]
-    yield ["positions", f"{_ranges(prefix.positions.tolist())}, then the query at {prefix.query_start}"]
-    yield ["shape", f"{layers} layers, {kv_heads} key/value heads, {head_dim} numbers each"]
-    yield ["KV size", f"{kib(prefix.nbytes)} in {str(prefix.keys.dtype).removeprefix('torch.')}"]
-    if prefix.mixture:
-        mass = describe_roles(prefix)["mean"]
-        yield ["roles", ", ".join(f"{role} {share:.2f}" for role, share in mass.items())]
-
-
-def _ranges(numbers: list[int]) -> str:
-    """`0-15` for consecutive numbers."""
-    if numbers and numbers == list(range(numbers[0], numbers[0] + len(numbers))):
-        return f"{numbers[0]}-{numbers[-1]}"
-    return " ".join(map(str, numbers))
-
-
-def slots_table(prefix: KVPrefix, top: int = 4) -> str:
-    """One line per slot: where it sits, in how many layers it is switched on, and the tokens it is made of."""
-    if prefix.mixture is None:
-        return "The slots are unconstrained: they are not made of demonstration tokens."
-    active = prefix.active.sum(0).tolist()
-    if not prefix.slots:
-        return "There are no slots: the state is the base."
-    rows = [["slot", "position", "layers", "what it is; weight, token, role, demonstration"]]
-    for slot in describe_slots(prefix, top):
-        made_of = [printable(slot["words"]), *(_token(token) for token in slot["tokens"])] if slot["tokens"] else []
-        rows.append(
-            [str(slot["slot"]), str(slot["position"]), str(active[slot["slot"]]), "; ".join(made_of) or "null slot"]
-        )
-    return table(rows, right=(0, 1, 2))
-
-
-def _token(token: SlotToken) -> str:
-    demo = f"demo {token['demo']}" if token["demo"] >= 0 else "start of text"
-    return f"{token['weight']:.2f} {quoted(token['text'])} {token['role']} {demo}"
-
-
-def _changed_settings(settings: dict[str, Any], defaults: dict[str, Any], path: str = "") -> Iterator[list[str]]:
-    for name, value in settings.items():
-        default = defaults.get(name)
-        if isinstance(value, dict) and isinstance(default, dict):
-            yield from _changed_settings(value, default, f"{path}{name}.")
-        elif value != default:
-            yield [path + name, quoted(value)]

@@ -4,12 +4,13 @@ import argparse
 import json
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cedkv.config import Config, leaves, load_config, mixture_names, preset_names, setting, settings_today
-from cedkv.episodes import read_source
 from cedkv.errors import OutputError
-from cedkv.state import KVPrefix
+
+if TYPE_CHECKING:  # torch takes seconds, and help needs none
+    from cedkv.state import KVPrefix
 
 
 def add_setting(parser: argparse._ActionsContainer, flag: str, path: str, **options: Any) -> None:
@@ -31,7 +32,7 @@ class _Override(argparse.Action):
         namespace.overrides = [*namespace.overrides, given]
 
 
-def noted_settings(state: KVPrefix) -> dict[str, Any]:
+def noted_settings(state: "KVPrefix") -> dict[str, Any]:
     """The settings in a state's notes by their paths. The notes may be anyone's: only a tree gives any."""
     tree = state.meta.get("settings")
     return dict(leaves(settings_today(tree))) if isinstance(tree, dict) else {}
@@ -75,6 +76,8 @@ def config_from(args: argparse.Namespace, *more: str) -> Config:
     DemoError
         The relation's files cannot be read.
     """
+    from cedkv.episodes import read_source
+
     config = _relation_as_named(load_config(args.config, [*more, *args.overrides], args.mixture), args)
     read_source(config.episode)  # what cannot be read is said before the model is loaded, which takes longer
     return config

@@ -13,7 +13,7 @@ from cedkv.sweep.tables import points
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="FILE", required=True, help="YAML file of the sweep (docs/sweep.md)")
     parser.add_argument(
-        "--on", choices=EXECUTORS, default="inline", help="where cells are judged; ray needs cedkv[sweep]"
+        "--on", choices=EXECUTORS, default="inline", help="where cells are judged; ray needs the package of that name"
     )
     parser.add_argument("--out", default="runs/sweep", metavar="DIR", help="all files (default: runs/sweep)")
     parser.add_argument("--resume", action="store_true", help="go on with the rows that --out holds")

@@ -28,6 +28,8 @@ def score(question: Question, text: str) -> float:
 def iter_judging(desk: DocumentDesk, questions: Sequence[Question], views: Sequence[str]) -> Iterator[Event]:
     """Ask every question behind every view; `Done(list[Row])` has a row for each of both, in their order."""
     rows: list[Row] = []
+    if "chunked" in views:
+        yield from desk.calibrate()
     for number, question in enumerate(questions):
         yield Progress("documents", number, len(questions))
         rows += [_row(desk, question, view) for view in views]

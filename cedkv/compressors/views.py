@@ -3,7 +3,7 @@
 A new way is a function here and a line in `VIEWS`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -14,9 +14,10 @@ from cedkv.compressors.retrieval import Embed, PassageIndex, index_document, ret
 from cedkv.episodes.documents import Question
 from cedkv.episodes.off import calibration_texts
 from cedkv.errors import ConfigError
+from cedkv.events import Event, Progress
 from cedkv.lm import LanguageModel, read_demo_kv
 from cedkv.lm.gists import GistReader
-from cedkv.lm.weighing import WeightDirections, weight_directions
+from cedkv.lm.weighing import CALIBRATING, WeightDirections, known_directions, weight_directions
 from cedkv.slots.chunked import Chunk, chunked_prefix
 from cedkv.state import DemoKV, DemoTokens, KVPrefix, Mixture, slot_layout
 
@@ -44,6 +45,12 @@ class DocumentDesk:
     @cached_property
     def directions(self) -> WeightDirections:
         return weight_directions(self.lm, calibration_texts())
+
+    def calibrate(self) -> Iterator[Event]:
+        """See to it that `directions` are there, and say so where they have to be fitted first."""
+        if known_directions(self.lm, calibration_texts()) is None:
+            yield Progress(CALIBRATING, 0, 1)
+        _ = self.directions
 
     def document(self, text: str) -> DemoKV:
         """The document as the frozen model has read it; the last one is kept."""

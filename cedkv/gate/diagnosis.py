@@ -17,13 +17,13 @@ from torch import Tensor
 from cedkv.config import Config
 from cedkv.events import Done, Event, Progress
 from cedkv.gate.bottleneck import find_bottlenecks
-from cedkv.gate.slots import describe_collapse
 from cedkv.harm import yardsticks
 from cedkv.lm import log_probs
 from cedkv.methods import Workbench, run_method
 from cedkv.methods.chunked import closed_form
 from cedkv.metrics import kl, role_mass, tail_stats
 from cedkv.probe import OffProbe
+from cedkv.report.slots import describe_collapse
 from cedkv.slots.chunked import chunks_by_place
 from cedkv.state import KVPrefix
 
@@ -82,6 +82,7 @@ def iter_diagnosis(bench: Workbench, reach: Reach | None = None) -> Iterator[Eve
     """Measure all curves and yield what happens; the last event is `Done` with the diagnosis, ready for JSON."""
     reach = reach or Reach()
     ruler, slots, weight = Ruler(bench, reach), bench.config.phase3.slots, bench.config.phase3.chunked.weight
+    yield from bench.calibrate()
     yield Progress("diagnosing: references", 0, 1)
     found: dict[str, Any] = {
         "slots": slots,

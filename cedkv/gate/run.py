@@ -14,7 +14,6 @@ from cedkv.gate.harm import judge_harm
 from cedkv.gate.judging import judge_trials, judge_view
 from cedkv.gate.kinds import KINDS, Kind, in_place_of_student
 from cedkv.gate.plumbing import check_plumbing, repeat_criterion
-from cedkv.gate.slots import describe_state
 from cedkv.gate.spans import score_spans
 from cedkv.gate.stage import GateReport, GateRun
 from cedkv.gate.trained import constraint_warnings, describe_training
@@ -24,6 +23,7 @@ from cedkv.methods import Extraction, Workbench, run_method
 from cedkv.methods.base import never
 from cedkv.provenance import library_versions
 from cedkv.report import CollapseBlock, Report, RunFolder, new_run_id
+from cedkv.report.slots import describe_state
 from cedkv.state import KVPrefix, with_precision
 
 _DESCRIBING = "describing the slots"

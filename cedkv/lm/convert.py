@@ -3,6 +3,7 @@
 import hashlib
 import importlib
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -42,6 +43,7 @@ def converted_folder(gguf: Path) -> Path:
     target = cache_root() / "models" / f"{gguf.stem}-{fingerprint[:16]}-{_conversion_version()}"
     if target.is_dir():
         return target
+    print(f"{gguf.name} is converted, once; this takes a minute or two", file=sys.stderr, flush=True)
     with whole_folder(target, once=True, remedy="set CEDKV_CACHE to another folder") as building:
         try:
             _convert(gguf, building)
@@ -53,7 +55,7 @@ def converted_folder(gguf: Path) -> Path:
 
 def _convert(gguf: Path, folder: Path) -> None:
     source: dict[str, Any] = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
-    with _read_once():
+    with _read_once(), _without_bar():
         AutoTokenizer.from_pretrained(**source).save_pretrained(folder)
         AutoModelForCausalLM.from_pretrained(
             **source, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
@@ -74,6 +76,18 @@ def _read_once() -> Iterator[None]:
     finally:
         for name, made in kept.items():
             setattr(package, name, made)
+
+
+@contextmanager
+def _without_bar() -> Iterator[None]:
+    """transformers draws a bar while it converts, and has no switch for this one."""
+    module: Any = importlib.import_module("transformers.modeling_gguf_pytorch_utils")
+    bar = module.tqdm
+    module.tqdm = lambda tensors, desc: tensors
+    try:
+        yield
+    finally:
+        module.tqdm = bar
 
 
 def _conversion_version() -> str:

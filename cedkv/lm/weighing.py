@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -24,6 +25,10 @@ from cedkv.lm.observe import AttentionReading, read_attention
 from cedkv.lm.rope import rotate_keys, unrotate_keys
 from cedkv.state.container import write_container
 
+# Directions that come with the package, those of the embedded model; made by `python benchmarks/calibrate.py`.
+SHIPPED = Path(__file__).parent / "directions"
+# The stage as it is told: minutes on a busy machine.
+CALIBRATING = "calibrating the weight directions of this model, once"
 # Raised with every change of how directions are fitted: files of another version are not read.
 _VERSION = 1
 # Pulls the solution towards small numbers, as a share of the queries' mean square.
@@ -73,16 +78,32 @@ def weight_directions(lm: LanguageModel, texts: Sequence[str]) -> WeightDirectio
     ----------
     texts : of as many kinds as there are; the first tokens of each are read.
     """
+    known = known_directions(lm, texts)
+    if known is not None:
+        return known
+    directions = fit_directions(lm, texts)
+    with suppress(OutputError):  # a cache that cannot be written costs the next fit, not this result
+        keep_directions(directions, cache_root() / "directions" / directions_name(lm, texts))
+    return directions
+
+
+def known_directions(lm: LanguageModel, texts: Sequence[str]) -> WeightDirections | None:
+    """Those that ship for a model, or that an earlier fit has left in the user's cache; None where there are none."""
+    for folder in (SHIPPED, cache_root() / "directions"):
+        with suppress(OSError, SafetensorError, TypeError):  # not there, or damaged
+            return WeightDirections(**load_file(folder / directions_name(lm, texts)))
+    return None
+
+
+def directions_name(lm: LanguageModel, texts: Sequence[str]) -> str:
+    """A file's name, by all that decides on what is in it: model, precision, texts and how directions are fitted."""
     digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
-    name = f"{lm.fingerprint}-{str(lm.dtype).removeprefix('torch.')}-{digest}-v{_VERSION}.safetensors"
-    path = cache_root() / "directions" / name
-    try:
-        return WeightDirections(**load_file(path))
-    except (OSError, SafetensorError, TypeError):  # not there yet, or damaged
-        directions = fit_directions(lm, texts)
-        with suppress(OutputError):  # a cache that cannot be written costs the next fit, not this result
-            write_container(path, {name: tensor.contiguous() for name, tensor in vars(directions).items()}, {})
-        return directions
+    return f"{lm.fingerprint}-{str(lm.dtype).removeprefix('torch.')}-{digest}-v{_VERSION}.safetensors"
+
+
+def keep_directions(directions: WeightDirections, path: Path) -> None:
+    """Raises `OutputError` where the file cannot be written."""
+    write_container(path, {name: tensor.contiguous() for name, tensor in vars(directions).items()}, {})
 
 
 def fit_directions(lm: LanguageModel, texts: Sequence[str]) -> WeightDirections:

@@ -29,6 +29,7 @@ def amortised(bench: Workbench, slots: int) -> Iterator[Event]:
     ModelError
         The extractor that is named cannot be read, or was trained for another model.
     """
+    yield from bench.calibrate()
     yield Progress("chunking", 0, 1)
     settings = bench.config.phase3.amortised
     extractor = extractor_for(bench.lm, bench.config)

@@ -34,6 +34,8 @@ def ced_kv(bench: Workbench, slots: int) -> Iterator[Event]:
     """Train what `phase3.start` says; mixtures of tokens are fitted to attention outputs before."""
     if idle := idle_settings(bench.config.phase3):
         yield Warned(f"ced: chunks are trained without {', '.join(idle)}; phase3.start: tokens heeds what is set there")
+    if bench.config.phase3.start == "chunks":
+        yield from bench.calibrate()
     trained = ced_slots(bench, slots)
     warm = warm_up(bench, trained) if isinstance(trained, MixtureSlots) else ()
     yield from train_slots(bench, "ced", trained, slots, warm)

@@ -15,6 +15,7 @@ from cedkv.state import KVPrefix
 
 def chunked(bench: Workbench, slots: int) -> Iterator[Event]:
     """As many chunks as slots, each a slot as `phase3.chunked` says."""
+    yield from bench.calibrate()
     yield Progress("chunking", 0, 1)
     yield Done(Extraction("chunked", closed_form(bench, slots, bench.config.phase3.chunked.weight)))
 

@@ -2,11 +2,11 @@
 
 from cedkv.config import Config
 from cedkv.episodes import Episode
-from cedkv.gate.slots import describe_state
 from cedkv.lm import LanguageModel
 from cedkv.methods import Extraction
 from cedkv.provenance import library_versions
 from cedkv.report import EpisodeBlock, Report
+from cedkv.report.slots import describe_state
 from cedkv.state import KVPrefix
 
 

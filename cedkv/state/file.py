@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from cedkv.errors import StateError
-from cedkv.files import parse_json
+from cedkv.files import check_state_opens, parse_json
 from cedkv.provenance import library_versions
 from cedkv.state.container import Container, as_bytes, damaged, open_container, write_container
 from cedkv.state.header import FORMAT, FORMAT_VERSION, Header
@@ -127,6 +127,7 @@ def read_state(path: str | Path, fingerprint: str | None = None) -> StateFields:
         The file is missing, truncated, altered, of another format version, or made for another model.
     """
     path = Path(path)
+    check_state_opens(path)
     try:
         with path.open("rb") as file:
             container = open_container(path, file)

@@ -9,6 +9,7 @@ from typing import cast
 from cedkv.config import dump_config
 from cedkv.errors import ConfigError, ModelError, OutputError
 from cedkv.events import Done, Event, Noted, Opened, Progress, Warned
+from cedkv.extras import how_to_install
 from cedkv.files import dump_json, whole_file, write_whole
 from cedkv.ledger import Ledger
 from cedkv.provenance import library_versions
@@ -76,7 +77,7 @@ def iter_sweep(plan: Plan, out: str | Path, on: str = "inline", resume: bool = F
             sweep = Sweep(folder, [cast(Row, done[cell.key]) for cell in cells if cell.key in done])
             _write(sweep, plan)
     if not _plotly():
-        yield Noted("frontier.html is left out: plotly is not installed; run: pip install 'cedkv[sweep]'")
+        yield Noted(f"frontier.html is left out: plotly is not installed; run: {how_to_install('sweep')}")
     yield Done(sweep)
 
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[2]
 
@@ -146,6 +147,15 @@ def test_a_state_of_another_model(cli, state):
 def test_a_name_in_any_script_is_shown_as_it_was_typed(cli):
     error = cli("extract", "--demos", "nowhere 😀.txt", "--out", "state.safetensors").error
     assert "nowhere 😀.txt" in error
+
+
+@pytest.mark.parametrize("error", [MemoryError, torch.OutOfMemoryError])
+def test_too_little_memory(cli, monkeypatch, error):
+    def run(args):
+        raise error
+
+    monkeypatch.setattr("cedkv.cli.app.run", run)
+    assert "out of memory; use fewer samples" in cli("app").error
 
 
 def test_a_home_that_does_not_exist(cli):

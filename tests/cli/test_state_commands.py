@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from cedkv.cli import COMMANDS
+from cedkv.cli import COMMANDS, load_command
 from cedkv.cli.show import quoted, table
 from cedkv.gate.diagnosis import Reach
 from cedkv.lm import generate, log_probs
@@ -125,8 +125,9 @@ def test_inspect_escapes_what_a_terminal_would_obey(cli, state, no_model):
 
 
 def test_every_command_is_documented():
-    for name, command in COMMANDS.items():
-        assert command.__doc__.splitlines()[0].endswith("."), name
+    for name, about in COMMANDS.items():
+        assert load_command(name).__doc__.splitlines()[0] == about
+        assert about.endswith("."), name
 
 
 def test_table_aligns_left_and_right():

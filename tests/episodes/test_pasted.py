@@ -39,6 +39,15 @@ def test_a_text_that_could_mean_something_else_is_refused(case):
     assert case["refused"] in refusal(case["text"])
 
 
+@pytest.mark.parametrize("names", ["input,output", "source,target", "question,answer", "text,label"])
+def test_columns_without_known_names_are_refused_with_names_that_are_read(names):
+    rows = "\ncat,cats,easy\nbox,boxes,odd\nman,men,odd"
+    told = refusal(f"word,plural,note{rows}")
+    assert "its first line is 'word', 'plural', 'note'" in told
+    assert all(repr(name) in told for name in names.split(","))
+    assert read(f"{names},note{rows}") == [["cat", "cats"], ["box", "boxes"], ["man", "men"]]
+
+
 def test_no_public_input_is_read_otherwise_than_it_should_be():
     cases = json.loads(SHARED.read_text(encoding="utf-8")) if SHARED.exists() else {}
     for name, case in cases.items():

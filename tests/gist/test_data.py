@@ -111,11 +111,11 @@ def test_rows_that_cannot_be_used_are_named(tmp_path, line, message):
 
 
 def test_files_that_are_no_documents(tmp_path):
-    for content, message in ((b"\xff\xfe\x00", "is no text"), (b"a\0b", "a binary file"), (b" \n", "is empty")):
+    for content, message in ((b"\xff\xfe\x00", "no text"), (b"a\0b", "a binary file"), (b" \n", "empty")):
         (tmp_path / "file").write_bytes(content)
-        with pytest.raises(DemoError, match=message):
+        with pytest.raises(DemoError, match=f"^document 'file' is {message}"):
             read_document(tmp_path / "file")
-    with pytest.raises(DemoError, match="cannot be read"):
+    with pytest.raises(DemoError, match="'none' cannot be read"):
         read_document(tmp_path / "none")
     with pytest.raises(DemoError, match="has no .jsonl files"):
         read_questions(tmp_path)

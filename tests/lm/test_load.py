@@ -223,6 +223,17 @@ def test_embedded_model_is_smollm2(lm):
     assert lm.bos == ()
 
 
+def test_a_conversion_is_one_line_and_no_bar(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("CEDKV_CACHE", str(tmp_path / "cache"))
+    model = str(tiny_gguf(tmp_path / "tiny.gguf"))
+    capfd.readouterr()
+    load_model(model, device="cpu")
+    told = capfd.readouterr().err
+    assert told.startswith("tiny.gguf is converted, once") and told.count("\n") == 1 and "\r" not in told
+    load_model(model, device="cpu")
+    assert capfd.readouterr().err == ""
+
+
 def test_a_gguf_file_is_parsed_once(tmp_path, monkeypatch):
     """transformers would do it for the settings, the tokenizer and the tensors each."""
     parsed = []

@@ -1,14 +1,17 @@
 """Chunked as a method: deterministic, without queries, the demonstrations' block where nothing has to be merged."""
 
 from dataclasses import replace
+from itertools import islice
 
 import pytest
 import torch
 from torch.testing import assert_close
 
 from cedkv import extract
+from cedkv.events import Progress
 from cedkv.lm import log_probs
-from cedkv.methods import Workbench
+from cedkv.lm.weighing import CALIBRATING
+from cedkv.methods import METHODS, Workbench
 from cedkv.state import KVPrefix
 from tests.optim.trainings import bench_with
 
@@ -65,3 +68,14 @@ def test_it_keeps_to_the_injection_layers():
         True,
         False,
     ]
+
+
+@pytest.mark.parametrize("method", ["chunked", "amortised", "ced"])
+def test_a_model_that_is_calibrated_first_is_said_to_be_once(method, monkeypatch, tmp_path):
+    monkeypatch.setenv("CEDKV_CACHE", str(tmp_path))
+    first, again = (
+        list(islice(METHODS[method].run(bench_with("phase3.start=chunks", "phase3.mixture={}"), 3), 3))
+        for _ in range(2)
+    )
+    assert Progress(CALIBRATING, 0, 1) in first
+    assert Progress(CALIBRATING, 0, 1) not in again  # the fit is kept

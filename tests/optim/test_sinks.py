@@ -89,5 +89,5 @@ def test_mlflows_own_client_reads_every_figure(tmp_path, monkeypatch):
 
 def test_mlflow_says_how_to_get_it_where_it_is_missing(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "mlflow", None)
-    with pytest.raises(ConfigError, match=r"mlflow is not installed; run: pip install 'cedkv\[mlflow\]'"):
+    with pytest.raises(ConfigError, match=r"mlflow is not installed; run: pip install 'mlflow-skinny>=3,<4'"):
         open_sinks(["mlflow"], tmp_path)

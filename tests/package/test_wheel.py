@@ -3,6 +3,7 @@
 import json
 import zipfile
 
+from cedkv.lm.weighing import SHIPPED
 from tests.gate.reports import SMALL
 from tests.tiny import tiny_path
 
@@ -23,6 +24,7 @@ SETTINGS = [option for setting in SHORT for option in ("--set", setting)]
 def test_the_wheel_declares_its_types_and_holds_the_package_alone(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert "cedkv/py.typed" in names
+    assert {f"cedkv/lm/directions/{file.name}" for file in SHIPPED.iterdir()} <= set(names)
     assert {name.split("/")[0].partition("-")[0] for name in names} == {"cedkv"}
 
 

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from cedkv.errors import CedKVError, OutputError, StateError
-from cedkv.gate.slots import describe_roles
+from cedkv.report.slots import describe_roles
 from cedkv.slots.mixture import sparse_softmax
 from cedkv.state import DemoTokens, KVPrefix, Mixture, pad_with_null_slots
 from cedkv.state.container import as_bytes, write_container

@@ -66,5 +66,5 @@ def test_a_killed_worker_loses_no_cell_and_figures_are_inlines(file, inline, tmp
 
 def test_without_ray_one_line_names_what_to_install(file, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ConfigError, match=r"ray is not installed; run: pip install 'cedkv\[sweep\]'"):
+    with pytest.raises(ConfigError, match=r"ray is not installed; run: pip install 'ray>=2.50,<3'"):
         swept(file, tmp_path, on="ray")

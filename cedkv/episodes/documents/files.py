@@ -12,17 +12,21 @@ _NEW_TOKENS = 32
 
 
 def read_document(path: str | Path) -> str:
-    """The text of a file.
+    """The text of a file. Errors have its name alone: where a server keeps an upload is nobody's business.
 
     Raises
     ------
     DemoError
         The file cannot be read, is no text, or is empty.
     """
+    return _text_of(Path(path), Path(path).name)
+
+
+def _text_of(path: Path, name: str) -> str:
     try:
-        return as_document(Path(path).read_bytes(), str(path))
+        return as_document(path.read_bytes(), name)
     except OSError as error:
-        raise DemoError(f"document {str(path)!r} cannot be read: {error.strerror}") from error
+        raise DemoError(f"document {name!r} cannot be read: {error.strerror}") from error
 
 
 def as_document(content: bytes, name: str) -> str:
@@ -59,7 +63,7 @@ def read_questions(path: str | Path) -> list[Question]:
 
 
 def _rows(file: Path) -> list[Question]:
-    lines = read_document(file).splitlines()
+    lines = _text_of(file, str(file)).splitlines()
     return [_question(f"{file} line {number}", line) for number, line in enumerate(lines, 1) if line.strip()]
 
 

@@ -166,9 +166,11 @@ def _without_names(rows: list[Row], delimiter: str, strength: Strength, warnings
     if all(any(arrow and arrow[0][0] == cell for cell in row if (arrow := arrows_in(cell))) for _, row in rows):
         return None
     if len(columns) > 2:
+        first = ", ".join(repr(cell[:30]) for cell in rows[0][1][:6])
         return Refusal(
-            f"the {_LABELS[delimiter]} text has {len(columns)} columns and no names; put a line above it that names "
-            "the 'input' and the 'output' column",
+            f"the {_LABELS[delimiter]} text has {len(columns)} columns and no names that say which are input and "
+            f"output: its first line is {first}; name two of the columns there 'input' and 'output' (or, as usual, "
+            "'source' and 'target', 'question' and 'answer', 'text' and 'label')",
             strength if strength > Strength.FAINT else Strength.PARTIAL,
         )
     if delimiter in ",;" and any(balanced(delimiter.join(row)) and not all(map(balanced, row)) for _, row in rows):
