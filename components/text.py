@@ -53,7 +53,8 @@ def percent(share: float) -> str:
     """A share in whole percents that says neither nothing nor all where it is only nearly so."""
     if 0 < share < 0.005:
         return "<1%"
-    return ">99%" if 0.995 <= share < 1 else f"{share:.0%}"
+    # The whole of several rounded parts is not always quite 1.
+    return ">99%" if 0.995 <= share < 0.9995 else f"{share:.0%}"
 
 
 def _sign(character: str) -> str:

@@ -20,17 +20,31 @@ from components.why_text import nothing_why_html, why_html
 
 # A row far down the page fills the columns at its top: they are brought into sight.
 TO_QUERY = "() => document.querySelector('#query')?.scrollIntoView({block: 'center'})"
-# Clicks and arrow keys choose a token or a slot. Keys are counted here, from what was chosen and not from what is drawn
-# so far, so that none is lost. Gradio changes in place what differs, so the keyboard is taken along.
+# Clicks and arrow keys choose a token or a slot. They are counted here, from what was chosen and not from what is drawn
+# so far, and sent one at a time, the last of them in any case: of events that wait for each other gradio repeats the
+# first. It changes in place what differs, so the keyboard is taken along.
 _WHY_KEYS = """
-let chosen = {}, wanted = null;
+let chosen = {}, sent = null, wanted = null;
 const drawn = (name) => Number(element.querySelector('.ck-why')?.dataset[name]);
+const isDrawn = (choice) => Object.entries(choice).every(([name, place]) => drawn(name) === place);
 const at = (name) => chosen[name] ?? drawn(name);
+const send = () => {
+  if (sent) return;
+  const choice = sent = chosen;
+  trigger('click', {token: choice.at, slot: choice.slot ?? -1});
+  setTimeout(() => settle(choice), 3000);  // what changes nothing is not drawn
+};
+const settle = (choice) => {
+  if (sent !== choice) return;
+  sent = null;
+  if (chosen !== choice) send();
+  else if (isDrawn(choice)) chosen = {};
+};
 const choose = (kind, place) => {
   if (!element.querySelector(`[data-why-${kind}="${place}"]`)) return;
   wanted = `[data-why-${kind}="${place}"]`;
   chosen = kind === 'token' ? {at: place} : {at: at('at'), slot: place};
-  trigger('click', {token: chosen.at, slot: chosen.slot ?? -1});
+  send();
 };
 element.addEventListener('click', (event) => {
   const {whyToken, whySlot} = event.target.closest('button')?.dataset ?? {};
@@ -46,8 +60,9 @@ element.addEventListener('keydown', (event) => {
 });
 new MutationObserver(() => {
   if (wanted) element.querySelector(wanted)?.focus({preventScroll: true});
-  const asked = Object.entries(chosen).some(([name, place]) => drawn(name) !== place);
-  if (!asked || !element.querySelector('.ck-why')) { chosen = {}; wanted = null; }
+  if (!element.querySelector('.ck-why')) { chosen = {}; sent = wanted = null; }
+  else if (sent && isDrawn(sent)) settle(sent);
+  if (!sent) wanted = null;
 }).observe(element, {attributes: true, characterData: true, childList: true, subtree: true});
 """
 _EXPLAINED_LATER = {
@@ -127,7 +142,7 @@ def wire(page: Page, desk: Desk) -> None:
         why = desk.store.explained(session_of(request)) or example_why()
         return why_html(why, int(chosen.token), int(chosen.slot) if chosen.slot >= 0 else None)
 
-    parts.why.click(look, None, parts.why, trigger_mode="always_last", **DRAWING)
+    parts.why.click(look, None, parts.why, trigger_mode="multiple", **DRAWING)
 
 
 def comparing(page: Page, desk: Desk, quiet: bool = False) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def test_a_tolerance_keeps_its_size():
 
 
 @pytest.mark.parametrize(
-    ("share", "shown"), [(0.0, "0%"), (0.002, "<1%"), (0.126, "13%"), (0.997, ">99%"), (1.0, "100%")]
+    ("share", "shown"), [(0.0, "0%"), (0.002, "<1%"), (0.126, "13%"), (0.997, ">99%"), (0.99998, "100%")]
 )
 def test_a_percent_says_neither_nothing_nor_all_where_it_is_only_nearly_so(share, shown):
     assert percent(share) == shown
