@@ -72,7 +72,13 @@ def wire_start(page: Page, desk: Desk) -> None:
     def show_first(key: str, request: gr.Request) -> dict:
         desk.store.resume(session_of(request), key)
         run = first_run(session_of(request))
-        return show_files(page, desk, session_of(request), run) if run else {page.run_id: gr.skip()}
+        if run is None:
+            return {page.run_id: gr.skip()}
+        updates = show_files(page, desk, session_of(request), run)
+        if run in desk.store.shared:  # its answers came with the page, which may be in use by now
+            updates |= dict.fromkeys((asking.columns, asking.why), gr.skip())
+            desk.store.explain(session_of(request), None)  # nor is it what was asked before a reload
+        return updates
 
     def show_first_states(request: gr.Request) -> dict:
         run = first_run(session_of(request))

@@ -444,3 +444,12 @@ def test_dark_mode_turns_page_and_text_and_plots_stay_readable(browser, server):
 
 def brightness(color: str) -> float:
     return sum(float(part) for part in re.findall(r"[\d.]+", color)[:3])
+
+
+def test_arrow_keys_that_come_quickly_are_all_counted(page):
+    panel = page.locator("#why")
+    panel.locator("[data-why-slot='1']").click()
+    for _ in range(4):
+        page.keyboard.press("ArrowDown")
+    expect(panel.locator(".ck-why")).to_have_attribute("data-slot", "5")
+    expect(panel.locator("[data-why-slot='5']")).to_be_focused()
