@@ -52,7 +52,7 @@ def ask(page: Page, word: str) -> float:
     page.locator("#query textarea").fill(word)
     page.locator("#ask").click()
     page.locator("#columns .ck-asked", has_text=f"Q: {word}").wait_for()
-    page.locator("#why", has_text="Explained once").wait_for()
+    page.locator("#why .ck-why").wait_for(state="detached")  # the explanation of the query before
     page.locator("#why .ck-why").wait_for()
     return page.evaluate(_EXPLAINED)
 

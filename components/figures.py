@@ -11,6 +11,8 @@ from components.theme import VIEW_COLORS, view_color, view_name
 
 INK = "#7d8590"
 GRID = "rgba(125,133,144,.22)"
+# So many names of tokens can be read below a heatmap; of more, every second or third is there.
+_MOST_LABELS = 110
 # From nothing to the student's colour, on a light and on a dark page.
 MASS_SCALE = [[0, "rgba(224,112,44,0)"], [0.02, "rgba(224,112,44,.12)"], [1, "rgba(224,112,44,1)"]]
 # The same by the root: the twelfths that a chunk is made of are seen beside a slot that is one token.
@@ -57,7 +59,8 @@ def slot_heatmap(
     if chosen is not None:
         frame = {"color": INK, "width": 1.5}
         figure.add_shape(type="rect", x0=-0.5, x1=tokens - 0.5, y0=chosen + 0.5, y1=chosen + 1.5, line=frame)
-    below = {"tickvals": list(range(tokens)), "ticktext": [plot_label(text, 10) for text in texts], "tickangle": -90}
+    told = range(0, tokens, -(-tokens // _MOST_LABELS) or 1)
+    below = {"tickvals": list(told), "ticktext": [plot_label(texts[at], 10) for at in told], "tickangle": -90}
     figure.update_xaxes(title="demonstration token", tickfont={"size": 9}, showgrid=False, **(below if named else {}))
     figure.update_yaxes(title="slot", autorange="reversed", showgrid=False, **_slot_ticks(slots))
     return calm(figure, height=130 + 20 * slots + 40)

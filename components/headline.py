@@ -61,7 +61,8 @@ def intro_html() -> str:
     )
 
 
-def headline_html(run: Run | None) -> str:
+def headline_html(run: Run | None, alone: bool = False) -> str:
+    """The strip of a run. `alone` is in a file of its own, where there is nothing to press."""
     if run is None:
         return empty_html("No run yet", "Choose demonstrations on the left and press Run.")
     report, view = run.report, run.judged_view
@@ -69,7 +70,7 @@ def headline_html(run: Run | None) -> str:
         f"<h2>{esc(task_name(report))} · S={report['slots_budget']} · {esc(view_name(run.student or view))}</h2>"
         f"<small>{esc(' · '.join(part for part in (run.notes['name'], run.note, run.id) if part))}</small> "
     )
-    stats = "".join(_stats(report, view)) if run.judged else _unjudged(report)
+    stats = "".join(_stats(report, view)) if run.judged else _unjudged(report, bool(run.student) and not alone)
     said = f'<p class="ck-says">{verdict_sentence(report, view)}</p>' if run.judged else ""
     return f'<div class="ck ck-head"><div class="what run">{what}{_verdicts(run)}{said}</div>{stats}</div>'
 
@@ -92,14 +93,14 @@ def verdict_sentence(report: Report, view: str) -> str:
     made_up = "queries that the model made up, measured by the teacher’s own answers"
     asked = made_up if report["episode"].get("on_eval_gold") == "teacher" else "unseen queries"
     count, theirs = (round(on[who][name] * queries) for who in (view, "teacher"))
-    allowed = next((f" of {number(row['threshold'])} allowed" for row in harm if "p99" in row["name"]), "")
+    allowed = next((f" of {esc(number(row['threshold']))} allowed" for row in harm if "p99" in row["name"]), "")
     costs = [
-        f"{label} {'cost' if label.endswith('s') else 'costs'} {number(off[other]['stress']['delta_p99'])}"
+        f"{label} {'cost' if label.endswith('s') else 'costs'} {esc(number(off[other]['stress']['delta_p99']))}"
         for other, label in (("neutral_paragraph", "an ordinary paragraph"), ("teacher", "the demonstrations"))
         if "stress" in off.get(other, {})
     ]
     verdicts = ("Works" if works else "Does not work well enough", "Harmless" if harmless else "Disturbs other text")
-    worst = number(off[view]["stress"]["delta_p99"])
+    worst = esc(number(off[view]["stress"]["delta_p99"]))
     return (
         f"<b>{verdicts[0]}</b>: {count} of {queries} {right} right on {asked} ({interval(count, queries)}), "
         f"the teacher {theirs}. <b>{verdicts[1]}</b>: {worst}{allowed}{'; ' if costs else ''}{', '.join(costs)}."
@@ -120,6 +121,27 @@ def interval(count: int, total: int) -> str:
 def empty_html(title: str, advice: str) -> str:
     """What a part of the page shows while it has nothing to show."""
     return f'<div class="ck"><div class="ck-empty"><b>{esc(title)}</b>{esc(advice)}</div></div>'
+
+
+def not_judged_html(run: Run | None, what: str, alone: bool = False) -> str:
+    """Why a verdict is missing, and what to press for it. `what` the gate does; `alone` as for the headline."""
+    if alone:
+        return empty_html("Not judged", "The gate was not run on this state.")
+    return empty_html("Not judged yet", f"{how_to_judge(run)}: {what}.")
+
+
+def how_to_judge(run: Run | None) -> str:
+    """What judges the run that is shown; Run gate judges another, made from the form."""
+    if run is None:
+        return "Press Run gate, which makes a run and judges it"
+    if run.student:
+        return "Press Judge this state, above the tabs"
+    return "This run has no state to judge; Run gate makes and judges a new one"
+
+
+def loading_html(opening: Run | None, otherwise: str) -> str:
+    """A part of a page that opens on a finished run, before that is read; `otherwise` where it opens on none."""
+    return empty_html("Loading the example…", "A finished run is being read.") if opening else otherwise
 
 
 def _verdicts(run: Run) -> str:
@@ -166,7 +188,7 @@ def _few(texts: int | str) -> str:
     return ", so nearly the worst" if isinstance(texts, int) and texts < 100 else ""
 
 
-def _unjudged(report: Report) -> str:
+def _unjudged(report: Report, judgeable: bool) -> str:
     """What there is of a run that was never judged, or was cut short before its verdict."""
     collapse, seconds = report["collapse"], report["timing"].get("total")
     stats = []
@@ -174,7 +196,7 @@ def _unjudged(report: Report) -> str:
         rank, slots = number(collapse["effective_rank_values"], 1), report["slots_budget"]
         stats.append(stat("effective rank of values", rank, f"of {slots} slots"))
     if seconds is not None:
-        stats.append(stat("made in", f"{seconds:.1f} s", "press Judge this state"))
+        stats.append(stat("made in", f"{seconds:.1f} s", "press Judge this state" if judgeable else "not judged"))
     return "".join(stats) or stat("views judged", str(len(report.get("on", {}))), "before it was cut short")
 
 

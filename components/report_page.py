@@ -38,8 +38,8 @@ def report_page(run: Run) -> str:
     """The headline, the gates, every view's numbers, the slots, the plots, the worst texts and the settings."""
     plots = [_plot(title, figure) for title, figure in _figures(run) if figure is not None]
     parts = [
-        headline_html(run),
-        gate_html(run),
+        headline_html(run, alone=True),
+        gate_html(run, alone=True),
         _views(run),
         collapse_html(run),
         _slots(run),
@@ -99,7 +99,7 @@ def _slots(run: Run) -> str:
     rows = [
         f'<tr><td class="num">{slot["slot"] + 1}</td><td>'
         + " ".join(
-            f'{token(item["text"])} <span class="muted">{number(item["weight"])} {esc(item["role"])}</span>'
+            f'{token(item["text"])} <span class="muted">{esc(number(item["weight"]))} {esc(item["role"])}</span>'
             for item in slot["tokens"]
         )
         + "</td></tr>"

@@ -79,7 +79,7 @@ def build_setup(limits: Limits, config: Config) -> Setup:
         reading = gr.HTML(elem_id="reading")
         demos = gr.Dataframe(
             headers=["input", "output"], datatype="str", type="array", label="demonstrations", elem_id="demos",
-            interactive=True, column_count=2, max_height=236, wrap=True,
+            interactive=True, column_count=2, max_height=236, wrap=True, column_widths=["50%", "50%"], max_chars=60,
         )  # fmt: skip
         with gr.Accordion("look at them one by one, or reorder", open=False, elem_id="demo-rows"):
             examine = gr.Button("Examine", size="sm", elem_id="examine")
@@ -93,7 +93,7 @@ def build_setup(limits: Limits, config: Config) -> Setup:
             paste_format = gr.Dropdown(
                 [FOUND_OUT], value=FOUND_OUT[1], label="format", elem_id="paste-format",
             )  # fmt: skip
-            use_pasted = gr.Button("Use these", size="sm")
+            use_pasted = gr.Button("Use these", size="sm", elem_id="use-pasted")
         method, preset = _method_row()
         prefix_len = _slots_slider(limits, config.phase2.prefix_len, "phase2.prefix_len", True)
         slots = _slots_slider(limits, config.phase3.slots, "phase3.slots", "hidden")

@@ -8,6 +8,8 @@ ALL_SLOTS = "all slots"
 # The strongest shade behind a token: words have to be read on it, on a light and on a dark page.
 FULL = 0.42
 
+_COUNTS = "A slot stands for several tokens: its key carries the weight that so many tokens alike would have together."
+
 
 def change_name(method: str, slot: int, factor: float, from_run: str, from_slot: int) -> str:
     """A change to a slot in words."""
@@ -63,21 +65,27 @@ def slot_card_html(slots: SlotMap, slot: int, values_cosine: list[list[float]], 
     row = slots.weights[slot - 1]
     heaviest = sorted((index for index, weight in enumerate(row) if weight > 0), key=lambda i: -row[i])[:most]
     tokens = "".join(
-        f'<tr><td>{token(slots.texts[i])}</td><td class="num">{number(row[i])}</td><td>{esc(slots.roles[i])}</td>'
+        f'<tr><td>{token(slots.texts[i])}</td><td class="num">{esc(number(row[i]))}</td><td>{esc(slots.roles[i])}</td>'
         f'<td class="muted">{_place(slots.demo[i])}</td></tr>'
         for i in heaviest
     )
     others = [(cosine, other) for other, cosine in enumerate(values_cosine[slot - 1]) if other != slot - 1]
     cosine, nearest = max(others, default=(0.0, 0))
-    counts = f'<p class="muted">counts as {slots.counts[slot - 1]:.1f} tokens</p>' if slots.counts else ""
-    near = f"nearest: slot {nearest + 1}, cosine of values {number(cosine)}" if others else "the only slot"
+    more = sum(weight > 0 for weight in row) - len(heaviest)
+    rest = f'<p class="muted">and {more} more of less weight</p>' if more else ""
+    counts = (
+        f'<p class="muted" title="{_COUNTS}">counts as {slots.counts[slot - 1]:.1f} tokens in attention</p>'
+        if slots.counts
+        else ""
+    )
+    near = f"nearest: slot {nearest + 1}, cosine of values {esc(number(cosine))}" if others else "the only slot"
     state = (
         "" if slots.active[slot - 1] else '<div class="ck-note">switched off here: it is masked, nothing sees it</div>'
     )
     return (
         f'<div class="ck"><h3>{slot_mark(slot - 1)}slot {slot}</h3>{state}{counts}<table><thead><tr><th>token</th>'
         '<th class="num">weight</th>'
-        f'<th>role</th><th></th></tr></thead><tbody>{tokens}</tbody></table><p class="muted">{near}</p></div>'
+        f'<th>role</th><th></th></tr></thead><tbody>{tokens}</tbody></table>{rest}<p class="muted">{near}</p></div>'
     )
 
 
@@ -85,7 +93,7 @@ def _all_slots_html(slots: SlotMap) -> str:
     rows = []
     for index, row in enumerate(slots.weights):
         top = sorted((i for i, weight in enumerate(row) if weight > 0), key=lambda i: -row[i])[:3]
-        tokens = " ".join(f'{token(slots.texts[i])} <span class="muted">{number(row[i])}</span>' for i in top)
+        tokens = " ".join(f'{token(slots.texts[i])} <span class="muted">{esc(number(row[i]))}</span>' for i in top)
         rows.append(
             f'<tr><td class="num">{slot_mark(index)}{index + 1}</td>'
             f"<td>{tokens or '<span class=muted>switched off</span>'}</td></tr>"

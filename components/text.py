@@ -33,12 +33,28 @@ def plot_label(text: str, most: int = 24) -> str:
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    """A number as the page prints it: two decimals, more only where two would show nothing."""
+    """A number as the page prints it: two decimals, one more where those show nothing, else that it is small."""
     if value is None:
         return "–"
-    if value and abs(value) < 10**-digits:
-        return f"{value:.0e}"
-    return f"{value:.{digits}f}"
+    if not value or abs(value) >= 10**-digits:
+        return f"{value:.{digits}f}"
+    least = 10 ** -(digits + 1)
+    if abs(value) >= least:
+        return f"{value:.{digits + 1}f}"
+    return f"<{least:.{digits + 1}f}" if value > 0 else f">-{least:.{digits + 1}f}"
+
+
+def exact_number(value: float) -> str:
+    """The same where a number may be a tolerance, of which even the size of a tiny one matters."""
+    return f"{value:.2g}" if value and abs(value) < 0.01 else number(value)
+
+
+def percent(share: float) -> str:
+    """A share in whole percents that says neither nothing nor all where it is only nearly so."""
+    if 0 < share < 0.005:
+        return "<1%"
+    # The whole of several rounded parts is not always quite 1.
+    return ">99%" if 0.995 <= share < 0.9995 else f"{share:.0%}"
 
 
 def _sign(character: str) -> str:

@@ -4,16 +4,15 @@ import math
 
 from cedkv.report import CriterionRow
 from cedkv.session.runs import Run
-from components.headline import empty_html, stat
-from components.text import esc, number
+from components.headline import empty_html, not_judged_html, stat
+from components.text import esc, exact_number, number
 
 
-def gate_html(run: Run | None) -> str:
+def gate_html(run: Run | None, alone: bool = False) -> str:
+    """Both gates of a run. `alone` is in a file of its own, where there is nothing to press."""
     if run is None or not run.report.get("gate_a"):
-        return empty_html(
-            "Not judged yet",
-            "Press Run gate: it asks unseen queries and OFF texts; the line below the buttons says how far it is.",
-        )
+        asks = "unseen queries are asked and OFF texts read; the line below the form’s buttons says how far it is"
+        return not_judged_html(run, asks, alone)
     return criteria_html(run.report["gate_a"], run.report.get("gate_b", []))
 
 
@@ -33,8 +32,10 @@ def margin(value: float, op: str, threshold: float) -> float:
 
 def collapse_html(run: Run | None) -> str:
     """The verdict and the numbers behind it, from the report."""
-    if run is None or not (collapse := run.report.get("collapse")):
+    if run is None:
         return empty_html("No slots yet", "Press Run: slots that have become copies of each other are named here.")
+    if not (collapse := run.report.get("collapse")):
+        return empty_html("No slots", "This run was cut short before its slots were compared.")
     slots = run.report["slots_budget"]
     stats = [
         stat("effective rank, values", number(collapse["effective_rank_values"], 1), f"of {slots}"),
@@ -76,4 +77,4 @@ def _row(row: CriterionRow) -> str:
 
 
 def _shown(value: float) -> str:
-    return number(value) if math.isfinite(value) else esc(value)
+    return exact_number(value) if math.isfinite(value) else esc(value)

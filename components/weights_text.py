@@ -51,7 +51,7 @@ def _tokens(weighed: Weighed, weights: Weights) -> Iterator[str]:
     top = max((weight for weight in weights if weight), default=0) or 1
     for place, (text, weight) in enumerate(zip(weighed.tokens, weights, strict=True)):
         shade = f' style="background:rgb(34 128 120 / {FULL * weight / top:.3f})"' if weight else ""
-        title = "nothing in front predicts it" if weight is None else f"weight {number(weight)}"
+        title = "nothing in front predicts it" if weight is None else f"weight {esc(number(weight))}"
         ends = place + 1 == len(weights) or weighed.demo[place + 1] != weighed.demo[place]
         yield f'<span class="ck-tok" title="{title}"{shade}>{token(text)}</span>{"<br>" if ends else ""}'
 
@@ -62,7 +62,7 @@ def _slots(weighed: Weighed) -> str:
     head = "".join(f'<th class="num">{esc(name)}</th>' for name in weighed.slots)
     rows = "".join(
         f'<tr><td class="num">{slot_mark(slot)}{slot + 1}</td>'
-        + "".join(f'<td class="num">{"—" if score is None else number(score)}</td>' for score in scores)
+        + "".join(f'<td class="num">{"—" if score is None else esc(number(score))}</td>' for score in scores)
         + "</tr>"
         for slot, scores in enumerate(zip(*weighed.slots.values(), strict=True))
     )

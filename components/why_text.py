@@ -6,10 +6,11 @@ from math import exp
 from cedkv.session.views import SlotMap, SlotPart, Why
 from components.headline import empty_html
 from components.slot_text import lit_text_html
-from components.text import esc, number, token
+from components.text import esc, number, percent, token
 from components.theme import slot_mark
 
 _NAMED_TOKENS = 2
+_SINK = "mostly the first token of the text: heads that look for nothing else look there"
 # A cell of a layer x head map, and the attention below which it is left blank.
 _CELL, _BLANK = 10, 0.005
 _KINDS = {
@@ -42,10 +43,12 @@ def why_html(why: Why | None, chosen: int | None = None, slot: int | None = None
         f'<div class="ck ck-why" data-at="{chosen}" data-slot="{slot}"><h3>{title}</h3>{_tokens(why, chosen)}'
         f'<p class="ck-why-says">{_sentence(why, chosen)}</p>'
         f'<div class="ck-scroll"><table><thead><tr><th class="num">slot</th><th>what it is</th>'
-        f'<th title="share of attention, mean over layers and heads">attention</th><th title="{esc(meaning)}">{change}'
+        f'<th title="share of attention, mean over layers and heads; what is missing to 1 goes to the query’s own '
+        f'tokens">attention</th><th title="{esc(meaning)}">{change}'
         f"</th><th>heads that look at it most</th></tr></thead><tbody>{_rows(why, parts, slot)}</tbody></table></div>"
-        '<p class="muted">Attention is a hint; what happens without a slot is the proof. Arrow keys walk the tokens '
-        f"(left, right) and the slots (up, down).</p>{_detail(why, chosen, slot)}</div>"
+        '<p class="muted">Attention that no slot gets goes to the query’s own tokens. It is a hint; what happens '
+        "without a slot is the proof. Arrow keys walk the tokens (left, right) and the slots (up, down).</p>"
+        f"{_detail(why, chosen, slot)}</div>"
     )
 
 
@@ -64,12 +67,12 @@ def made_of(slots: SlotMap | None, slot: int) -> str:
             demos[text].add(demo)
     best = sorted(shares, key=lambda text: -shares[text])[:_NAMED_TOKENS]
     words = " · ".join(
-        f'{token(text)} <span class="muted">{shares[text]:.0%}'
+        f'{token(text)} <span class="muted">{esc(percent(shares[text]))}'
         + (f" in {len(demos[text])} demonstrations" if len(demos[text]) > 1 else "")
         + "</span>"
         for text in best
     )
-    return f"sink: {words}" if row[0] > whole / 2 else words
+    return f'<span title="{_SINK}">sink</span>: {words}' if row[0] > whole / 2 else words
 
 
 def _tokens(why: Why, chosen: int) -> str:
@@ -90,7 +93,13 @@ def _heat(share: float) -> str:
 
 def _value(why: Why, place: int) -> str:
     value = why.measured[place]
-    return f"p {exp(value):.0%}, log p {value:.2f}" if why.kind == "answer" else f"Delta behind it {value:.2f} nats"
+    if why.kind == "answer":
+        return f"p {_chance(value)}, log p {value:.2f}"
+    return f"Delta behind it {esc(number(value))} nats"
+
+
+def _chance(log_p: float) -> str:
+    return esc(percent(exp(log_p)))
 
 
 def _sentence(why: Why, chosen: int) -> str:
@@ -99,13 +108,13 @@ def _sentence(why: Why, chosen: int) -> str:
     without = why.without[slot][chosen]
     if why.kind == "answer":
         return (
-            f"The student gives {said} <b>{exp(value):.0%}</b>; without slot {slot + 1} it would be "
-            f"<b>{exp(without):.0%}</b>."
+            f"The student gives {said} <b>{_chance(value)}</b>; without slot {slot + 1} it would be "
+            f"<b>{_chance(without)}</b>."
         )
-    moved = f"Behind {said} the slots move what comes next by <b>{number(value)}</b> nats; "
+    moved = f"Behind {said} the slots move what comes next by <b>{esc(number(value))}</b> nats; "
     if without >= value:
         return f"{moved}no slot alone is to blame: without any one of them it would be as much or more."
-    return f"{moved}without slot {slot + 1} it would be <b>{number(without)}</b>."
+    return f"{moved}without slot {slot + 1} it would be <b>{esc(number(without))}</b>."
 
 
 def _rows(why: Why, parts: list[SlotPart], chosen: int) -> str:
@@ -114,7 +123,7 @@ def _rows(why: Why, parts: list[SlotPart], chosen: int) -> str:
         f'<tr class="{"chosen" if slot == chosen else ""}"><td class="num">'
         f'<button class="ck-tok" data-why-slot="{slot}" aria-pressed="{str(slot == chosen).lower()}">{slot + 1}'
         f"</button></td><td>{slot_mark(slot)}{made_of(why.slots, slot)}</td>"
-        f"<td>{_bar(0, part.attention, f'{part.attention:.2f}')}</td>"
+        f"<td>{_bar(0, part.attention, esc(number(part.attention)))}</td>"
         f'<td>{_signed_bar(part.change, most)}</td><td class="mono muted">{_heads(part)}</td></tr>'
         for slot, part in enumerate(parts)
     )

@@ -77,10 +77,13 @@ class SessionStore:
         raise RunError(f"run {run_id!r} is not kept in this session; run it again or open its folder's files")
 
     def show(self, session: str, run: Run) -> None:
-        """Remember which run the session's page shows."""
+        """Remember which run the session's page shows. What was explained of another one is no longer on it."""
         with self._lock:
             self._touch(session)
-            self._shown[self._home(session)] = run.id
+            home = self._home(session)
+            if self._shown.get(home) != run.id:
+                self._why.pop(home, None)
+            self._shown[home] = run.id
 
     def shown(self, session: str) -> str:
         """The name of the run that the session's page shows; empty before the first."""

@@ -9,6 +9,7 @@ from cedkv.session.runs import Run
 from components.desk import Desk
 from components.figures import similarity_matrix
 from components.handlers import drawn
+from components.headline import loading_html
 from components.plots import take_away_plot
 from components.run_figures import role_figure
 from components.tabs.frame import Tab, Updates
@@ -28,7 +29,7 @@ class CollapseParts:
 
 
 def build(opening: Run | None) -> CollapseParts:
-    verdict = gr.HTML(collapse_html(None), elem_id="collapse-verdict")
+    verdict = gr.HTML(loading_html(opening, collapse_html(None)), elem_id="collapse-verdict")
     with gr.Row():
         values = take_away_plot("cosine-values")
         keys = take_away_plot("cosine-keys")

@@ -12,22 +12,39 @@ from cedkv.session.views import Comparison, View
 from components.desk import Desk
 from components.example import QUERY, example_comparison, example_why
 from components.handlers import DRAWING, SHORT_QUEUE, run_of, session_of, told, told_stream
-from components.headline import empty_html
+from components.headline import empty_html, how_to_judge
 from components.tabs.frame import Page, Tab, Updates
-from components.text import esc, number, token, visible
+from components.text import esc, number, percent, token, visible
 from components.theme import view_choices, view_color, view_name
 from components.why_text import nothing_why_html, why_html
 
 # A row far down the page fills the columns at its top: they are brought into sight.
 TO_QUERY = "() => document.querySelector('#query')?.scrollIntoView({block: 'center'})"
-# Clicks and arrow keys choose a token or a slot. Gradio changes in place what differs, so the keyboard is taken along.
+# Clicks and arrow keys choose a token or a slot. They are counted here, from what was chosen and not from what is drawn
+# so far, and sent one at a time, the last of them in any case: of events that wait for each other gradio repeats the
+# first. It changes in place what differs, so the keyboard is taken along.
 _WHY_KEYS = """
-let wanted = null;
-const at = (name) => Number(element.querySelector('.ck-why')?.dataset[name]);
+let chosen = {}, sent = null, wanted = null;
+const drawn = (name) => Number(element.querySelector('.ck-why')?.dataset[name]);
+const isDrawn = (choice) => Object.entries(choice).every(([name, place]) => drawn(name) === place);
+const at = (name) => chosen[name] ?? drawn(name);
+const send = () => {
+  if (sent) return;
+  const choice = sent = chosen;
+  trigger('click', {token: choice.at, slot: choice.slot ?? -1});
+  setTimeout(() => settle(choice), 3000);  // what changes nothing is not drawn
+};
+const settle = (choice) => {
+  if (sent !== choice) return;
+  sent = null;
+  if (chosen !== choice) send();
+  else if (isDrawn(choice)) chosen = {};
+};
 const choose = (kind, place) => {
-  if (place < 0 || !element.querySelector(`[data-why-${kind}="${place}"]`)) return;
+  if (!element.querySelector(`[data-why-${kind}="${place}"]`)) return;
   wanted = `[data-why-${kind}="${place}"]`;
-  trigger('click', kind === 'token' ? {token: place, slot: -1} : {token: at('at'), slot: place});
+  chosen = kind === 'token' ? {at: place} : {at: at('at'), slot: place};
+  send();
 };
 element.addEventListener('click', (event) => {
   const {whyToken, whySlot} = event.target.closest('button')?.dataset ?? {};
@@ -43,9 +60,17 @@ element.addEventListener('keydown', (event) => {
 });
 new MutationObserver(() => {
   if (wanted) element.querySelector(wanted)?.focus({preventScroll: true});
-  wanted = null;
+  if (!element.querySelector('.ck-why')) { chosen = {}; sent = wanted = null; }
+  else if (sent && isDrawn(sent)) settle(sent);
+  if (!sent) wanted = null;
 }).observe(element, {attributes: true, characterData: true, childList: true, subtree: true});
 """
+_EXPLAINED_LATER = {
+    False: nothing_why_html("Explained once the answer is there."),
+    True: nothing_why_html("The answer is there; explaining it…"),
+}
+# Of a query that no part of the page has made up, so that it stays when a run of another task is shown.
+NOT_SUGGESTED = ("", "")
 _TABLE_LABEL = "unseen queries of the gate; ✓ whole answer right, ~ first token only; a click opens one above"
 
 
@@ -65,7 +90,7 @@ class CompareParts:
     suggested: gr.State
 
     def shown(self) -> list[Component]:
-        return [self.views, self.table]
+        return [self.views, self.columns, self.why, self.table]
 
 
 def build(opening: Run | None) -> CompareParts:
@@ -85,19 +110,21 @@ def build(opening: Run | None) -> CompareParts:
     why = gr.HTML(_opening_why(opening), elem_id="why", js_on_load=_WHY_KEYS)
     table = gr.Dataframe(
         headers=["input", "gold"], interactive=False, wrap=True, type="array", elem_id="on-table", max_height=360,
-        label=_TABLE_LABEL, show_search="filter",
+        label="loading the example…" if opening else _TABLE_LABEL, show_search="filter",
     )  # fmt: skip
     return CompareParts(query, plain, views, ask, columns, why, table, gr.State(""), gr.State(suggestion))
 
 
 def show(parts: CompareParts, run: Run) -> Updates:
+    """What was answered before is another run's. The example comes with an answer, as the page opened."""
     others = [name for name in run.methods if name != run.student]
-    table = on_table(run)
+    table, example = on_table(run), run if run.note == "example" else None
     widths = even_widths(len(table["headers"]))
     return {
+        parts.columns: _opening_columns(example), parts.why: _opening_why(example),
         parts.views: gr.CheckboxGroup([(f"also {label}", view) for label, view in view_choices(others)], value=[]),
         parts.table: gr.Dataframe(table, label=table_label(run), column_widths=widths),
-    }
+    }  # fmt: skip
 
 
 def wire(page: Page, desk: Desk) -> None:
@@ -115,7 +142,7 @@ def wire(page: Page, desk: Desk) -> None:
         why = desk.store.explained(session_of(request)) or example_why()
         return why_html(why, int(chosen.token), int(chosen.slot) if chosen.slot >= 0 else None)
 
-    parts.why.click(look, None, parts.why, trigger_mode="always_last", **DRAWING)
+    parts.why.click(look, None, parts.why, trigger_mode="multiple", **DRAWING)
 
 
 def comparing(page: Page, desk: Desk, quiet: bool = False) -> dict[str, Any]:
@@ -129,15 +156,19 @@ def comparing(page: Page, desk: Desk, quiet: bool = False) -> dict[str, Any]:
         if quiet and not (run_id and run_of(desk, request, run_id).student):
             yield (gr.skip(),) * 4
             return
-        run, soon = run_of(desk, request, run_id), nothing_why_html("Explained once the answer is there.")
-        asks = gr.skip(), gr.skip()
+        run, session, asks = run_of(desk, request, run_id), session_of(request), (gr.skip(), gr.skip())
         if quiet and (better := next_query(run, query, suggested)):
             query, asks = better[1], (better[1], better)
-        for comparison in desk.service.iter_compare(session_of(request), run_id, query, views, plain):
-            yield comparison_html(comparison, run.student), soon, *asks
+        for comparison in desk.service.iter_compare(session, run_id, query, views, plain):
+            # The page may have moved on to another run, on which this answer has no place.
+            if desk.store.shown(session) != run_id:
+                return
             # An explanation of what was asked before must not stand below this answer.
-            soon, asks = gr.skip(), (gr.skip(), asks[1])
-        why = desk.service.explain(session_of(request), run_id, comparison, plain)
+            yield comparison_html(comparison, run.student), _EXPLAINED_LATER[comparison.done], *asks
+            asks = gr.skip(), asks[1]
+        why = desk.service.explain(session, run_id, comparison, plain)
+        if desk.store.shown(session) != run_id:
+            return
         yield comparison_html(comparison, run.student), why_html(why), *asks
 
     asked = [page.run_id, parts.query, parts.plain, parts.views, parts.suggested]
@@ -184,7 +215,7 @@ def table_label(run: Run) -> str:
     """What the table of judged queries holds, or how to fill it."""
     if run.samples and made_up(run):
         return _TABLE_LABEL.replace("unseen queries of the gate", "queries that the model made up")
-    return _TABLE_LABEL if run.samples else "unseen queries; Run gate asks them and lists the answers here"
+    return _TABLE_LABEL if run.samples else f"no unseen queries asked yet. {how_to_judge(run)}"
 
 
 def gold_name(run: Run) -> str:
@@ -220,7 +251,7 @@ def comparison_html(comparison: Comparison, student: str, change: str = "") -> s
 
 def _opening_columns(opening: Run | None) -> str:
     if opening is None or (comparison := example_comparison()) is None:
-        return empty_html("Nothing compared yet", "Press Run, then ask a query.")
+        return empty_html("Nothing compared yet", "Press Compare: the query is asked of the run that is shown.")
     return comparison_html(comparison, opening.student)
 
 
@@ -242,20 +273,18 @@ def _column(view: View, student: str, change: str) -> str:
 
 
 def _bar(text: str, probability: float, teacher: float) -> str:
+    chance = esc(percent(probability))
     return (
         f'<div class="ck-bar" title="{esc(visible(text))}: {probability:.4f}, teacher {teacher:.4f}">{token(text)}'
         f'<span class="track"><span class="fill" style="width:{probability:.2%}"></span>'
-        f'<span class="mark" style="left:{teacher:.2%}"></span></span><span class="num">{probability:.0%}</span></div>'
+        f'<span class="mark" style="left:{teacher:.2%}"></span></span><span class="num">{chance}</span></div>'
     )
 
 
 def _distances(view: View) -> str:
-    parts = []
-    if view.name != "base":
-        parts.append(f"effect on base {number(view.delta)} nats")
-    if view.name != "teacher":
-        parts.append(f"KL to teacher {number(view.kl_to_teacher)} nats")
-    return " · ".join(parts)
+    parts = {"effect on base": view.delta} if view.name != "base" else {}
+    parts |= {"KL to teacher": view.kl_to_teacher} if view.name != "teacher" else {}
+    return " · ".join(f"<span>{name} {esc(number(value))} nats</span>" for name, value in parts.items())
 
 
 TAB = Tab("Compare", "compare", build, show, wire=wire)

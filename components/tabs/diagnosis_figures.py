@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from components.figures import LEGEND, calm
-from components.text import esc
+from components.text import esc, number
 from components.theme import VIEW_COLORS, yardstick_name
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def roles_html(found: "Diagnosis") -> str:
     rows += [(one["role"], ", ".join(str(slot + 1) for slot in one["slots"]), one) for one in found["by_role"]]
     body = "".join(
         f'<tr><th>{esc(role)}</th><td class="num">{slots}</td>'
-        + "".join(f'<td class="num">{read(point):.2f}</td>' for read in _COLUMNS.values())
+        + "".join(f'<td class="num">{esc(number(read(point)))}</td>' for read in _COLUMNS.values())
         + "</tr>"
         for role, slots, point in rows
     )

@@ -50,7 +50,7 @@ class FrontierParts:
 
 
 def build(opening: Run | None) -> FrontierParts:
-    with gr.Row(equal_height=True):
+    with gr.Row(elem_classes="ck-fields"):
         path = gr.Textbox(label="folder of a sweep on this machine", elem_id="sweep-path", scale=4, lines=1)
         open = gr.Button("Open", size="sm", elem_id="sweep-open", min_width=80)
         file = gr.UploadButton("A sweep.json", size="sm", file_types=[".json"], elem_id="sweep-file", min_width=120)
@@ -61,7 +61,7 @@ def build(opening: Run | None) -> FrontierParts:
         label="means over tasks and seeds; a click offers the runs behind one",
         datatype=["number" if name in _NUMBERS else "str" for name in HEADERS],
     )  # fmt: skip
-    with gr.Row(equal_height=True):
+    with gr.Row(elem_classes="ck-fields"):
         run = gr.Dropdown([], label="run", elem_id="sweep-run", min_width=240, scale=4)
         show = gr.Button("Show this run", size="sm", elem_id="sweep-show", min_width=120)
     return FrontierParts(path, open, file, note, plot, table, run, show, gr.State({}))

@@ -9,6 +9,7 @@ from gradio.components import Component
 from cedkv.session.runs import Run
 from components.desk import Desk
 from components.handlers import DRAWING, run_of, told
+from components.headline import loading_html
 from components.report_page import write_report_page
 from components.tabs.frame import Page, Tab, Updates
 from components.verdicts import gate_html
@@ -32,7 +33,7 @@ class GateParts:
 
 
 def build(opening: Run | None) -> GateParts:
-    table = gr.HTML(gate_html(None), elem_id="gate-table")
+    table = gr.HTML(loading_html(opening, gate_html(None)), elem_id="gate-table")
     with gr.Row():
         downloads = {
             name: gr.DownloadButton(label, size="sm", interactive=False, min_width=120, elem_id=f"download-{name}")

@@ -9,13 +9,15 @@ from gradio.components import Component
 from cedkv.session.runs import Run
 from components.desk import Desk
 from components.handlers import DRAWING, drawn, run_of, told
-from components.headline import empty_html
+from components.headline import loading_html, not_judged_html
 from components.off_texts import WORST_HEADERS, worst_rows, worst_text
 from components.plots import take_away_plot
 from components.run_figures import judged, off_figure, trained_methods
 from components.tabs import compare
 from components.tabs.frame import Page, Tab, Updates
 from components.theme import view_name
+
+_READS = "texts that have nothing to do with the relation are read"
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class OffParts:
     worst: gr.Dataframe
 
     def shown(self) -> list[Component]:
-        return [self.note, self.also, self.histograms, self.worst]
+        return [self.note, self.split, self.also, self.histograms, self.worst]
 
 
 def build(opening: Run | None) -> OffParts:
@@ -35,9 +37,8 @@ def build(opening: Run | None) -> OffParts:
         split = gr.Radio(["stress", "typical"], value="stress", label="OFF set", container=False, elem_id="split")
         also = gr.CheckboxGroup([], label="beside it", container=False, elem_id="off-also")
     note = gr.HTML(
-        empty_html("Not judged yet", "Press Run gate: it reads texts that have nothing to do with the relation."),
-        elem_id="off-note",
-    )
+        loading_html(opening, not_judged_html(None, _READS)), elem_id="off-note",
+    )  # fmt: skip
     histograms = take_away_plot("off-histograms")
     worst = gr.Dataframe(
         headers=WORST_HEADERS, datatype=["number", "number", "str", "str"], interactive=False, wrap=True,
@@ -50,7 +51,8 @@ def build(opening: Run | None) -> OffParts:
 def show(parts: OffParts, run: Run) -> Updates:
     views, chosen = beside(run)
     return {
-        parts.note: gr.HTML(visible=not judged(run)),
+        parts.note: gr.HTML(not_judged_html(run, _READS), visible=not judged(run)),
+        parts.split: "stress",
         parts.also: gr.CheckboxGroup(views, value=chosen),
         parts.histograms: drawn(off_figure(run, "stress", chosen)),
         parts.worst: worst_rows(run, "stress"),

@@ -85,7 +85,7 @@ def build(opening: Run | None) -> RunsParts:
         datatype=["number" if name in _NUMBERS else "str" for name in HEADERS],
         column_widths=["15%", "11%", "8%", "11%", "10%", "5%", "8%", "9%", "7%", "7%", "9%"],
     )  # fmt: skip
-    with gr.Row(equal_height=True):
+    with gr.Row(elem_classes="ck-fields"):
         notes = {
             part: gr.Textbox(label=label, elem_id=f"run-{part}", min_width=width, scale=scale, lines=1, max_lines=4)
             for part, label, width, scale in (
@@ -93,7 +93,7 @@ def build(opening: Run | None) -> RunsParts:
             )
         }  # fmt: skip
         save = gr.Button("Save", size="sm", elem_id="save-notes", min_width=80, scale=0)
-    with gr.Row(equal_height=True):
+    with gr.Row():
         upload = gr.UploadButton(
             "Open files of a run, or a session", file_count="multiple", elem_id="upload", min_width=160, size="sm",
             file_types=[".safetensors", ".json", ".jsonl", ".yaml", ".yml", ".zip"],

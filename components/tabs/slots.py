@@ -11,7 +11,7 @@ from cedkv.session.runs import Run
 from components.desk import Desk
 from components.figures import slot_heatmap
 from components.handlers import DRAWING, drawn, run_of, told
-from components.headline import empty_html
+from components.headline import empty_html, loading_html
 from components.plots import take_away_plot
 from components.slot_text import demo_text_html, slot_card_html, slot_of_token
 from components.tabs.frame import Page, Tab, Updates
@@ -28,6 +28,7 @@ document.addEventListener('pointerover', (event) => {
   plot.on('plotly_click', (clicked) => trigger('click', {slot: clicked.points[0].y}));
 });
 """
+_NO_SLOTS = empty_html("No slots yet", "Press Run: the demonstrations appear here, coloured by what slots take.")
 _TOKEN_CLICKS = """
 element.addEventListener('click', (event) => {
   const token = event.target.closest('[data-token]');
@@ -74,10 +75,7 @@ def build(opening: Run | None) -> SlotsParts:
         method = gr.Radio([], label="state", elem_id="slot-method", min_width=160)
     with gr.Row():
         with gr.Column(scale=5, min_width=320):
-            demos = gr.HTML(
-                empty_html("No slots yet", "Press Run: the demonstrations appear here, coloured by what slots take."),
-                elem_id="demo-text", js_on_load=_TOKEN_CLICKS,
-            )  # fmt: skip
+            demos = gr.HTML(loading_html(opening, _NO_SLOTS), elem_id="demo-text", js_on_load=_TOKEN_CLICKS)
         with gr.Column(scale=3, min_width=280):
             card = gr.HTML("", elem_id="slot-card")
             edit = build_edit_row()

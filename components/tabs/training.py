@@ -10,11 +10,11 @@ from cedkv.events import StepTrace, Tick
 from cedkv.session.runs import Run
 from components.desk import Desk
 from components.handlers import DRAWING, drawn, run_of, told
-from components.headline import empty_html, stat
+from components.headline import empty_html, loading_html, stat
 from components.plots import take_away_plot
 from components.run_figures import read_training, trained_methods, training_figure
 from components.tabs.frame import Page, Tab, Updates
-from components.text import esc
+from components.text import esc, number
 from components.theme import view_choices, view_name
 
 _GLOSS = (
@@ -49,7 +49,7 @@ class LiveCurves:
 
 
 def build(opening: Run | None) -> TrainingParts:
-    note = gr.HTML(training_html(None), elem_id="training-note")
+    note = gr.HTML(loading_html(opening, training_html(None)), elem_id="training-note")
     method = gr.Radio([], label="method", container=False, visible=False, elem_id="trained")
     curves = take_away_plot("training-curves")
     return TrainingParts(note, method, curves)
@@ -86,17 +86,21 @@ def training_html(training: dict[str, Any] | None) -> str:
     last, ticks = training["steps"][-1], training["ticks"]
     stats = [
         stat("steps", str(len(training["steps"])), training.get("stopped") or f"of {last['steps']}"),
-        stat("L_on, nats", f"{last['loss_on']:.3f}", f"from {training['steps'][0]['loss_on']:.3f}"),
+        stat("L_on, nats", number(last["loss_on"], 3), f"from {number(training['steps'][0]['loss_on'], 3)}"),
     ]
     if ticks:
         stats.append(
-            stat("KL to teacher, nats", f"{ticks[-1]['train_kl']:.3f}", f"first tick {ticks[0]['train_kl']:.3f}")
+            stat(
+                "KL to teacher, nats",
+                number(ticks[-1]["train_kl"], 3),
+                f"first tick {number(ticks[0]['train_kl'], 3)}",
+            )
         )
         stats.append(
             stat(
                 "p99 on training’s texts, nats",
-                f"{ticks[-1]['stress_p99']:.2f}",
-                f"first tick {ticks[0]['stress_p99']:.2f}",
+                number(ticks[-1]["stress_p99"]),
+                f"first tick {number(ticks[0]['stress_p99'])}",
             )
         )
     return f'<div class="ck ck-head">{"".join(stats)}</div>{_GLOSS}'

@@ -19,12 +19,20 @@ _FIT_PLOTS = """
   if (narrow) window.dispatchEvent(new Event('resize'));
 }, 50)
 """
+# A message of what was refused is old once something else is tried: it must not stand beside what then succeeds.
+_FORGET_ERRORS = """
+() => document.addEventListener('click', (event) => {
+  if (!event.target.closest('button, [role=gridcell]') || event.target.closest('[role=tab], .toast-wrap')) return;
+  document.querySelectorAll('.toast-wrap .toast-body.error .toast-close').forEach((close) => close.click());
+}, true)
+"""
 
 
 def wire(page: Page, desk: Desk) -> None:
     """Connect every component of the page."""
     page.strip.select(None, js=_FIT_PLOTS)
     page.blocks.load(None, js=FORGET_REMOVED)
+    page.blocks.load(None, js=_FORGET_ERRORS)
     wire_start(page, desk)
     wire_setup(page, desk)
     wire_rows(page, desk)

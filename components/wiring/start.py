@@ -17,7 +17,7 @@ from components.headline import top_html
 from components.request import read_request, read_table, shown_values, with_mixture
 from components.settings import found_settings
 from components.setup import FOUND_OUT, OWN, apply_button, mixture_files, preset_files, reading_html, status_html
-from components.tabs.compare import CompareParts, comparing
+from components.tabs.compare import NOT_SUGGESTED, CompareParts, comparing
 from components.tabs.frame import Page, show_files, show_states
 from components.theme import view_choices
 
@@ -72,7 +72,13 @@ def wire_start(page: Page, desk: Desk) -> None:
     def show_first(key: str, request: gr.Request) -> dict:
         desk.store.resume(session_of(request), key)
         run = first_run(session_of(request))
-        return show_files(page, desk, session_of(request), run) if run else {page.run_id: gr.skip()}
+        if run is None:
+            return {page.run_id: gr.skip()}
+        updates = show_files(page, desk, session_of(request), run)
+        if run in desk.store.shared:  # its answers came with the page, which may be in use by now
+            updates |= dict.fromkeys((asking.columns, asking.why), gr.skip())
+            desk.store.explain(session_of(request), None)  # nor is it what was asked before a reload
+        return updates
 
     def show_first_states(request: gr.Request) -> dict:
         run = first_run(session_of(request))
@@ -83,7 +89,8 @@ def wire_start(page: Page, desk: Desk) -> None:
     key = gr.Textbox(visible=False)
     filled = page.blocks.load(show_first, key, page.shown(), js=_PAGE_KEY, **DRAWING)
     known = filled.then(show_first_states, None, page.shown(), **DRAWING)
-    restored = [setup.status, setup.paste_format, asking.query, asking.plain, asking.linked, *setup.inputs()]
+    asked = [asking.query, asking.plain, asking.linked, asking.suggested]
+    restored = [setup.status, setup.paste_format, *asked, *setup.inputs()]
     known.then(start, None, [page.top, *restored], **DRAWING)
     # The columns that the page opens on answer another query than a link's, and of another run than one kept.
     asking.linked.change(**comparing(page, desk, quiet=True))
@@ -114,10 +121,11 @@ def from_address(page: Page, desk: Desk, parameters: dict[str, str]) -> Iterator
         return
     query = parameters.get("query", "")[: desk.limits.query_chars]
     asking = page.part(CompareParts)
+    asked = {asking.query: query, asking.plain: parameters.get("plain") == "1", asking.suggested: NOT_SUGGESTED}
     dropped = f"; what it does not understand was left out: {unknown}" if unknown else ""
     yield {
         **dict(zip(setup.inputs(), values, strict=True)),
-        **({asking.query: query, asking.plain: parameters.get("plain") == "1"} if query else {}),
+        **(asked if query else {}),
         setup.status: status_html("idle", f"settings restored from the link{dropped}"),
     }
 

@@ -232,3 +232,12 @@ def test_two_runs_stand_side_by_side_and_lend_each_other_slots(page):
     expect(page.locator("#columns .ck-asked")).to_contain_text("walk")
     open_tab(page, "Slots")
     expect(page.locator("#effect")).to_contain_text("Nothing changed yet")
+
+
+def test_arrow_keys_that_come_quickly_are_all_counted(page):
+    panel = page.locator("#why")
+    panel.locator("[data-why-slot='1']").click()
+    for _ in range(4):
+        page.keyboard.press("ArrowDown")
+    expect(panel.locator(".ck-why")).to_have_attribute("data-slot", "5")
+    expect(panel.locator("[data-why-slot='5']")).to_be_focused()

@@ -86,3 +86,8 @@ def test_training_counts_steps_from_one_and_ticks_where_they_were():
     assert list(lines["L_on"].x) == [1, 2]
     assert list(lines["p99 on training’s texts"].x) == [2] and list(lines["p99 on training’s texts"].y) == [2.0]
     assert {"L_off", "L_str", "lambda_off", "top-k", "KL to teacher"} <= lines.keys()
+
+
+def test_more_tokens_than_can_be_named_keep_their_names_for_the_pointer():
+    figure = slot_heatmap([[0.0] * 300], ["w"] * 300, ["input"] * 300)
+    assert len(figure.layout.xaxis.tickvals) == 100 and len(figure.data[0].customdata[0]) == 300

@@ -15,16 +15,16 @@ from cedkv.session.service import Service
 from cedkv.session.slots import Mix
 from cedkv.session.store import SessionStore
 from cedkv.session.views import Comparison, SlotMap, View, Why
-from components.example import example_comparison, example_runs, example_why
+from components.example import QUERY, example_comparison, example_runs, example_why
 from components.headline import headline_html, verdict_sentence
 from components.settings import advanced_groups, compact_yaml, group_label, overrides, setting_paths, value_of
 from components.slot_text import demo_text_html, slot_card_html, slot_of_token
 from components.stages import Stages
-from components.tabs.compare import comparison_html, even_widths, on_table
+from components.tabs.compare import NOT_SUGGESTED, comparison_html, even_widths, next_query, on_table
 from components.tabs.off_effect import beside
 from components.tabs.runs import history_rows, run_choices
 from components.tabs.steering import faders_html
-from components.verdicts import criteria_html, margin
+from components.verdicts import criteria_html, gate_html, margin
 from components.why_text import made_of, why_html
 
 HOSTILE = '<img src=x onerror="alert(1)">'
@@ -298,7 +298,29 @@ def test_a_run_that_was_not_judged_offers_it_where_it_has_a_state(tmp_path):
     (run,) = example_runs(tmp_path)
     report = {**run.report, "gate_a": [], "gate_b": [], "timing": {"total": 2.0}}
     (run.folder / "report_phase3.json").write_text(json.dumps(report))
-    assert "press Judge this state" in headline_html(Run(run.folder))
+    judgeable = Run(run.folder)
+    assert "press Judge this state" in headline_html(judgeable)
+    assert "Press Judge this state" in gate_html(judgeable) and "Run gate" not in gate_html(judgeable)
+    # Nothing can be pressed in a file.
+    alone = headline_html(judgeable, alone=True) + gate_html(judgeable, alone=True)
+    assert "not judged" in alone and "press" not in alone.lower()
+    for state in (run.folder / "artifacts").glob("*.safetensors"):
+        state.unlink()
+    assert "Run gate makes and judges a new one" in gate_html(Run(run.folder))
+    assert "Judge this state" not in headline_html(Run(run.folder))
+
+
+def test_a_query_of_a_link_stays_where_the_pages_own_makes_room(tmp_path):
+    (run,) = example_runs(tmp_path)
+    asked = next(sample["input"] for sample in run.samples if sample["kind"] == "on")
+    assert next_query(run, QUERY, ("another task", QUERY)) == ("present-past", asked)
+    assert next_query(run, "walk", ("another task", QUERY)) is None
+    assert next_query(run, QUERY, NOT_SUGGESTED) is None
+
+
+def test_the_slot_card_counts_what_it_leaves_out():
+    many = SlotMap(tuple("abcde"), ("input",) * 5, (0,) * 5, [[0.2] * 5], [True], 1, 1)
+    assert "and 2 more" in slot_card_html(many, 1, [[1]], most=3) and "more" not in slot_card_html(many, 1, [[1]])
 
 
 def test_a_desk_has_a_fader_for_each_slot_and_a_mix_is_told_in_words():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from components.text import esc, number, plot_label, token, visible
+from components.text import esc, exact_number, number, percent, plot_label, token, visible
 
 
 @pytest.mark.parametrize(
@@ -33,10 +33,30 @@ def test_a_plot_label_is_escaped_shortened_and_no_formula():
 
 
 @pytest.mark.parametrize(
-    ("value", "shown"), [(0.0, "0.00"), (0.126, "0.13"), (2e-7, "2e-07"), (-3.0, "-3.00"), (None, "–")]
+    ("value", "shown"),
+    [
+        (0.0, "0.00"),
+        (0.126, "0.13"),
+        (0.008, "0.008"),
+        (2e-7, "<0.001"),
+        (-2e-7, ">-0.001"),
+        (-3.0, "-3.00"),
+        (None, "–"),
+    ],
 )
-def test_numbers_have_two_decimals_unless_they_would_vanish(value, shown):
+def test_numbers_have_two_decimals_and_say_that_they_are_small_where_those_would_vanish(value, shown):
     assert number(value) == shown
+
+
+def test_a_tolerance_keeps_its_size():
+    assert [exact_number(value) for value in (0.5, 0.0, 1e-4, 2e-7)] == ["0.50", "0.00", "0.0001", "2e-07"]
+
+
+@pytest.mark.parametrize(
+    ("share", "shown"), [(0.0, "0%"), (0.002, "<1%"), (0.126, "13%"), (0.997, ">99%"), (0.99998, "100%")]
+)
+def test_a_percent_says_neither_nothing_nor_all_where_it_is_only_nearly_so(share, shown):
+    assert percent(share) == shown
 
 
 def test_quotes_are_escaped_for_attributes():

@@ -31,6 +31,15 @@ def test_a_page_that_is_loaded_again_finds_its_runs_by_its_key(store):
         store.get("stranger", "mine")
 
 
+def test_what_was_explained_of_another_run_is_gone_once_that_is_shown(store):
+    run = made(store, "me", "mine")
+    store.explain("me", "an explanation")
+    store.show("me", run)
+    assert store.explained("me") == "an explanation"
+    made(store, "me", "next")
+    assert store.explained("me") is None
+
+
 def test_a_page_that_does_not_come_back_leaves_nothing(store, monkeypatch):
     monkeypatch.setattr(module, "_RELOAD_WAIT", 0.01)
     store.resume("first", "key")
