@@ -174,7 +174,7 @@ def test_a_hostile_upload_is_refused_by_name(opened, tmp_path):
     with page.expect_file_chooser() as chooser:
         page.get_by_role("button", name="Open files of a run, or a session").click()
     chooser.value.set_files(fake)
-    expect(page.get_by_text(re.compile("'evil.safetensors'.*damaged"))).to_be_visible()
+    expect(page.get_by_text(re.compile("'evil.safetensors'.*is no safetensors file"))).to_be_visible()
     # Nothing lies over the page: what a run would have filled can still be used.
     choose(page, "#pin-left", "present-past · CED mixture · S=8")
     expect(page.locator("#pinned")).to_contain_text("One more")
