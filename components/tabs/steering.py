@@ -13,7 +13,7 @@ from components.desk import Desk
 from components.handlers import DRAWING, SHORT_QUEUE, run_of, session_of, told, told_stream
 from components.headline import empty_html
 from components.slot_text import change_name
-from components.tabs.compare import CompareParts, comparison_html
+from components.tabs.compare import CompareParts, comparing, comparison_html
 from components.tabs.frame import Page, Updates, show_run
 from components.tabs.runs import run_label
 from components.text import esc
@@ -177,4 +177,5 @@ def wire_steering(page: Page, desk: Desk, parts: Steering, method: Component, sl
     for button, swapping in ((edit.ablate, False), (edit.swap, True)):
         changed = button.click(changing(swapping), chosen, parts.effect, show_progress="minimal", **SHORT_QUEUE)
         changed.success(None, js=_TO_EFFECT)
-    parts.keep.click(keep, [page.run_id, method, parts.factors], page.shown(), js=_FACTORS, **DRAWING)
+    kept = parts.keep.click(keep, [page.run_id, method, parts.factors], page.shown(), js=_FACTORS, **DRAWING)
+    kept.success(**comparing(page, desk, quiet=True))

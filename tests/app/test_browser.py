@@ -63,6 +63,8 @@ def test_a_fader_changes_the_answers_and_the_mix_is_kept_as_a_run(page):
     expect(page.locator("#judge")).to_be_visible()
     expect(page.locator("#faders [data-changed=true]")).to_have_count(0)
     expect(page.locator("#faders input").first).to_have_value("1")
+    open_tab(page, "Compare")
+    expect(page.locator("#columns .ck-col")).to_have_count(3)  # asked of the kept run
 
 
 def test_a_new_query_is_answered_from_an_empty_cache_and_explained_by_mouse_and_keyboard(page, cache):
