@@ -207,7 +207,7 @@ def test_the_client_refuses_another_models_file(write, copied, model, tmp_path):
 
 def test_the_client_says_what_to_install_and_what_is_no_handle(write, copied, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "llama_cpp", None)  # as if it were not installed
-    with pytest.raises(ConfigError, match=r"pip install 'cedkv\[llama\]'"):
+    with pytest.raises(ConfigError, match="pip install 'llama-cpp-python"):
         load_sequence(None, write(copied))
     (tmp_path / "past.json").write_text('{"slots": 1}')
     with pytest.raises(StateError, match="is no handle of a state"):
