@@ -72,7 +72,7 @@ def slot_card_html(slots: SlotMap, slot: int, values_cosine: list[list[float]], 
     others = [(cosine, other) for other, cosine in enumerate(values_cosine[slot - 1]) if other != slot - 1]
     cosine, nearest = max(others, default=(0.0, 0))
     more = sum(weight > 0 for weight in row) - len(heaviest)
-    rest = f'<p class="muted">and {more} more of less weight</p>' if more else ""
+    rest = f'<p class="muted">and {more} more</p>' if more else ""
     counts = (
         f'<p class="muted" title="{_COUNTS}">counts as {slots.counts[slot - 1]:.1f} tokens in attention</p>'
         if slots.counts
