@@ -22,8 +22,8 @@ def pack_runs(runs: Sequence[Run], path: Path) -> Path:
     return path
 
 
-def unpack_runs(path: Path, scratch: Path, limits: Limits) -> Iterator[list[Path]]:
-    """The files of each run in a zip, below `scratch`. No name in the zip decides where anything is written.
+def unpack_runs(path: Path, scratch: Path, limits: Limits) -> Iterator[tuple[str, list[Path]]]:
+    """Each run in a zip: the name it goes by, and its files below `scratch`, where no name in the zip decides anything.
 
     Raises
     ------
@@ -39,10 +39,10 @@ def unpack_runs(path: Path, scratch: Path, limits: Limits) -> Iterator[list[Path
             runs: dict[str, list[zipfile.ZipInfo]] = {}
             for entry in entries:
                 runs.setdefault(PurePosixPath(entry.filename).parts[0], []).append(entry)
-            for number, files in enumerate(runs.values()):
+            for number, (name, files) in enumerate(runs.items()):
                 folder = scratch / str(number)
                 folder.mkdir(parents=True)
-                yield [_unpacked(archive, entry, folder) for entry in files]
+                yield name, [_unpacked(archive, entry, folder) for entry in files]
     except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError) as error:
         raise RunError(f"{path.name!r} is no zip of runs, or damaged: {error}") from error
 

@@ -79,17 +79,23 @@ class Service:
     def similarity(self, run: Run, method: str) -> dict[str, list[list[float]]]:
         return similarity(run.prefix(method))
 
-    def open_files(self, session: str, paths: Sequence[Path], names: Sequence[str]) -> Run:
+    def open_files(self, session: str, paths: Sequence[Path], names: Sequence[str], run_id: str = "") -> Run:
         """Uploaded files of a run from elsewhere, as a run of this session."""
         folder = self.store.folder(session)
-        return self.store.add(session, open_files(paths, names, folder, self.models.get, self.limits))
+        return self.store.add(session, open_files(paths, names, folder, self.models.get, self.limits, run_id))
 
     def open_zip(self, session: str, path: Path) -> Run:
-        """The runs of a zip as runs of this session; the first of them, which is the newest of the session it was."""
+        """The runs of a zip as runs of this session, which has each once however often it is opened.
+
+        Returns the first of them, which is the newest of the session it was.
+        """
         self.limits.check_upload(path)
         with TemporaryDirectory() as scratch:
-            folders = list(unpack_runs(path, Path(scratch), self.limits))
-            opened = [self.open_files(session, files, [file.name for file in files]) for files in reversed(folders)]
+            held = {run.id: run for run in self.store.runs(session)}
+            opened = [
+                held.get(name) or self.open_files(session, files, [file.name for file in files], name)
+                for name, files in reversed(list(unpack_runs(path, Path(scratch), self.limits)))
+            ]
         if not opened:
             raise CedKVError(f"{path.name!r} holds no run; open a zip that this app has written")
         return opened[-1]

@@ -1,6 +1,7 @@
 """Files of a run from elsewhere: verified, and laid out as the folder that the run had."""
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from cedkv.session.shape import REPORT_BLOCKS, check_record, check_report
 from cedkv.state import KVPrefix
 
 ACCEPTED = (".safetensors", ".json", ".jsonl", ".yaml", ".yml")
+# A name from a file becomes the name of a folder.
+_RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,120}")
 
 
 def open_files(
@@ -27,6 +30,7 @@ def open_files(
     root: Path,
     load: Callable[[Config], LanguageModel],
     limits: Limits,
+    run_id: str = "",
 ) -> Run:
     """A run from uploaded files: its states, its report, or both, with its metrics.jsonl and config.yaml.
 
@@ -35,6 +39,7 @@ def open_files(
     Parameters
     ----------
     load : gives the model that a config names; asked only where there is a state, and only for an allowed model.
+    run_id : what the run is to be called; a name of its own where that is empty, taken, or no name of a run.
 
     Raises
     ------
@@ -65,7 +70,9 @@ def open_files(
         if from_file:
             config = _with_demos_of(student, config, lm, root)
     assert report is not None, "without a state there is a report"
-    folder = RunFolder(root, new_run_id("opened", report.get("phase", 0), report["slots_budget"]))
+    if not _RUN_ID.fullmatch(run_id) or (root / run_id).exists():
+        run_id = new_run_id("opened", report.get("phase", 0), report["slots_budget"])
+    folder = RunFolder(root, run_id)
     folder.write("config.yaml", dump_config(config))
     folder.write(f"report_{_kind(report)}.json", dump_json(report))
     for method, (_, state) in states.items():

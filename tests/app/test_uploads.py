@@ -324,6 +324,22 @@ def test_a_session_is_packed_and_opened_again_with_its_names(service, tmp_path):
     assert [run.notes["name"] for run in runs] == ["the second", "the first"] and opened_last is runs[0]
     assert runs[0].report == REPORT and runs[0].methods == ["ced", "select"] and runs[0].samples
     assert runs[0].prefix("ced").values.equal(Run(EXAMPLE).prefix("ced").values)
+    assert [run.id for run in runs] == ["second", "first"]
+
+
+def test_a_session_opened_where_it_is_already_adds_nothing(service, tmp_path):
+    shutil.copytree(EXAMPLE, tmp_path / "mine")
+    mine = service.store.add("me", Run(tmp_path / "mine"))
+    packed = service.pack("me")
+    assert service.open_zip("me", packed) is mine and service.store.runs("me") == [mine]
+    assert service.open_zip("you", packed) is service.open_zip("you", packed) is not mine
+    assert len(service.store.runs("you")) == 1
+
+
+def test_a_name_in_a_zip_that_is_no_runs_name_is_not_taken_over(service, tmp_path):
+    report = (EXAMPLE / "report_phase3.json").read_bytes()
+    run = service.open_zip("me", zipped(tmp_path, **{"..\\evil/report_phase3.json": report}))
+    assert run.id.endswith("-opened-s8") and run.folder.parent == service.store.folder("me")
 
 
 @pytest.mark.parametrize(
