@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from cedkv.config import Config, leaves, load_config, parse_config, setting
-from components.settings import SettingsForm, compact_yaml, overrides, value_of
+from components.settings import SettingsForm, compact_yaml, overrides, typed_settings, value_of, without_task
 from components.setup import OWN, mixture_files
 
 _PLAIN = {
@@ -78,18 +78,14 @@ def demos_as_lines(demos: Sequence[tuple[str, str]]) -> str:
 def shown_values(
     form: SettingsForm, config: Config, task: str, demos: Sequence[tuple[str, str]], method: str
 ) -> list[Any]:
-    """The rail's values for a config: the inverse of `read_request`. The YAML leaves the task to its own widget."""
+    """The rail's values for a config: the inverse of `read_request`."""
     episode = config.episode
     return [
         task, [list(pair) for pair in demos], episode.demos, episode.template,
         episode.on_source, "\n".join(episode.pasted_inputs), demos_as_lines(episode.test_pairs),
         method, config.phase2.prefix_len, config.phase3.slots, config.run.model.id,
-        compact_yaml(without_task(config)), *form.values(config),
+        typed_settings(config), *form.values(config),
     ]  # fmt: skip
-
-
-def without_task(config: Config) -> Config:
-    return config.model_copy(update={"episode": config.episode.model_copy(update={"task": None})})
 
 
 @cache

@@ -146,6 +146,15 @@ def shown(value: Any) -> Any:
     return yaml.safe_dump(value, default_flow_style=True).strip() if isinstance(value, (list, tuple)) else value
 
 
+def typed_settings(config: Config) -> str:
+    """The rail's YAML for a config, which leaves the task to its own widget."""
+    return compact_yaml(without_task(config))
+
+
+def without_task(config: Config) -> Config:
+    return config.model_copy(update={"episode": config.episode.model_copy(update={"task": None})})
+
+
 def compact_yaml(config: Config) -> str:
     """The settings that differ from the defaults, as YAML that gives the same config."""
     tree = config.model_dump(mode="json", exclude_defaults=True)

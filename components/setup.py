@@ -11,7 +11,7 @@ from cedkv.config import PRESETS, Config, choices, setting
 from cedkv.session.limits import Limits
 from components.demo_rows import ROW_MOVES
 from components.headline import ANCHORS
-from components.settings import SettingsForm, advanced_groups, bound, group_label, setting_widget
+from components.settings import SettingsForm, advanced_groups, bound, group_label, setting_widget, typed_settings
 from components.text import esc
 from components.theme import view_choices
 
@@ -214,7 +214,7 @@ def _advanced(limits: Limits, config: Config) -> tuple[SettingsForm, gr.Dropdown
                     widgets[path] = setting_widget(path, config)
         with gr.Accordion("as YAML", open=False):
             code = gr.Code(
-                "", language="yaml", label="what differs from the defaults", lines=6,
+                typed_settings(config), language="yaml", label="what differs from the defaults", lines=6,
                 elem_id="yaml",
             )  # fmt: skip
             apply = apply_button(pending=False)

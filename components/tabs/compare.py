@@ -20,31 +20,20 @@ from components.why_text import nothing_why_html, why_html
 
 # A row far down the page fills the columns at its top: they are brought into sight.
 TO_QUERY = "() => document.querySelector('#query')?.scrollIntoView({block: 'center'})"
-# Clicks and arrow keys choose a token or a slot. They are counted here, from what was chosen and not from what is drawn
-# so far, and sent one at a time, the last of them in any case: of events that wait for each other gradio repeats the
-# first. It changes in place what differs, so the keyboard is taken along.
+# Clicks and arrow keys choose a token or a slot, counted from what was chosen and not from what is drawn so far. Gradio
+# changes in place what differs, so the keyboard is taken along.
 _WHY_KEYS = """
-let chosen = {}, sent = null, wanted = null;
+let chosen = null, button = '';
 const drawn = (name) => Number(element.querySelector('.ck-why')?.dataset[name]);
 const isDrawn = (choice) => Object.entries(choice).every(([name, place]) => drawn(name) === place);
-const at = (name) => chosen[name] ?? drawn(name);
-const send = () => {
-  if (sent) return;
-  const choice = sent = chosen;
-  trigger('click', {token: choice.at, slot: choice.slot ?? -1});
-  setTimeout(() => settle(choice), 3000);  // what changes nothing is not drawn
-};
-const settle = (choice) => {
-  if (sent !== choice) return;
-  sent = null;
-  if (chosen !== choice) send();
-  else if (isDrawn(choice)) chosen = {};
-};
+const at = (name) => chosen?.[name] ?? drawn(name);
 const choose = (kind, place) => {
-  if (!element.querySelector(`[data-why-${kind}="${place}"]`)) return;
-  wanted = `[data-why-${kind}="${place}"]`;
+  const wanted = `[data-why-${kind}="${place}"]`;
+  if (!element.querySelector(wanted)) return;
   chosen = kind === 'token' ? {at: place} : {at: at('at'), slot: place};
-  send();
+  button = wanted;
+  element.dataset.chosen = JSON.stringify([chosen.at, chosen.slot ?? -1]);
+  trigger('click');
 };
 element.addEventListener('click', (event) => {
   const {whyToken, whySlot} = event.target.closest('button')?.dataset ?? {};
@@ -59,12 +48,14 @@ element.addEventListener('keydown', (event) => {
   choose(kind, at(kind === 'token' ? 'at' : 'slot') + step);
 });
 new MutationObserver(() => {
-  if (wanted) element.querySelector(wanted)?.focus({preventScroll: true});
-  if (!element.querySelector('.ck-why')) { chosen = {}; sent = wanted = null; }
-  else if (sent && isDrawn(sent)) settle(sent);
-  if (!sent) wanted = null;
-}).observe(element, {attributes: true, characterData: true, childList: true, subtree: true});
+  if (!element.querySelector('.ck-why')) chosen = null;
+  if (!chosen) return;
+  element.querySelector(button)?.focus({preventScroll: true});
+  if (isDrawn(chosen)) chosen = null;
+}).observe(element, {attributeFilter: ['data-at', 'data-slot'], characterData: true, childList: true, subtree: true});
 """
+# What is chosen when it is its turn: an event that waits for another keeps the data that it came with.
+_CHOSEN = "() => [JSON.parse(document.querySelector('#why[data-chosen], #why [data-chosen]').dataset.chosen)]"
 _EXPLAINED_LATER = {
     False: nothing_why_html("Explained once the answer is there."),
     True: nothing_why_html("The answer is there; explaining it…"),
@@ -76,8 +67,9 @@ _TABLE_LABEL = "unseen queries of the gate; ✓ whole answer right, ~ first toke
 
 @dataclass(frozen=True)
 class CompareParts:
-    """The tab's components. `linked` is the query that came with a link, `suggested` the task and the query that the
-    page has put there itself; what a user has typed stays."""
+    """The tab's components. `chosen` brings the token and the slot of the explanation from the page, `linked` is the query
+    that came with a link, `suggested` the task and the query that the page has put there itself; what a user has typed
+    stays."""
 
     query: gr.Textbox
     plain: gr.Checkbox
@@ -85,6 +77,7 @@ class CompareParts:
     ask: gr.Button
     columns: gr.HTML
     why: gr.HTML
+    chosen: gr.JSON
     table: gr.Dataframe
     linked: gr.State
     suggested: gr.State
@@ -108,11 +101,12 @@ def build(opening: Run | None) -> CompareParts:
         views = gr.CheckboxGroup([], label="further columns", container=False, show_label=False, elem_id="views")
     columns = gr.HTML(_opening_columns(opening), elem_id="columns")
     why = gr.HTML(_opening_why(opening), elem_id="why", js_on_load=_WHY_KEYS)
+    chosen = gr.JSON(visible=False)
     table = gr.Dataframe(
         headers=["input", "gold"], interactive=False, wrap=True, type="array", elem_id="on-table", max_height=360,
         label="loading the example…" if opening else _TABLE_LABEL, show_search="filter",
     )  # fmt: skip
-    return CompareParts(query, plain, views, ask, columns, why, table, gr.State(""), gr.State(suggestion))
+    return CompareParts(query, plain, views, ask, columns, why, chosen, table, gr.State(""), gr.State(suggestion))
 
 
 def show(parts: CompareParts, run: Run) -> Updates:
@@ -138,11 +132,11 @@ def wire(page: Page, desk: Desk) -> None:
     opened = parts.table.select(open_row, page.run_id, [parts.query, parts.plain], **DRAWING)
     opened.then(None, js=TO_QUERY).then(**comparing(page, desk))
 
-    def look(request: gr.Request, chosen: gr.EventData) -> Any:
-        why = desk.store.explained(session_of(request)) or example_why()
-        return why_html(why, int(chosen.token), int(chosen.slot) if chosen.slot >= 0 else None)
+    def look(chosen: list[int], request: gr.Request) -> Any:
+        why, (token, slot) = desk.store.explained(session_of(request)) or example_why(), chosen
+        return why_html(why, token, slot if slot >= 0 else None)
 
-    parts.why.click(look, None, parts.why, trigger_mode="multiple", **DRAWING)
+    parts.why.click(look, parts.chosen, parts.why, js=_CHOSEN, trigger_mode="always_last", **DRAWING)
 
 
 def comparing(page: Page, desk: Desk, quiet: bool = False) -> dict[str, Any]:
