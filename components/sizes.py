@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 from cedkv.session.runs import Run
 from components.figures import LEGEND, calm
 from components.plots import take_away_plot
-from components.text import number
+from components.text import esc, number
 from components.theme import VIEW_COLORS, yardstick_name
 
 if TYPE_CHECKING:
@@ -126,6 +126,11 @@ def _add(
 
 def _tick(at: float) -> str:
     return f"{at:g}"
+
+
+def stage_html(stage: str) -> str:
+    """What is done before the first point."""
+    return f'<div class="ck"><p class="muted">{esc(stage)}…</p></div>'
 
 
 def places_html(strip: "Strip") -> str:

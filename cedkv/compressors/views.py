@@ -14,10 +14,10 @@ from cedkv.compressors.retrieval import Embed, PassageIndex, index_document, ret
 from cedkv.episodes.documents import Question
 from cedkv.episodes.off import calibration_texts
 from cedkv.errors import ConfigError
-from cedkv.events import Event, Progress
+from cedkv.events import Event
 from cedkv.lm import LanguageModel, read_demo_kv
 from cedkv.lm.gists import GistReader
-from cedkv.lm.weighing import CALIBRATING, WeightDirections, known_directions, weight_directions
+from cedkv.lm.weighing import WeightDirections, iter_calibration, weight_directions
 from cedkv.slots.chunked import Chunk, chunked_prefix
 from cedkv.state import DemoKV, DemoTokens, KVPrefix, Mixture, slot_layout
 
@@ -48,9 +48,7 @@ class DocumentDesk:
 
     def calibrate(self) -> Iterator[Event]:
         """See to it that `directions` are there, and say so where they have to be fitted first."""
-        if known_directions(self.lm, calibration_texts()) is None:
-            yield Progress(CALIBRATING, 0, 1)
-        _ = self.directions
+        yield from iter_calibration(self.lm, calibration_texts())
 
     def document(self, text: str) -> DemoKV:
         """The document as the frozen model has read it; the last one is kept."""

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from cedkv.errors import OutputError
+from cedkv.events import Event, Progress
 from cedkv.lm.convert import cache_root
 from cedkv.lm.load import LanguageModel
 from cedkv.lm.observe import AttentionReading, read_attention
@@ -85,6 +86,13 @@ def weight_directions(lm: LanguageModel, texts: Sequence[str]) -> WeightDirectio
     with suppress(OutputError):  # a cache that cannot be written costs the next fit, not this result
         keep_directions(directions, cache_root() / "directions" / directions_name(lm, texts))
     return directions
+
+
+def iter_calibration(lm: LanguageModel, texts: Sequence[str]) -> Iterator[Event]:
+    """See to it that a model has its directions, and say so where they have to be fitted first."""
+    if known_directions(lm, texts) is None:
+        yield Progress(CALIBRATING, 0, 1)
+        weight_directions(lm, texts)
 
 
 def known_directions(lm: LanguageModel, texts: Sequence[str]) -> WeightDirections | None:

@@ -11,10 +11,10 @@ from torch import Tensor
 from cedkv.config import Config
 from cedkv.episodes import Episode
 from cedkv.episodes.off import calibration_texts
-from cedkv.events import Event, Progress
+from cedkv.events import Event
 from cedkv.lm import AttentionReading, LanguageModel, log_probs, read_attention, read_demo_kv
 from cedkv.lm.layers import layers_in_scope
-from cedkv.lm.weighing import CALIBRATING, WeightDirections, known_directions, weight_directions
+from cedkv.lm.weighing import WeightDirections, iter_calibration, weight_directions
 from cedkv.state import DemoKV, KVPrefix
 
 # Training queries that say which tokens the teacher attends to.
@@ -65,9 +65,7 @@ class Workbench:
 
     def calibrate(self) -> Iterator[Event]:
         """See to it that `directions` are there, and say so where they have to be fitted first."""
-        if known_directions(self.lm, calibration_texts()) is None:
-            yield Progress(CALIBRATING, 0, 1)
-        _ = self.directions
+        yield from iter_calibration(self.lm, calibration_texts())
 
     @cached_property
     def train_ids(self) -> list[tuple[int, ...]]:

@@ -6,13 +6,31 @@ from dataclasses import replace
 from jaxtyping import Float
 from torch import Tensor
 
+from cedkv.episodes import make_query, tokenize_demos
 from cedkv.errors import CedKVError
-from cedkv.lm import LanguageModel, read_behind_each, read_demo_kv, stream_tokens
+from cedkv.lm import LanguageModel, read_behind_each, read_demo_kv, read_lead, stream_tokens
 from cedkv.metrics import kl
 from cedkv.session.runs import Run
 from cedkv.session.slots import Mix, SlotChange
 from cedkv.session.views import Comparison, View
 from cedkv.state import KVPrefix
+
+
+def iter_asked(
+    lm: LanguageModel,
+    run: Run,
+    query: str,
+    views: Sequence[str],
+    plain: bool,
+    change: SlotChange | Mix | None,
+    other: Run | None,
+) -> Iterator[Comparison]:
+    """Ask a run's views: a query of its template, or a text as it stands where it is `plain`; see `prefixes_of`."""
+    template = run.template(lm)
+    lead = None if plain else read_lead(lm, tokenize_demos(lm, [], template))
+    prefixes = prefixes_of(lm, run, views, lead, change, other)
+    text = query if plain else make_query(lm, template, query).text
+    yield from iter_compare(lm, text, prefixes, stop=None if plain else template.stop)
 
 
 def iter_compare(

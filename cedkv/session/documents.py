@@ -47,8 +47,11 @@ class Documents:
     desks: dict[str, DocumentDesk] = field(default_factory=dict)
     lacking: dict[str, str] = field(default_factory=dict)
 
-    def iter_document(self, config: Config, document: str, asked: str, train: bool = False) -> Iterator[DocumentAnswer]:
-        """What every view of a document answers, by the model that a config names.
+    def iter_document(
+        self, config: Config, document: str, asked: str, train: bool = False
+    ) -> Iterator[DocumentAnswer | Event]:
+        """What every view of a document answers, by the model that a config names; where it has to be calibrated first,
+        that is told.
 
         train : whether slots are trained on the document too, which takes minutes on a processor.
 
@@ -63,6 +66,7 @@ class Documents:
             raise CedKVError("the question is empty; write something to ask of the document")
         lm = self.service.models.get(config)
         document_tokens(lm, document, len(lm.encode(asked)) + ANSWER_TOKENS)
+        yield from self.service.turns.parted(self.desk(lm).calibrate())
         for view in VIEWS:
             if view == "ced" and not train:
                 continue

@@ -27,7 +27,7 @@ class Looks:
     def __init__(self, models: ModelShelf, turns: Turns) -> None:
         self._models, self._turns = models, turns
 
-    def strip(self, config: Config) -> Iterator[Strip]:
+    def strip(self, config: Config) -> Iterator[Strip | Event]:
         """Instant slots of several sizes and weights for a config's demonstrations, as they are measured."""
         return self._turns.parted(iter_strip(self._models.get(config), config))
 

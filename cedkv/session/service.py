@@ -5,14 +5,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from cedkv.config import Config
-from cedkv.episodes import Reading, make_query, read_demos_text, task_names, tokenize_demos
+from cedkv.episodes import Reading, read_demos_text, task_names
 from cedkv.errors import CedKVError
 from cedkv.events import Event
-from cedkv.lm import read_lead
 from cedkv.methods import METHODS
 from cedkv.methods.base import never
 from cedkv.session.archive import pack_runs, unpack_runs
-from cedkv.session.compare import iter_compare, prefixes_of
+from cedkv.session.compare import iter_asked
 from cedkv.session.demonstrations import as_asked, forms, task_demos, task_of, with_demos, with_episode
 from cedkv.session.going import Going
 from cedkv.session.keep import keep_mixed
@@ -179,19 +178,9 @@ class Service:
         if not query.strip():
             raise CedKVError("the query is empty; write something to compare")
         run = self.store.get(session, run_id)
-        with self.turns.short():
-            yield from self._compared(session, run, query, views, plain, change)
-
-    def _compared(
-        self, session: str, run: Run, query: str, views: Sequence[str], plain: bool, change: SlotChange | Mix | None
-    ) -> Iterator[Comparison]:
         other = self.store.get(session, change.from_run) if change and change.from_run else None
-        lm = self.models.of(run)
-        template = run.template(lm)
-        lead = None if plain else read_lead(lm, tokenize_demos(lm, [], template))
-        prefixes = prefixes_of(lm, run, views, lead, change, other)
-        text = query if plain else make_query(lm, template, query).text
-        yield from iter_compare(lm, text, prefixes, stop=None if plain else template.stop)
+        with self.turns.short():
+            yield from iter_asked(self.models.of(run), run, query, views, plain, change, other)
 
     def explain(self, session: str, run_id: str, comparison: Comparison, plain: bool) -> Why | None:
         """Which slots made the run's student say what it says in a finished comparison, or disturb a plain text.

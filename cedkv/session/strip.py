@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from cedkv.config import Config
 from cedkv.episodes import episode_from_config
 from cedkv.evaluation import Judge
-from cedkv.events import Done
+from cedkv.events import Done, Event
 from cedkv.lm import LanguageModel
 from cedkv.methods import Workbench, run_method
 from cedkv.methods.chunked import closed_form
@@ -63,12 +63,16 @@ class Strip:
         return sorted(place for place in self.places if place[0] == self.slots)
 
 
-def iter_strip(lm: LanguageModel, config: Config) -> Iterator[Strip]:
-    """The strip as it grows: the demonstrations, states of every size, every weight, and Select-KV last."""
+def iter_strip(lm: LanguageModel, config: Config) -> Iterator[Strip | Event]:
+    """The strip as it grows: the demonstrations, states of every size, every weight, and Select-KV last.
+
+    A model that has to be calibrated first is said to be.
+    """
     config = _quick(config)
     slots, weight = config.phase3.slots, config.phase3.chunked.weight
     episode = episode_from_config(lm, config)
     bench = Workbench(lm, episode, config)
+    yield from bench.calibrate()
     judge = Judge(lm, episode, bench.teacher, {"stress": episode.off_set("stress", _TEXTS)})
     asked = [*((size, weight) for size in sorted({*SIZES, slots})), *((slots, dial) for dial in WEIGHTS)]
     strip = Strip(slots, weight, len(episode.on_eval), _TEXTS, episode.gold, tuple(dict.fromkeys(asked)))

@@ -67,9 +67,11 @@ _TABLE_LABEL = "unseen queries of the gate; ✓ whole answer right, ~ first toke
 
 @dataclass(frozen=True)
 class CompareParts:
-    """The tab's components. `chosen` brings the token and the slot of the explanation from the page, `linked` is the query
-    that came with a link, `suggested` the task and the query that the page has put there itself; what a user has typed
-    stays."""
+    """The tab's components. `chosen` brings the token and the slot of the explanation from the page.
+
+    `linked` is the query that came with a link, `suggested` the task and the query that the page has put there itself;
+    what a user has typed stays.
+    """
 
     query: gr.Textbox
     plain: gr.Checkbox

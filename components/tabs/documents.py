@@ -91,11 +91,11 @@ def reading_html(done: int, total: int) -> str:
     return f'<p class="ck muted">reading other text behind these prefixes: {done} of {total}</p>'
 
 
-def answers_html(answers: list["DocumentAnswer"], going: bool) -> str:
-    """A row for each view: what it answers, and what that costs."""
+def answers_html(answers: list["DocumentAnswer"], going: str = "") -> str:
+    """A row for each view: what it answers, and what that costs. `going` is what is still being done."""
     head = "<tr><th>view</th><th>answer</th><th>slots</th><th>KV</th><th>first token</th></tr>"
     rows = "".join(_row(answer) for answer in answers)
-    more = '<p class="ck-note">more to come</p>' if going else ""
+    more = f'<p class="ck-note">{esc(going)}</p>' if going else ""
     return f'<div class="ck"><table class="ck-table">{head}{rows}</table>{more}{_passages(answers)}</div>'
 
 
@@ -128,11 +128,14 @@ def wire(page: Page, desk: Desk) -> None:
     def ask(text: str, question: str, train: bool) -> Iterator[tuple[Any, ...]]:
         answers: list[Any] = []
         for answer in desk.documents.iter_document(page.config, text, question, train):
-            answers.append(answer)
-            yield answers_html(answers, going=True), "", gr.skip()
+            if isinstance(answer, Progress):
+                yield answers_html(answers, going=f"{answer.stage}…"), "", gr.skip()
+            else:
+                answers.append(answer)
+                yield answers_html(answers, going="more to come"), "", gr.skip()
         views = [answer.view for answer in answers if answer.view in _OFF_VIEWS and not answer.missing]
         slots = max((answer.slots for answer in answers if answer.view == "gist"), default=0)
-        yield answers_html(answers, going=False), reading_html(0, len(views)), (text, views, slots)
+        yield answers_html(answers), reading_html(0, len(views)), (text, views, slots)
 
     @told_stream
     def read_other_text(answered: tuple[str, list[str], int]) -> Iterator[str]:

@@ -6,10 +6,11 @@ from typing import Any
 
 import gradio as gr
 
+from cedkv.events import Progress
 from components.desk import Desk
 from components.handlers import DRAWING, drawn, session_of, told_stream
 from components.request import read_request
-from components.sizes import place_of, places_html, sizes_figure
+from components.sizes import place_of, places_html, sizes_figure, stage_html
 from components.tabs.frame import Page
 
 
@@ -27,7 +28,9 @@ def wire_sizes(page: Page, desk: Desk) -> None:
         session, asked = session_of(request), read_request(setup.form, rail)
         config = desk.service.prepare(session, asked.config, asked.demos, asked.own)
         for strip in desk.service.looks.strip(config):
-            if strip.points:
+            if isinstance(strip, Progress):
+                yield gr.skip(), stage_html(strip.stage), gr.skip()
+            elif strip.points:
                 yield drawn(sizes_figure(strip, shown(session))), places_html(strip), strip
 
     def choose(event: gr.EventData) -> tuple[int, float, float]:

@@ -10,9 +10,10 @@ from cedkv.compressors.judging import accuracy_table
 from cedkv.compressors.views import VIEWS
 from cedkv.config import load_config
 from cedkv.errors import CedKVError, DemoError, OutputError
-from cedkv.events import drain
+from cedkv.events import Progress, drain
 from cedkv.harm import YARDSTICKS
 from cedkv.lm.gists import save_reader
+from cedkv.lm.weighing import CALIBRATING
 from cedkv.session.documents import DocumentAnswer, Documents
 from cedkv.session.limits import LimitError, Limits
 from cedkv.session.service import Service
@@ -35,8 +36,14 @@ def config():
     return load_config(None, [f"run.model.id={tiny_path('llama')}", "run.runtime.device=cpu"])
 
 
+def asked(documents: Documents) -> dict[str, DocumentAnswer]:
+    """Answers by view."""
+    found = documents.iter_document(config(), DOCUMENT, "The pass key is")
+    return {item.view: item for item in found if isinstance(item, DocumentAnswer)}
+
+
 def test_every_view_answers_with_what_it_costs(documents):
-    answers = {answer.view: answer for answer in documents.iter_document(config(), DOCUMENT, "The pass key is")}
+    answers = asked(documents)
     assert [*answers, "ced"] == list(VIEW_TITLES) == list(VIEWS)
     assert not any(answer.missing for answer in answers.values())
     assert answers["gist"].slots == answers["select"].slots == 5 < answers["full"].slots
@@ -45,11 +52,20 @@ def test_every_view_answers_with_what_it_costs(documents):
     assert answers["retrieved"].passages and "48291" in answers["retrieved"].passages[0][0].text
 
 
+def test_a_model_that_is_calibrated_first_is_said_to_be_once(documents, monkeypatch, tmp_path):
+    monkeypatch.setenv("CEDKV_CACHE", str(tmp_path / "cache"))
+    asking = documents.iter_document(config(), DOCUMENT, "The pass key is")
+    assert next(asking) == Progress(CALIBRATING, 0, 1)
+    assert isinstance(next(asking), DocumentAnswer)
+    again = Documents(documents.service).iter_document(config(), DOCUMENT, "The pass key is")
+    assert isinstance(next(again), DocumentAnswer)  # the fit is kept
+
+
 def test_what_is_missing_is_said_and_the_rest_answers(documents, monkeypatch, tmp_path):
     monkeypatch.setattr("cedkv.session.documents.gist_adapter", lambda: tmp_path / "nowhere")
-    answers = {answer.view: answer for answer in documents.iter_document(config(), DOCUMENT, "The pass key is")}
+    answers = asked(documents)
     assert "has no gists" in answers["gist"].missing and not answers["full"].missing
-    html = answers_html(list(answers.values()), going=False)
+    html = answers_html(list(answers.values()))
     assert "has no gists" in html and "full context" in html
 
 
@@ -69,7 +85,7 @@ def test_bad_input_is_one_clear_line(documents, document, question, error, messa
 
 
 def test_a_text_is_never_html():
-    html = answers_html([DocumentAnswer("full", "<b>bold</b>")], going=True)
+    html = answers_html([DocumentAnswer("full", "<b>bold</b>")], going="more to come")
     assert "&lt;b&gt;bold" in html and "<b>" not in html and "more to come" in html
     assert mask_html().startswith("<svg") and "context" in mask_html()
 

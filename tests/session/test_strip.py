@@ -13,7 +13,7 @@ from cedkv.methods.chunked import closed_form
 from cedkv.metrics import kl
 from cedkv.session import strip as module
 from cedkv.session.examine import iter_examine
-from cedkv.session.strip import at_place, iter_strip
+from cedkv.session.strip import Strip, at_place, iter_strip
 from components.demo_rows import demo_rows_html, reordered
 from components.sizes import places_html, sizes_figure
 from tests.tiny import PAIRS, tiny_lm
@@ -33,7 +33,7 @@ def strips(lm):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "SIZES", SIZES)
         patch.setattr(module, "WEIGHTS", WEIGHTS)
-        return list(iter_strip(lm, CONFIG))
+        return [strip for strip in iter_strip(lm, CONFIG) if isinstance(strip, Strip)]
 
 
 @pytest.fixture(scope="module")
