@@ -26,10 +26,15 @@ class QuietQueue(Queue):
     show_progress: Literal["hidden"]
 
 
+def waiting_line(name: str) -> Queue:
+    """Calls of one name wait for each other. What takes minutes has a line of its own, and takes turns at the model."""
+    return {"concurrency_id": name, "concurrency_limit": 1, "api_visibility": "private"}
+
+
 # Runs wait for each other; the page shows their place in the queue.
-RUN_QUEUE: Queue = {"concurrency_id": "run", "concurrency_limit": 1, "api_visibility": "private"}
+RUN_QUEUE = waiting_line("run")
 # Calls of seconds have a queue of their own: a run that goes on lets them use the model between its steps.
-SHORT_QUEUE: Queue = {"concurrency_id": "short", "concurrency_limit": 1, "api_visibility": "private"}
+SHORT_QUEUE = waiting_line("short")
 # The same for what opens a file: one that is refused must not lay its error over the plot; a message tells it.
 OPENING: QuietQueue = {**SHORT_QUEUE, "show_progress": "hidden"}
 # Handlers that only draw run beside everything else.

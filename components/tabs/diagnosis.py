@@ -11,7 +11,7 @@ from gradio.components import Component
 from cedkv.events import Done, Progress
 from cedkv.session.runs import Run
 from components.desk import Desk
-from components.handlers import DRAWING, OPENING, drawn, session_of, told, told_stream
+from components.handlers import DRAWING, OPENING, drawn, session_of, told, told_stream, waiting_line
 from components.headline import empty_html
 from components.plots import take_away_plot
 from components.request import read_request
@@ -91,7 +91,7 @@ def wire(page: Page, desk: Desk) -> None:
 
     going = parts.start.click(
         diagnose, setup.inputs(), [*parts.drawn(), parts.stop], show_progress="minimal", show_progress_on=parts.start,
-        concurrency_id="sizes", concurrency_limit=1, api_visibility="private",
+        **waiting_line("sizes"),
     )  # fmt: skip
     going.then(lambda: gr.Button(visible=False), None, parts.stop, **DRAWING)
     stopped = empty_html("Stopped", "Diagnose again when you like; what was measured is gone.")

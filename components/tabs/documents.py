@@ -12,7 +12,7 @@ from gradio.components import Component
 from cedkv.events import Done, Progress
 from cedkv.session.runs import Run
 from components.desk import Desk
-from components.handlers import DRAWING, Queue, drawn, told, told_stream
+from components.handlers import DRAWING, drawn, told, told_stream, waiting_line
 from components.headline import empty_html
 from components.plots import take_away_plot
 from components.tabs.documents_figures import needle_heatmaps, off_html, view_title
@@ -116,11 +116,6 @@ def _passages(answers: list["DocumentAnswer"]) -> str:
     return f"<h3>passages that retrieval found</h3><ol>{items}</ol>" if items else ""
 
 
-def _queue(name: str) -> Queue:
-    """Minutes of a document take turns at the model with all other calls, so that no queue of theirs waits for it."""
-    return {"concurrency_id": name, "concurrency_limit": 1, "api_visibility": "private"}
-
-
 def wire(page: Page, desk: Desk) -> None:
     parts = page.part(DocumentParts)
 
@@ -170,10 +165,10 @@ def wire(page: Page, desk: Desk) -> None:
     asking: list[Any] = [parts.ask.click, parts.question.submit]
     # Asked again meanwhile, the last question counts; what the one before does to other text is then not read on.
     answering = gr.on(
-        asking, ask, asked, said, show_progress="minimal", trigger_mode="always_last", **_queue("document")
+        asking, ask, asked, said, show_progress="minimal", trigger_mode="always_last", **waiting_line("document")
     )
     reading = answering.success(
-        read_other_text, parts.answered, parts.off, show_progress="hidden", **_queue("other_text")
+        read_other_text, parts.answered, parts.off, show_progress="hidden", **waiting_line("other_text")
     )
     gr.on(asking, lambda: "", None, parts.off, cancels=[reading], **DRAWING)
     parts.judged.upload(judged, parts.judged, [parts.kind, parts.heatmaps, parts.grid], **DRAWING)

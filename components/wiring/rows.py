@@ -7,7 +7,7 @@ import gradio as gr
 
 from components.demo_rows import demo_rows_html, reordered
 from components.desk import Desk
-from components.handlers import DRAWING, session_of, told_stream
+from components.handlers import DRAWING, session_of, told_stream, waiting_line
 from components.request import read_request, read_table
 from components.tabs.frame import Page
 
@@ -32,5 +32,5 @@ def wire_rows(page: Page, desk: Desk) -> None:
     setup.rows.input(reorder, setup.demos, setup.demos, **DRAWING)
     setup.examine.click(
         examine, setup.inputs(), [setup.examined, setup.rows], show_progress="minimal",
-        show_progress_on=setup.examine, concurrency_id="examine", concurrency_limit=1, api_visibility="private",
+        show_progress_on=setup.examine, **waiting_line("examine"),
     )  # fmt: skip

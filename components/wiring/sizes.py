@@ -8,7 +8,7 @@ import gradio as gr
 
 from cedkv.events import Progress
 from components.desk import Desk
-from components.handlers import DRAWING, drawn, session_of, told_stream
+from components.handlers import DRAWING, drawn, session_of, told_stream, waiting_line
 from components.request import read_request
 from components.sizes import place_of, places_html, sizes_figure, stage_html
 from components.tabs.frame import Page
@@ -43,7 +43,7 @@ def wire_sizes(page: Page, desk: Desk) -> None:
 
     sizes.measure.click(
         measure, setup.inputs(), [sizes.plot, sizes.places, sizes.found], show_progress="minimal",
-        show_progress_on=sizes.measure, concurrency_id="sizes", concurrency_limit=1, api_visibility="private",
+        show_progress_on=sizes.measure, **waiting_line("sizes"),
     )  # fmt: skip
     sizes.places.click(choose, None, sizes.chosen, **DRAWING)
     page.run_id.change(ring, [page.run_id, sizes.found], sizes.plot, **DRAWING)
