@@ -17,6 +17,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.tables import markdown_table
+from cedkv.cli.bench import decoding_line
 from cedkv.files import write_whole
 
 WIDTH, HEIGHT = 500, 260
@@ -228,8 +229,8 @@ def step_table(figures: Figures) -> str:
 
 def facts_table(figures: Figures) -> str:
     load, memory = figures["model_load_s"], figures["peak_rss_mb"]
-    cells = [f"{load['cold']:.1f} s", f"{load['warm']:.1f} s", f"{memory:.0f} MiB"]
-    return markdown_table(["model load, cold", "warm", "peak memory"], [cells])
+    cells = [f"{load['cold']:.1f} s", f"{load['warm']:.1f} s", f"{memory:.0f} MiB", decoding_line(figures["decoding"])]
+    return markdown_table(["model load, cold", "warm", "peak memory", "decoding"], [cells])
 
 
 def main() -> None:

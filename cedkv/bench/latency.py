@@ -4,6 +4,7 @@ import statistics
 import time
 from typing import Any
 
+from cedkv.bench.machine import reading_gb_s
 from cedkv.bench.plan import Plan
 from cedkv.episodes import RelationEpisode
 from cedkv.lm import LanguageModel, read_queries, stream_tokens
@@ -35,6 +36,26 @@ def measure_latency(
         **size,
         **{name: statistics.median(some) if some else None for name, some in rates.items()},
     }
+
+
+def decoding_figures(lm: LanguageModel, tokens_per_second: float | None) -> dict[str, Any]:
+    """How near decoding comes to what memory allows: a token of one query needs every weight once, and little else.
+
+    `limit` is the reading rate over the weights' bytes, tokens per second; `utilisation` the share that is reached.
+    """
+    weights, rate = weight_bytes(lm), reading_gb_s(lm.device)
+    limit = rate * 1e9 / weights
+    share = None if tokens_per_second is None else tokens_per_second / limit
+    return {
+        "weight_bytes": weights, "reading_gb_s": rate, "limit": limit, "tokens_per_second": tokens_per_second,
+        "utilisation": share,
+    }  # fmt: skip
+
+
+def weight_bytes(lm: LanguageModel) -> int:
+    """What a token reads of the weights: all of them, but of embeddings that are no LM head a single row."""
+    embedding, head = lm.model.get_input_embeddings().weight, lm.model.get_output_embeddings().weight
+    return sum(weight.nbytes for weight in lm.model.parameters()) - (0 if embedding is head else embedding.nbytes)
 
 
 def answer_times(lm: LanguageModel, ids: TokenIds, prefix: KVPrefix | None, new_tokens: int) -> Times:

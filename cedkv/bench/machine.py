@@ -1,4 +1,4 @@
-"""What the machine can do: its matrix-multiply rate, its memory, its processor."""
+"""What the machine can do: its matrix-multiply rate, its memory and how fast that is read, its processor."""
 
 import os
 import platform
@@ -18,6 +18,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 # One timing of a matrix product covers as many calls as take about this long.
 _MEASURED_SECONDS = 0.02
 _MEASUREMENTS = 5
+_READ_BYTES = 2**28
 # A product that takes longer than this is timed once.
 _SLOW_SECONDS = 0.5
 
@@ -47,6 +48,17 @@ def gemm_gflops(shape: ModelShape, tokens: int, device: torch.device) -> dict[st
         name: work / 1e9 / sum(statistics.median(times[name, size]) * count for size, count in maps.items())
         for name in DTYPES
     }
+
+
+def reading_gb_s(device: torch.device) -> float:
+    """GB/s at which memory is read: the best of a few sums over far more than the caches hold."""
+    numbers = torch.ones(_READ_BYTES // 4, device=device)
+
+    def read() -> None:
+        numbers.sum()
+        synchronize(device)
+
+    return numbers.nbytes / 1e9 / min(seconds_of(read) for _ in range(_MEASUREMENTS))
 
 
 def _product(tokens: int, size: tuple[int, int], dtype: torch.dtype, device: torch.device) -> Callable[[], None]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from cedkv.bench.arithmetic import ModelShape
-from cedkv.bench.latency import measure_latency
+from cedkv.bench.latency import decoding_figures, measure_latency
 from cedkv.bench.loading import load_seconds, ready_times
 from cedkv.bench.machine import describe_machine, peak_rss_mb, seconds_of
 from cedkv.bench.plan import FULL, Plan
@@ -117,7 +117,7 @@ def _compare(
     result: dict[str, Any],
     extractions: dict[Size, Extraction],
 ) -> Iterator[Event]:
-    """Fill in latency, memory and what it takes to be ready, of teacher and student, per number of demonstrations."""
+    """Fill in latency, decoding, memory and what it takes to be ready, per number of demonstrations."""
     result |= {"ttft_ms": [], "tokens_per_second": [], "growth": []}
     for number, demos in enumerate(plan.demos):
         yield Progress("timing answers", number, len(plan.demos))
@@ -134,6 +134,7 @@ def _compare(
         result["growth"].append({"demos": demos, "tokens": len(episode.tokens), **sizes, **ready})
         if demos == plan.usual_demos:
             result["kv_bytes"] = {"teacher": sizes["teacher_kv_bytes"], "student": sizes["student_kv_bytes"]}
+            result["decoding"] = decoding_figures(lm, rate["student"])
 
 
 def kv_bytes(lm: LanguageModel, prefix: KVPrefix) -> int:

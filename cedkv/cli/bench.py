@@ -77,10 +77,22 @@ def sizes_table(figures: dict[str, Any]) -> str:
     return table(rows, right=range(7))
 
 
+def decoding_line(decoding: dict[str, Any]) -> str:
+    """Tokens per second of the student beside what reading all weights for each token allows."""
+    limit = f"{decoding['reading_gb_s']:.0f} GB/s over {decoding['weight_bytes'] / 1e6:.0f} MB of weights"
+    if decoding["tokens_per_second"] is None:
+        return f"not timed; {limit} allow {decoding['limit']:.0f} tokens/s"
+    return (
+        f"{decoding['tokens_per_second']:.1f} tokens/s, {decoding['utilisation']:.0%} of the {decoding['limit']:.0f} "
+        f"that {limit} allow"
+    )
+
+
 def facts_table(figures: dict[str, Any]) -> str:
-    load = figures["model_load_s"]
+    load, decoding = figures["model_load_s"], figures["decoding"]
     return table(
         [
+            ["decoding", decoding_line(decoding)],
             ["model load", f"{load['cold']:.1f} s cold, {load['warm']:.1f} s warm"],
             ["peak memory", f"{figures['peak_rss_mb']:.0f} MiB"],
         ]

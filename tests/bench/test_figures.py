@@ -6,15 +6,17 @@ from dataclasses import replace
 
 import pytest
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from cedkv.bench import FULL, QUICK, iter_bench
 from cedkv.bench.arithmetic import ModelShape
+from cedkv.bench.latency import weight_bytes
 from cedkv.bench.loading import load_seconds, ready_times
 from cedkv.bench.machine import gemm_gflops, peak_rss_mb
 from cedkv.bench.run import with_demos
 from cedkv.bench.step import measure_step
 from cedkv.cli import main
-from cedkv.cli.bench import extract_table, facts_table, latency_table, sizes_table, steps_table, written
+from cedkv.cli.bench import decoding_line, extract_table, facts_table, latency_table, sizes_table, steps_table, written
 from cedkv.config import load_config
 from cedkv.episodes import episode_from_config
 from cedkv.errors import ConfigError, ModelError, StateError
@@ -72,7 +74,7 @@ def test_what_a_machine_cannot_do_in_time_is_left_out_and_named():
 def test_it_has_every_key_of_the_contract(figures):
     assert figures.keys() >= {
         "gemm_gflops", "step", "extract", "ttft_ms", "tokens_per_second", "kv_bytes", "model_load_s", "peak_rss_mb",
-        "versions", "plan", "machine", "model",
+        "versions", "plan", "machine", "model", "decoding",
     }  # fmt: skip
     assert figures["gemm_gflops"].keys() == {"fp32", "bf16"}
     assert figures["model_load_s"].keys() == {"cold", "warm"}
@@ -136,6 +138,25 @@ def test_the_file_that_is_timed_is_the_students():
     assert student.nbytes < ready["state_file_bytes"] < student.nbytes + 10_000
     with pytest.raises(StateError, match="fingerprint"):
         ready_times(lm, tokens, replace(student, fingerprint="another"), repeats=1)
+
+
+def test_decoding_is_held_against_reading_every_weight_once(figures):
+    decoding = figures["decoding"]
+    rate = next(row["student"] for row in figures["tokens_per_second"] if row["demos"] == 4)
+    assert decoding["tokens_per_second"] == rate
+    assert decoding["limit"] == pytest.approx(decoding["reading_gb_s"] * 1e9 / decoding["weight_bytes"])
+    assert decoding["utilisation"] == pytest.approx(rate / decoding["limit"])
+    assert f"{decoding['utilisation']:.0%} of the" in decoding_line(decoding)
+    assert "not timed" in decoding_line({**decoding, "tokens_per_second": None})
+    assert 0.1 < decoding["reading_gb_s"] < 10_000
+
+
+def test_embeddings_are_read_whole_only_where_they_are_the_head():
+    lm, read = tiny_lm("llama"), []
+    for tied in (True, False):
+        config = AutoConfig.for_model(**{**lm.model.config.to_dict(), "tie_word_embeddings": tied})
+        read.append(weight_bytes(replace(lm, model=AutoModelForCausalLM.from_config(config, dtype=torch.float32))))
+    assert read[0] == read[1] == weight_bytes(lm)
 
 
 def test_memory_only_grows(figures):
