@@ -7,9 +7,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from jaxtyping import install_import_hook
 
-import tests.shapes  # the import hook below finds it by name
+from tests.shapes import install_shape_checks
 
 OPTED_IN_TO_HUB = os.environ.get("RUN_HF_TESTS") == "1"
 HUB_TEST_FILE = "tests/phase2/test_phase2_hf_smoke_optin.py"
@@ -40,7 +39,7 @@ ROOMS_THAT_CHECK = [
     for path in ENGINE.rglob("*.py")
     if "jaxtyping" in path.read_text(encoding="utf-8")
 ]
-install_import_hook(ROOMS_THAT_CHECK, f"{tests.shapes.__name__}.check_tensors")
+install_shape_checks(ROOMS_THAT_CHECK)
 
 
 class SkipGuard:

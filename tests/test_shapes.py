@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from jaxtyping import TypeCheckError
+from jaxtyping import Float, TypeCheckError, jaxtyped
+from torch import Tensor
 
 from cedkv.compressors.gist.mask import gist_mask
 from cedkv.evaluation import OnView
@@ -17,6 +18,7 @@ from cedkv.session.slots import _at
 from cedkv.slots.mixture import cap_mass
 from cedkv.state import KVPrefix
 from cedkv.wmtp.loss import weighted_mean
+from tests.shapes import check_tensors
 
 
 def rows(*shape: int) -> torch.Tensor:
@@ -64,6 +66,21 @@ def test_a_tensor_of_another_kind_is_refused():
 def test_every_room_refuses_what_torch_alone_would_take(broken, named):
     with pytest.raises(TypeCheckError, match=f"parameter '{named}'"):
         broken()
+
+
+def test_what_comes_back_in_another_shape_is_looked_at_though_the_arguments_are_known():
+    made = iter([torch.zeros(2), torch.zeros(2), torch.zeros(3), torch.zeros(2)])
+
+    @jaxtyped(typechecker=check_tensors)
+    def doubled(rows: Float[Tensor, " rows"], times: int = 2) -> Float[Tensor, " rows"]:
+        return next(made)
+
+    assert len(doubled(torch.ones(2))) == len(doubled(rows=torch.ones(2))) == 2
+    with pytest.raises(TypeCheckError, match="return value"):
+        doubled(torch.ones(2))
+    with pytest.raises(TypeCheckError, match="rows"):
+        doubled(torch.ones(2, 2))
+    assert len(doubled(torch.ones(2))) == 2
 
 
 def test_tensors_of_a_list_may_differ_where_the_signature_says_so():

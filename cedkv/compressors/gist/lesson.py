@@ -214,14 +214,14 @@ class GistLesson:
         """Mean `Delta` of other texts behind the gists of these documents, nats."""
         (group,) = batch_order(len(self.off), 1, step, self.config.run.seed)
         ids = self.off[group]
-        base, shortest = self._base_behind(group), min(map(len, ids))
+        base, shortest = self._base_on_off(group), min(map(len, ids))
         rows = padded_rows(ids, self.plan.blank)
         logits = self._behind(shelf, chosen[: len(ids)], rows, rows.shape[1] - shortest + 1, True, model)
         last = torch.tensor([len(row) - shortest for row in ids], device=logits.device)
         student = logits[torch.arange(len(ids), device=last.device), last].float().log_softmax(-1)
         return kl(student, base).mean()
 
-    def _base_behind(self, group: int) -> Float[Tensor, "texts vocab"]:
+    def _base_on_off(self, group: int) -> Float[Tensor, "texts vocab"]:
         """What the frozen model says behind a group of OFF texts, read once."""
         if group not in self.off_base:
             self.off_base[group] = log_probs(self.reader.lm, self.off[group])
