@@ -2,7 +2,9 @@
 
 import statistics
 import time
-from typing import Any
+from typing import Any, cast
+
+from torch import nn
 
 from cedkv.bench.machine import reading_gb_s
 from cedkv.bench.plan import Plan
@@ -54,7 +56,10 @@ def decoding_figures(lm: LanguageModel, tokens_per_second: float | None) -> dict
 
 def weight_bytes(lm: LanguageModel) -> int:
     """What a token reads of the weights: all of them, but of embeddings that are no LM head a single row."""
-    embedding, head = lm.model.get_input_embeddings().weight, lm.model.get_output_embeddings().weight
+    embedding, head = (
+        cast(nn.Embedding | nn.Linear, part).weight
+        for part in (lm.model.get_input_embeddings(), lm.model.get_output_embeddings())
+    )
     return sum(weight.nbytes for weight in lm.model.parameters()) - (0 if embedding is head else embedding.nbytes)
 
 

@@ -14,7 +14,7 @@ from cedkv.compressors.retrieval import Embed, PassageIndex, index_document, ret
 from cedkv.episodes.documents import Question
 from cedkv.episodes.off import calibration_texts
 from cedkv.errors import ConfigError
-from cedkv.events import Event
+from cedkv.events import Progress
 from cedkv.lm import LanguageModel, read_demo_kv
 from cedkv.lm.gists import GistReader
 from cedkv.lm.weighing import WeightDirections, iter_calibration, weight_directions
@@ -46,7 +46,7 @@ class DocumentDesk:
     def directions(self) -> WeightDirections:
         return weight_directions(self.lm, calibration_texts())
 
-    def calibrate(self) -> Iterator[Event]:
+    def calibrate(self) -> Iterator[Progress]:
         """See to it that `directions` are there, and say so where they have to be fitted first."""
         yield from iter_calibration(self.lm, calibration_texts())
 

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from cedkv.errors import OutputError
-from cedkv.events import Event, Progress
+from cedkv.events import Progress
 from cedkv.lm.convert import cache_root
 from cedkv.lm.load import LanguageModel
 from cedkv.lm.observe import AttentionReading, read_attention
@@ -88,7 +88,7 @@ def weight_directions(lm: LanguageModel, texts: Sequence[str]) -> WeightDirectio
     return directions
 
 
-def iter_calibration(lm: LanguageModel, texts: Sequence[str]) -> Iterator[Event]:
+def iter_calibration(lm: LanguageModel, texts: Sequence[str]) -> Iterator[Progress]:
     """See to it that a model has its directions, and say so where they have to be fitted first."""
     if known_directions(lm, texts) is None:
         yield Progress(CALIBRATING, 0, 1)

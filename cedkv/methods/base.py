@@ -11,7 +11,7 @@ from torch import Tensor
 from cedkv.config import Config
 from cedkv.episodes import Episode
 from cedkv.episodes.off import calibration_texts
-from cedkv.events import Event
+from cedkv.events import Event, Progress
 from cedkv.lm import AttentionReading, LanguageModel, log_probs, read_attention, read_demo_kv
 from cedkv.lm.layers import layers_in_scope
 from cedkv.lm.weighing import WeightDirections, iter_calibration, weight_directions
@@ -63,7 +63,7 @@ class Workbench:
         """Along which a slot's key carries its weight."""
         return weight_directions(self.lm, calibration_texts())
 
-    def calibrate(self) -> Iterator[Event]:
+    def calibrate(self) -> Iterator[Progress]:
         """See to it that `directions` are there, and say so where they have to be fitted first."""
         yield from iter_calibration(self.lm, calibration_texts())
 

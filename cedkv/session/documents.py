@@ -12,7 +12,7 @@ from cedkv.compressors.views import VIEWS, DocumentDesk
 from cedkv.config import Config
 from cedkv.episodes.documents import Passage, Question
 from cedkv.errors import CedKVError, ConfigError, ModelError
-from cedkv.events import Event
+from cedkv.events import Event, Progress
 from cedkv.lm import LanguageModel, generate
 from cedkv.lm.embed import load_embedder
 from cedkv.lm.gists import load_reader
@@ -46,10 +46,23 @@ class Documents:
     service: Service
     desks: dict[str, DocumentDesk] = field(default_factory=dict)
     lacking: dict[str, str] = field(default_factory=dict)
+    _asked: dict[str, int] = field(default_factory=dict, repr=False)
+
+    def begin(self, session: str) -> int:
+        """A number for what a session asks now; whatever it asked before is no longer wanted."""
+        number = self._asked.pop(session, 0) + 1
+        self._asked[session] = number
+        while len(self._asked) > self.service.limits.sessions:
+            del self._asked[next(iter(self._asked))]
+        return number
+
+    def wanted(self, session: str, number: int) -> bool:
+        """Whether a session has asked nothing since it was given a number."""
+        return self._asked.get(session) == number
 
     def iter_document(
         self, config: Config, document: str, asked: str, train: bool = False
-    ) -> Iterator[DocumentAnswer | Event]:
+    ) -> Iterator[DocumentAnswer | Progress]:
         """What every view of a document answers, by the model that a config names; where it has to be calibrated first,
         that is told.
 

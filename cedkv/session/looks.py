@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from cedkv.config import Config
 from cedkv.episodes import episode_from_config
-from cedkv.events import Event
+from cedkv.events import Event, Progress
 from cedkv.gate.diagnosis import Reach, iter_diagnosis
 from cedkv.methods import Workbench
 from cedkv.session.examine import Examination, iter_examine
@@ -27,7 +27,7 @@ class Looks:
     def __init__(self, models: ModelShelf, turns: Turns) -> None:
         self._models, self._turns = models, turns
 
-    def strip(self, config: Config) -> Iterator[Strip | Event]:
+    def strip(self, config: Config) -> Iterator[Strip | Progress]:
         """Instant slots of several sizes and weights for a config's demonstrations, as they are measured."""
         return self._turns.parted(iter_strip(self._models.get(config), config))
 

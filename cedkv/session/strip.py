@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from cedkv.config import Config
 from cedkv.episodes import episode_from_config
 from cedkv.evaluation import Judge
-from cedkv.events import Done, Event
+from cedkv.events import Done, Progress
 from cedkv.lm import LanguageModel
 from cedkv.methods import Workbench, run_method
 from cedkv.methods.chunked import closed_form
@@ -63,7 +63,7 @@ class Strip:
         return sorted(place for place in self.places if place[0] == self.slots)
 
 
-def iter_strip(lm: LanguageModel, config: Config) -> Iterator[Strip | Event]:
+def iter_strip(lm: LanguageModel, config: Config) -> Iterator[Strip | Progress]:
     """The strip as it grows: the demonstrations, states of every size, every weight, and Select-KV last.
 
     A model that has to be calibrated first is said to be.

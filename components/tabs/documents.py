@@ -12,7 +12,7 @@ from gradio.components import Component
 from cedkv.events import Done, Progress
 from cedkv.session.runs import Run
 from components.desk import Desk
-from components.handlers import DRAWING, drawn, told, told_stream, waiting_line
+from components.handlers import DRAWING, drawn, session_of, told, told_stream, waiting_line
 from components.headline import empty_html
 from components.plots import take_away_plot
 from components.tabs.documents_figures import needle_heatmaps, off_html, view_title
@@ -36,7 +36,8 @@ _NOTHING = empty_html("No question yet", "Paste a document, ask, and see what ea
 
 @dataclass(frozen=True)
 class DocumentParts:
-    """`answered` is of which document there are answers, by which views, and of how many slots its gists are."""
+    """`answered` is of which document there are answers, by which views, of how many slots its gists are, and the
+    question's number."""
 
     text: gr.Textbox
     file: gr.UploadButton
@@ -77,7 +78,7 @@ def build(opening: Run | None) -> DocumentParts:
             kind = gr.Radio([], label="needle", container=False, elem_id="judged-kind")
         gr.HTML(_NO_RUN, elem_id="judged-note")
         heatmaps = take_away_plot("needle-heatmaps")
-    grid, answered = gr.State([]), gr.State(("", [], 0))
+    grid, answered = gr.State([]), gr.State(("", [], 0, 0))
     return DocumentParts(text, file, question, ask, train, answers, off, mask, judged, kind, heatmaps, grid, answered)
 
 
@@ -120,8 +121,9 @@ def wire(page: Page, desk: Desk) -> None:
     parts = page.part(DocumentParts)
 
     @told_stream
-    def ask(text: str, question: str, train: bool) -> Iterator[tuple[Any, ...]]:
-        answers: list[Any] = []
+    def ask(text: str, question: str, train: bool, request: gr.Request) -> Iterator[tuple[Any, ...]]:
+        answers: list[DocumentAnswer] = []
+        number = desk.documents.begin(session_of(request))
         for answer in desk.documents.iter_document(page.config, text, question, train):
             if isinstance(answer, Progress):
                 yield answers_html(answers, going=f"{answer.stage}…"), "", gr.skip()
@@ -130,12 +132,15 @@ def wire(page: Page, desk: Desk) -> None:
                 yield answers_html(answers, going="more to come"), "", gr.skip()
         views = [answer.view for answer in answers if answer.view in _OFF_VIEWS and not answer.missing]
         slots = max((answer.slots for answer in answers if answer.view == "gist"), default=0)
-        yield answers_html(answers), reading_html(0, len(views)), (text, views, slots)
+        yield answers_html(answers), reading_html(0, len(views)), (text, views, slots, number)
 
     @told_stream
-    def read_other_text(answered: tuple[str, list[str], int]) -> Iterator[str]:
-        text, views, slots = answered
+    def read_other_text(answered: tuple[str, list[str], int, int], request: gr.Request) -> Iterator[str]:
+        text, views, slots, number = answered
         for event in desk.documents.iter_off(page.config, text, views):
+            if not desk.documents.wanted(session_of(request), number):
+                yield ""
+                return
             if isinstance(event, Progress):
                 yield reading_html(event.done, event.total)
             if isinstance(event, Done):
@@ -163,14 +168,12 @@ def wire(page: Page, desk: Desk) -> None:
 
     asked, said = [parts.text, parts.question, parts.train], [parts.answers, parts.off, parts.answered]
     asking: list[Any] = [parts.ask.click, parts.question.submit]
-    # Asked again meanwhile, the last question counts; what the one before does to other text is then not read on.
+    # Asked again meanwhile, the last question counts; what the one before does to other text is then not read on. (An
+    # event that cancels this one would come too late: gradio sends a trigger's events one after the other.)
     answering = gr.on(
         asking, ask, asked, said, show_progress="minimal", trigger_mode="always_last", **waiting_line("document")
     )
-    reading = answering.success(
-        read_other_text, parts.answered, parts.off, show_progress="hidden", **waiting_line("other_text")
-    )
-    gr.on(asking, lambda: "", None, parts.off, cancels=[reading], **DRAWING)
+    answering.success(read_other_text, parts.answered, parts.off, show_progress="hidden", **waiting_line("other_text"))
     parts.judged.upload(judged, parts.judged, [parts.kind, parts.heatmaps, parts.grid], **DRAWING)
     parts.kind.input(draw, [parts.kind, parts.grid], parts.heatmaps, **DRAWING)
     parts.file.upload(opened, parts.file, parts.text, show_progress="hidden", api_visibility="private")

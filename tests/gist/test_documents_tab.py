@@ -61,6 +61,18 @@ def test_a_model_that_is_calibrated_first_is_said_to_be_once(documents, monkeypa
     assert isinstance(next(again), DocumentAnswer)  # the fit is kept
 
 
+def test_what_a_session_asked_before_is_no_longer_wanted_and_what_others_ask_changes_nothing(documents):
+    first = documents.begin("me")
+    assert documents.wanted("me", first) and not documents.wanted("you", first)
+    documents.begin("you")
+    assert documents.wanted("me", first)
+    second = documents.begin("me")
+    assert documents.wanted("me", second) and not documents.wanted("me", first)
+    for number in range(documents.service.limits.sessions):
+        documents.begin(f"visitor {number}")
+    assert not documents.wanted("me", second)  # as many as may be here are remembered
+
+
 def test_what_is_missing_is_said_and_the_rest_answers(documents, monkeypatch, tmp_path):
     monkeypatch.setattr("cedkv.session.documents.gist_adapter", lambda: tmp_path / "nowhere")
     answers = asked(documents)
