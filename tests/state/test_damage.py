@@ -152,6 +152,7 @@ def keep_saving(states: list[KVPrefix], path: Path, begun: Event) -> None:
         states[number % len(states)].save(path)
 
 
+@pytest.mark.slow
 def test_a_killed_save_leaves_no_half_file_that_loads(tmp_path):
     """SIGKILL at random moments: the state is the last whole one, and what is left beside it is whole or refused."""
     path, draw = tmp_path / "state.safetensors", random.Random(0)
@@ -191,6 +192,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024, stat
 """
 
 
+@pytest.mark.slow
 def test_reading_takes_the_memory_of_the_state_once(tmp_path):
     path = tmp_path / "large.safetensors"
     keys = torch.zeros(24, 4, 2048, 128)  # 100 MB, and the values as much

@@ -38,6 +38,7 @@ def test_the_gate_judges_a_saved_state_without_a_mixture(path, tmp_path, phase):
     assert KVPrefix.load(written, tiny_lm("llama").fingerprint).mixture is None
 
 
+@pytest.mark.slow
 def test_without_its_mixture_a_state_answers_the_same(path, tmp_path):
     """Only keys and values are injected; the mixture is there to be read."""
     lm, config = tiny_lm("llama"), load_config(None, SETTINGS)
