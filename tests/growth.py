@@ -5,12 +5,20 @@ from collections.abc import Callable
 
 # Below this, seconds are the clock's and the garbage collector's more than the function's.
 _NOISE = 0.05
+# What is linear costs as many times as much, what is quadratic the square of it; a busy machine can make a measured
+# time three times as long, so the line between them, half-way by ratio, must be further from both than that.
+_LARGER = 16
+_LIMIT = _LARGER**1.5
 
 
 def grows_with_its_size(work: Callable[[int], object], size: int) -> bool:
-    """True where four times the size costs about four times as much; what is quadratic costs sixteen times as much."""
-    small, large = (min(_seconds(work, count) for _ in range(2)) for count in (size, 4 * size))
-    return large < 12 * small + _NOISE
+    """True where sixteen times the size costs about sixteen times as much, and not the square of it.
+
+    The small size is run oftener: it takes little, and what disturbs a short while disturbs some runs only.
+    """
+    small = min(_seconds(work, size) for _ in range(7))
+    large = min(_seconds(work, _LARGER * size) for _ in range(2))
+    return large < _LIMIT * small + _NOISE
 
 
 def _seconds(work: Callable[[int], object], size: int) -> float:

@@ -159,7 +159,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("paste", HOSTILE.values(), ids=HOSTILE.keys())
 def test_a_hostile_paste_costs_no_more_than_its_length(paste):
-    assert grows_with_its_size(lambda size: refusal(paste(size)), 25_000)
+    assert grows_with_its_size(lambda size: refusal(paste(size)), 10_000)
 
 
 def test_what_is_nested_or_wide_without_end_is_refused():
