@@ -17,7 +17,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.tables import markdown_table
-from cedkv.cli.bench import decoding_line
+from cedkv.bench.latency import decoding_line
 from cedkv.files import write_whole
 
 WIDTH, HEIGHT = 500, 260

@@ -29,7 +29,7 @@ FLOORS = [
     {"cedkv.optim"},
     {"cedkv.lm"},
     {"cedkv.episodes", "cedkv.serve"},
-    {"cedkv.evaluation", "cedkv.probe", "cedkv.harm"},
+    {"cedkv.calibration", "cedkv.evaluation", "cedkv.probe", "cedkv.harm"},
     {"cedkv.slots", "cedkv.wmtp"},
     {"cedkv.compressors"},
     {"cedkv.methods"},

@@ -54,6 +54,17 @@ def decoding_figures(lm: LanguageModel, tokens_per_second: float | None) -> dict
     }  # fmt: skip
 
 
+def decoding_line(decoding: dict[str, Any]) -> str:
+    """Tokens per second of the student beside what reading all weights for each token allows."""
+    limit = f"{decoding['reading_gb_s']:.0f} GB/s over {decoding['weight_bytes'] / 1e6:.0f} MB of weights"
+    if decoding["tokens_per_second"] is None:
+        return f"not timed; {limit} allow {decoding['limit']:.0f} tokens/s"
+    return (
+        f"{decoding['tokens_per_second']:.1f} tokens/s, {decoding['utilisation']:.0%} of the {decoding['limit']:.0f} "
+        f"that {limit} allow"
+    )
+
+
 def weight_bytes(lm: LanguageModel) -> int:
     """What a token reads of the weights: all of them, but of embeddings that are no LM head a single row."""
     embedding, head = (

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cedkv.bench import FULL, QUICK, iter_bench
+from cedkv.bench.latency import decoding_line
 from cedkv.cli.options import add_config_options, check_writable, config_from
 from cedkv.cli.show import ProgressLine, drain, kib, table
 from cedkv.events import Done, Event, Measured
@@ -75,17 +76,6 @@ def sizes_table(figures: dict[str, Any]) -> str:
         times = [f"{row[name]:.1f}" for name in ("state_load_ms", "demo_prefill_ms")]
         rows.append([str(row["demos"]), str(row["tokens"]), *sizes, *times])
     return table(rows, right=range(7))
-
-
-def decoding_line(decoding: dict[str, Any]) -> str:
-    """Tokens per second of the student beside what reading all weights for each token allows."""
-    limit = f"{decoding['reading_gb_s']:.0f} GB/s over {decoding['weight_bytes'] / 1e6:.0f} MB of weights"
-    if decoding["tokens_per_second"] is None:
-        return f"not timed; {limit} allow {decoding['limit']:.0f} tokens/s"
-    return (
-        f"{decoding['tokens_per_second']:.1f} tokens/s, {decoding['utilisation']:.0%} of the {decoding['limit']:.0f} "
-        f"that {limit} allow"
-    )
 
 
 def facts_table(figures: dict[str, Any]) -> str:

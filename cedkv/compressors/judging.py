@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from cedkv.calibration import iter_calibration
 from cedkv.compressors.views import VIEWS, DocumentDesk
 from cedkv.episodes.documents import Question
 from cedkv.events import Done, Event, Progress
@@ -29,7 +30,7 @@ def iter_judging(desk: DocumentDesk, questions: Sequence[Question], views: Seque
     """Ask every question behind every view; `Done(list[Row])` has a row for each of both, in their order."""
     rows: list[Row] = []
     if "chunked" in views:
-        yield from desk.calibrate()
+        yield from iter_calibration(desk.lm)
     for number, question in enumerate(questions):
         yield Progress("documents", number, len(questions))
         rows += [_row(desk, question, view) for view in views]

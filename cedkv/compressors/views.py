@@ -3,21 +3,20 @@
 A new way is a function here and a line in `VIEWS`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
 
+from cedkv.calibration import model_directions
 from cedkv.compressors.gist import Control, compress, document_tokens
 from cedkv.compressors.retrieval import Embed, PassageIndex, index_document, retrieved_view
 from cedkv.episodes.documents import Question
-from cedkv.episodes.off import calibration_texts
 from cedkv.errors import ConfigError
-from cedkv.events import Progress
 from cedkv.lm import LanguageModel, read_demo_kv
 from cedkv.lm.gists import GistReader
-from cedkv.lm.weighing import WeightDirections, iter_calibration, weight_directions
+from cedkv.lm.weighing import WeightDirections
 from cedkv.slots.chunked import Chunk, chunked_prefix
 from cedkv.state import DemoKV, DemoTokens, KVPrefix, Mixture, slot_layout
 
@@ -44,11 +43,7 @@ class DocumentDesk:
 
     @cached_property
     def directions(self) -> WeightDirections:
-        return weight_directions(self.lm, calibration_texts())
-
-    def calibrate(self) -> Iterator[Progress]:
-        """See to it that `directions` are there, and say so where they have to be fitted first."""
-        yield from iter_calibration(self.lm, calibration_texts())
+        return model_directions(self.lm)
 
     def document(self, text: str) -> DemoKV:
         """The document as the frozen model has read it; the last one is kept."""

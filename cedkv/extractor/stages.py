@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from cedkv.calibration import iter_calibration
 from cedkv.compressors.extractor import Extractor, save_extractor, shape_for
 from cedkv.config import ExtractorConfig
-from cedkv.episodes.off import calibration_texts
 from cedkv.events import Done, Event
 from cedkv.extractor.episodes import LessonEpisode, draw_episodes, tasks_of
 from cedkv.extractor.lesson import ExtractorLesson
@@ -14,7 +14,6 @@ from cedkv.extractor.pairs import start_from_pairs
 from cedkv.files import dump_json, write_whole
 from cedkv.ledger import row_key
 from cedkv.lm import LanguageModel, load_model
-from cedkv.lm.weighing import iter_calibration
 from cedkv.optim.checkpoint import Checkpoint
 from cedkv.optim.folder import kept
 from cedkv.optim.loop import LoopSettings, Training, run_training
@@ -39,7 +38,7 @@ def iter_extractor(config: ExtractorConfig, folder: Path, resume: bool = False) 
 
 def _iter_all(config: ExtractorConfig, folder: Path) -> Iterator[Event]:
     lm = load_model(config.run.model.id, config.run.runtime.torch_dtype, config.run.runtime.device)
-    yield from iter_calibration(lm, calibration_texts())
+    yield from iter_calibration(lm)
     lesson = make_lesson(lm, config)
     training, notes = training_of(lesson, folder), _notes(config, lesson.pairs)
     written = None

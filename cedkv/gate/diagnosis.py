@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cedkv.calibration import iter_calibration
 from cedkv.config import Config
 from cedkv.events import Done, Event, Progress
 from cedkv.gate.bottleneck import find_bottlenecks
@@ -82,7 +83,7 @@ def iter_diagnosis(bench: Workbench, reach: Reach | None = None) -> Iterator[Eve
     """Measure all curves and yield what happens; the last event is `Done` with the diagnosis, ready for JSON."""
     reach = reach or Reach()
     ruler, slots, weight = Ruler(bench, reach), bench.config.phase3.slots, bench.config.phase3.chunked.weight
-    yield from bench.calibrate()
+    yield from iter_calibration(bench.lm)
     yield Progress("diagnosing: references", 0, 1)
     found: dict[str, Any] = {
         "slots": slots,

@@ -19,7 +19,6 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from cedkv.errors import OutputError
-from cedkv.events import Progress
 from cedkv.lm.convert import cache_root
 from cedkv.lm.load import LanguageModel
 from cedkv.lm.observe import AttentionReading, read_attention
@@ -28,8 +27,6 @@ from cedkv.state.container import write_container
 
 # Directions that come with the package, those of the embedded model; made by `python benchmarks/calibrate.py`.
 SHIPPED = Path(__file__).parent / "directions"
-# The stage as it is told: minutes on a busy machine.
-CALIBRATING = "calibrating the weight directions of this model, once"
 # Raised with every change of how directions are fitted: files of another version are not read.
 _VERSION = 1
 # Pulls the solution towards small numbers, as a share of the queries' mean square.
@@ -86,13 +83,6 @@ def weight_directions(lm: LanguageModel, texts: Sequence[str]) -> WeightDirectio
     with suppress(OutputError):  # a cache that cannot be written costs the next fit, not this result
         keep_directions(directions, cache_root() / "directions" / directions_name(lm, texts))
     return directions
-
-
-def iter_calibration(lm: LanguageModel, texts: Sequence[str]) -> Iterator[Progress]:
-    """See to it that a model has its directions, and say so where they have to be fitted first."""
-    if known_directions(lm, texts) is None:
-        yield Progress(CALIBRATING, 0, 1)
-        weight_directions(lm, texts)
 
 
 def known_directions(lm: LanguageModel, texts: Sequence[str]) -> WeightDirections | None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from cedkv.calibration import iter_calibration
 from cedkv.compressors.extractor import TrainedExtractor, extracted, load_extractor
 from cedkv.compressors.shipped import shipped_extractor
 from cedkv.config import Config
@@ -29,7 +30,7 @@ def amortised(bench: Workbench, slots: int) -> Iterator[Event]:
     ModelError
         The extractor that is named cannot be read, or was trained for another model.
     """
-    yield from bench.calibrate()
+    yield from iter_calibration(bench.lm)
     yield Progress("chunking", 0, 1)
     settings = bench.config.phase3.amortised
     extractor = extractor_for(bench.lm, bench.config)

@@ -8,13 +8,13 @@ from typing import Any, Literal
 from jaxtyping import Float
 from torch import Tensor
 
+from cedkv.calibration import model_directions
 from cedkv.config import Config
 from cedkv.episodes import Episode
-from cedkv.episodes.off import calibration_texts
-from cedkv.events import Event, Progress
+from cedkv.events import Event
 from cedkv.lm import AttentionReading, LanguageModel, log_probs, read_attention, read_demo_kv
 from cedkv.lm.layers import layers_in_scope
-from cedkv.lm.weighing import WeightDirections, iter_calibration, weight_directions
+from cedkv.lm.weighing import WeightDirections
 from cedkv.state import DemoKV, KVPrefix
 
 # Training queries that say which tokens the teacher attends to.
@@ -61,11 +61,7 @@ class Workbench:
     @cached_property
     def directions(self) -> WeightDirections:
         """Along which a slot's key carries its weight."""
-        return weight_directions(self.lm, calibration_texts())
-
-    def calibrate(self) -> Iterator[Progress]:
-        """See to it that `directions` are there, and say so where they have to be fitted first."""
-        yield from iter_calibration(self.lm, calibration_texts())
+        return model_directions(self.lm)
 
     @cached_property
     def train_ids(self) -> list[tuple[int, ...]]:

@@ -4,6 +4,7 @@ else."""
 from collections.abc import Iterator
 from operator import attrgetter
 
+from cedkv.calibration import iter_calibration
 from cedkv.config import Phase3Settings
 from cedkv.errors import ConfigError
 from cedkv.events import Event, Warned
@@ -35,7 +36,7 @@ def ced_kv(bench: Workbench, slots: int) -> Iterator[Event]:
     if idle := idle_settings(bench.config.phase3):
         yield Warned(f"ced: chunks are trained without {', '.join(idle)}; phase3.start: tokens heeds what is set there")
     if bench.config.phase3.start == "chunks":
-        yield from bench.calibrate()
+        yield from iter_calibration(bench.lm)
     trained = ced_slots(bench, slots)
     warm = warm_up(bench, trained) if isinstance(trained, MixtureSlots) else ()
     yield from train_slots(bench, "ced", trained, slots, warm)

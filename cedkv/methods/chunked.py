@@ -6,6 +6,7 @@ training starts.
 
 from collections.abc import Iterator
 
+from cedkv.calibration import iter_calibration
 from cedkv.events import Done, Event, Progress
 from cedkv.methods.base import Extraction, Workbench
 from cedkv.slots.chunked import chunked_prefix, chunks_by_place
@@ -15,7 +16,7 @@ from cedkv.state import KVPrefix
 
 def chunked(bench: Workbench, slots: int) -> Iterator[Event]:
     """As many chunks as slots, each a slot as `phase3.chunked` says."""
-    yield from bench.calibrate()
+    yield from iter_calibration(bench.lm)
     yield Progress("chunking", 0, 1)
     yield Done(Extraction("chunked", closed_form(bench, slots, bench.config.phase3.chunked.weight)))
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cedkv.calibration import iter_calibration
 from cedkv.compressors.gist import document_tokens
 from cedkv.compressors.off_effect import iter_off_effect
 from cedkv.compressors.profile import answering_times
@@ -46,19 +47,6 @@ class Documents:
     service: Service
     desks: dict[str, DocumentDesk] = field(default_factory=dict)
     lacking: dict[str, str] = field(default_factory=dict)
-    _asked: dict[str, int] = field(default_factory=dict, repr=False)
-
-    def begin(self, session: str) -> int:
-        """A number for what a session asks now; whatever it asked before is no longer wanted."""
-        number = self._asked.pop(session, 0) + 1
-        self._asked[session] = number
-        while len(self._asked) > self.service.limits.sessions:
-            del self._asked[next(iter(self._asked))]
-        return number
-
-    def wanted(self, session: str, number: int) -> bool:
-        """Whether a session has asked nothing since it was given a number."""
-        return self._asked.get(session) == number
 
     def iter_document(
         self, config: Config, document: str, asked: str, train: bool = False
@@ -79,7 +67,7 @@ class Documents:
             raise CedKVError("the question is empty; write something to ask of the document")
         lm = self.service.models.get(config)
         document_tokens(lm, document, len(lm.encode(asked)) + ANSWER_TOKENS)
-        yield from self.service.turns.parted(self.desk(lm).calibrate())
+        yield from self.service.turns.parted(iter_calibration(lm))
         for view in VIEWS:
             if view == "ced" and not train:
                 continue

@@ -1,6 +1,7 @@
 """Runs by session. Nobody can name another session's runs, and the least recently seen sessions make room."""
 
 import hashlib
+import itertools
 import re
 import shutil
 import threading
@@ -28,6 +29,8 @@ class SessionStore:
         self._homes: dict[str, str] = {}
         self._shown: dict[str, str] = {}
         self._why: dict[str, Why | None] = {}
+        self._asked: dict[str, int] = {}
+        self._numbers = itertools.count(1)
         self._lock = threading.Lock()
 
     def resume(self, session: str, key: str) -> None:
@@ -99,6 +102,17 @@ class SessionStore:
         """The explanation of what the session compared last."""
         return self._why.get(self._home(session))
 
+    def ask(self, session: str) -> int:
+        """A number for the document's question that the session asks now; what it asked before is no longer wanted."""
+        with self._lock:
+            self._touch(session)
+            number = self._asked[self._home(session)] = next(self._numbers)
+            return number
+
+    def wanted(self, session: str, number: int) -> bool:
+        """Whether the session is still there and has asked nothing since it was given a number."""
+        return self._asked.get(self._home(session)) == number
+
     def without_paths(self, text: str) -> str:
         """A message in which files of sessions have their names alone."""
         return re.sub(rf"{re.escape(str(self._root))}/(?:[^\s'\"]*/)?", "", text)
@@ -135,7 +149,7 @@ class SessionStore:
         return runs
 
     def _end(self, home: str) -> None:
-        for kept in (self._sessions, self._shown, self._why):
+        for kept in (self._sessions, self._shown, self._why, self._asked):
             kept.pop(home, None)
         if not self._limits.keep_runs:
             shutil.rmtree(self._path(home), ignore_errors=True)

@@ -6,6 +6,7 @@ They are in closed form, so all of them cost about what one comparison does.
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
+from cedkv.calibration import iter_calibration
 from cedkv.config import Config
 from cedkv.episodes import episode_from_config
 from cedkv.evaluation import Judge
@@ -72,7 +73,7 @@ def iter_strip(lm: LanguageModel, config: Config) -> Iterator[Strip | Progress]:
     slots, weight = config.phase3.slots, config.phase3.chunked.weight
     episode = episode_from_config(lm, config)
     bench = Workbench(lm, episode, config)
-    yield from bench.calibrate()
+    yield from iter_calibration(bench.lm)
     judge = Judge(lm, episode, bench.teacher, {"stress": episode.off_set("stress", _TEXTS)})
     asked = [*((size, weight) for size in sorted({*SIZES, slots})), *((slots, dial) for dial in WEIGHTS)]
     strip = Strip(slots, weight, len(episode.on_eval), _TEXTS, episode.gold, tuple(dict.fromkeys(asked)))

@@ -123,7 +123,7 @@ def wire(page: Page, desk: Desk) -> None:
     @told_stream
     def ask(text: str, question: str, train: bool, request: gr.Request) -> Iterator[tuple[Any, ...]]:
         answers: list[DocumentAnswer] = []
-        number = desk.documents.begin(session_of(request))
+        number = desk.store.ask(session_of(request))
         for answer in desk.documents.iter_document(page.config, text, question, train):
             if isinstance(answer, Progress):
                 yield answers_html(answers, going=f"{answer.stage}…"), "", gr.skip()
@@ -138,7 +138,7 @@ def wire(page: Page, desk: Desk) -> None:
     def read_other_text(answered: tuple[str, list[str], int, int], request: gr.Request) -> Iterator[str]:
         text, views, slots, number = answered
         for event in desk.documents.iter_off(page.config, text, views):
-            if not desk.documents.wanted(session_of(request), number):
+            if not desk.store.wanted(session_of(request), number):
                 yield ""
                 return
             if isinstance(event, Progress):

@@ -10,13 +10,13 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from cedkv.bench import FULL, QUICK, iter_bench
 from cedkv.bench.arithmetic import ModelShape
-from cedkv.bench.latency import weight_bytes
+from cedkv.bench.latency import decoding_line, weight_bytes
 from cedkv.bench.loading import load_seconds, ready_times
 from cedkv.bench.machine import gemm_gflops, peak_rss_mb
 from cedkv.bench.run import with_demos
 from cedkv.bench.step import measure_step
 from cedkv.cli import main
-from cedkv.cli.bench import decoding_line, extract_table, facts_table, latency_table, sizes_table, steps_table, written
+from cedkv.cli.bench import extract_table, facts_table, latency_table, sizes_table, steps_table, written
 from cedkv.config import load_config
 from cedkv.episodes import episode_from_config
 from cedkv.errors import ConfigError, ModelError, StateError

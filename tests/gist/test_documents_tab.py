@@ -5,6 +5,7 @@ import json
 import gradio as gr
 import pytest
 
+from cedkv.calibration import CALIBRATING
 from cedkv.compressors.judged import read_grid
 from cedkv.compressors.judging import accuracy_table
 from cedkv.compressors.views import VIEWS
@@ -13,7 +14,6 @@ from cedkv.errors import CedKVError, DemoError, OutputError
 from cedkv.events import Progress, drain
 from cedkv.harm import YARDSTICKS
 from cedkv.lm.gists import save_reader
-from cedkv.lm.weighing import CALIBRATING
 from cedkv.session.documents import DocumentAnswer, Documents
 from cedkv.session.limits import LimitError, Limits
 from cedkv.session.service import Service
@@ -59,18 +59,6 @@ def test_a_model_that_is_calibrated_first_is_said_to_be_once(documents, monkeypa
     assert isinstance(next(asking), DocumentAnswer)
     again = Documents(documents.service).iter_document(config(), DOCUMENT, "The pass key is")
     assert isinstance(next(again), DocumentAnswer)  # the fit is kept
-
-
-def test_what_a_session_asked_before_is_no_longer_wanted_and_what_others_ask_changes_nothing(documents):
-    first = documents.begin("me")
-    assert documents.wanted("me", first) and not documents.wanted("you", first)
-    documents.begin("you")
-    assert documents.wanted("me", first)
-    second = documents.begin("me")
-    assert documents.wanted("me", second) and not documents.wanted("me", first)
-    for number in range(documents.service.limits.sessions):
-        documents.begin(f"visitor {number}")
-    assert not documents.wanted("me", second)  # as many as may be here are remembered
 
 
 def test_what_is_missing_is_said_and_the_rest_answers(documents, monkeypatch, tmp_path):

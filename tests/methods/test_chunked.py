@@ -8,9 +8,9 @@ import torch
 from torch.testing import assert_close
 
 from cedkv import extract
+from cedkv.calibration import CALIBRATING
 from cedkv.events import Progress
 from cedkv.lm import log_probs
-from cedkv.lm.weighing import CALIBRATING
 from cedkv.methods import METHODS, Workbench
 from cedkv.state import KVPrefix
 from tests.optim.trainings import bench_with

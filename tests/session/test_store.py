@@ -58,6 +58,22 @@ def _started(monkeypatch, store: SessionStore, session: str) -> list:
     return timers
 
 
+def test_what_a_session_asked_before_is_no_longer_wanted_and_what_others_ask_changes_nothing(store):
+    first = store.ask("me")
+    assert store.wanted("me", first) and not store.wanted("you", first)
+    store.ask("you")
+    assert store.wanted("me", first)
+    second = store.ask("me")
+    assert store.wanted("me", second) and not store.wanted("me", first)
+
+
+def test_nothing_is_wanted_of_a_session_that_has_made_room(store):
+    number = store.ask("me")
+    for visitor in range(Limits().sessions):
+        store.ask(f"visitor {visitor}")
+    assert not store.wanted("me", number)
+
+
 def test_a_session_without_a_key_ends_at_once(store):
     store.resume("script", "")
     run = made(store, "script", "mine")
