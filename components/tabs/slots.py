@@ -28,6 +28,9 @@ document.addEventListener('pointerover', (event) => {
   plot.on('plotly_click', (clicked) => trigger('click', {slot: clicked.points[0].y}));
 });
 """
+# A session that the server has forgotten sends values of its own state's sliders: here they are far within bounds, and
+# what is beyond the state shown is read as its last slot, layer or head.
+_WIDEST = 4096
 _NO_SLOTS = empty_html("No slots yet", "Press Run: the demonstrations appear here, coloured by what slots take.")
 _TOKEN_CLICKS = """
 element.addEventListener('click', (event) => {
@@ -62,16 +65,9 @@ class SlotsParts:
 
 def build(opening: Run | None) -> SlotsParts:
     with gr.Row():
-        slot = gr.Slider(
-            0, 1, value=0, step=1, label="slot", info="0 shows all of them together.", elem_id="slot", min_width=220
-        )
-        layer = gr.Slider(
-            0, 1, value=0, step=1, label="layer", info="0 is the mean over all layers.", elem_id="layer", min_width=220
-        )
-        head = gr.Slider(
-            0, 1, value=0, step=1, label="KV head", info="0 is the mean over heads.", elem_id="head", min_width=220,
-            visible=False,
-        )  # fmt: skip
+        slot = _slider("slot", "slot", "0 shows all of them together.")
+        layer = _slider("layer", "layer", "0 is the mean over all layers.")
+        head = _slider("KV head", "head", "0 is the mean over heads.", visible=False)
         method = gr.Radio([], label="state", elem_id="slot-method", min_width=160)
     with gr.Row():
         with gr.Column(scale=5, min_width=320):
@@ -84,6 +80,14 @@ def build(opening: Run | None) -> SlotsParts:
     return SlotsParts(method, layer, head, slot, demos, heatmap, clicks, card, build_steering(edit))
 
 
+def _slider(label: str, name: str, info: str, visible: bool = True) -> gr.Slider:
+    """Its end is set, and it can be moved, once there is a state."""
+    return gr.Slider(
+        0, _WIDEST, value=0, step=1, label=label, info=info, elem_id=name, min_width=220, interactive=False,
+        visible=visible,
+    )  # fmt: skip
+
+
 def show_states(parts: SlotsParts, desk: Desk, run: Run) -> Updates:
     demos, heatmap, card = _drawings(desk, run, run.student, 0, 0, 0)
     drawings = {
@@ -94,11 +98,14 @@ def show_states(parts: SlotsParts, desk: Desk, run: Run) -> Updates:
         **show_steering(parts.steering, run, run.student),
     }
     if not run.student:
-        return {**drawings, **{slider: gr.Slider(value=0) for slider in (parts.slot, parts.layer, parts.head)}}
+        return {
+            **drawings,
+            **{slider: gr.Slider(value=0, interactive=False) for slider in (parts.slot, parts.layer, parts.head)},
+        }
     layer, head = scope_options(*desk.service.mixture_scope(run, run.student))
     return {
         **drawings,
-        parts.slot: gr.Slider(maximum=run.prefix(run.student).slots, value=0),
+        parts.slot: gr.Slider(maximum=run.prefix(run.student).slots, value=0, interactive=True),
         parts.layer: gr.Slider(**layer),
         parts.head: gr.Slider(**head),
     }
@@ -176,7 +183,7 @@ def scope_options(layers: int, heads: int) -> tuple[dict[str, Any], dict[str, An
     """The layer and head sliders for a mixture: what is shared has nothing to slide."""
     return (
         {"maximum": layers, "interactive": layers > 1, "value": 0},
-        {"maximum": max(heads, 2), "visible": heads > 1, "value": 0},
+        {"maximum": max(heads, 2), "interactive": heads > 1, "visible": heads > 1, "value": 0},
     )
 
 

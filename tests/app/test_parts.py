@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import gradio as gr
 import pytest
 
 from cedkv.config import PRESETS, Config, load_config, parse_config, setting
@@ -23,6 +24,7 @@ from components.stages import Stages
 from components.tabs.compare import NOT_SUGGESTED, comparison_html, even_widths, next_query, on_table
 from components.tabs.off_effect import beside
 from components.tabs.runs import history_rows, run_choices
+from components.tabs.slots import build as build_slots
 from components.tabs.steering import faders_html
 from components.verdicts import criteria_html, gate_html, margin
 from components.why_text import made_of, why_html
@@ -339,3 +341,10 @@ def test_a_run_keeps_its_name_tags_and_notes_as_text(tmp_path):
     assert "<img" not in headline_html(run) and "&lt;img" in headline_html(run)
     with pytest.raises(RunError, match="81 characters of name: a run keeps 80"):
         run.note_down(name="x" * 81)
+
+
+def test_the_sliders_of_a_session_that_the_server_has_forgotten_are_still_read():
+    with gr.Blocks():
+        parts = build_slots(None)
+    # Gradio checks what a page sends against the page as it was built once it has dropped the session's own.
+    assert [slider.preprocess(512) for slider in (parts.slot, parts.layer, parts.head)] == [512] * 3
