@@ -10,7 +10,7 @@ from functools import cached_property
 import torch
 
 from cedkv.calibration import model_directions
-from cedkv.compressors.gist import Control, compress, document_tokens
+from cedkv.compressors.gist import Control, compress, document_tokens, with_document
 from cedkv.compressors.retrieval import Embed, PassageIndex, index_document, retrieved_view
 from cedkv.episodes.documents import Question
 from cedkv.errors import ConfigError
@@ -96,6 +96,11 @@ def _blind(desk: DocumentDesk, question: Question) -> KVPrefix:
     return compress(desk.gists(), desk.document(question.context), control)
 
 
+def _both(desk: DocumentDesk, question: Question) -> KVPrefix:
+    document = desk.document(question.context)
+    return with_document(document, compress(desk.gists(), document))
+
+
 def _retrieved(desk: DocumentDesk, question: Question) -> KVPrefix:
     return retrieved_view(desk.lm, desk.passages(question.context), [question.question])[0]
 
@@ -144,10 +149,13 @@ VIEWS: dict[str, Callable[[DocumentDesk, Question], KVPrefix | None]] = {
     "full": _full,
     "retrieved": _retrieved,
     "gist": _gist,
+    "both": _both,
     "blind": _blind,
     "select": _select,
     "chunked": _chunked,
     "ced": _ced,
 }
+# Those that need gists: they, and the two controls that say it is they who carry an answer.
+OF_GISTS = ("gist", "both", "blind")
 # Whose prefix is each question's own, so that every question waits for it.
 OF_QUESTION = ("retrieved",)

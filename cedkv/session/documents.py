@@ -9,7 +9,7 @@ from cedkv.compressors.gist import document_tokens
 from cedkv.compressors.off_effect import iter_off_effect
 from cedkv.compressors.profile import answering_times
 from cedkv.compressors.shipped import gist_adapter
-from cedkv.compressors.views import VIEWS, DocumentDesk
+from cedkv.compressors.views import OF_GISTS, VIEWS, DocumentDesk
 from cedkv.config import Config
 from cedkv.episodes.documents import Passage, Question
 from cedkv.errors import CedKVError, ConfigError, ModelError
@@ -99,7 +99,7 @@ class Documents:
                 desk.reader = load_reader(lm, adapter or gist_adapter())
                 desk.slots = len(desk.reader.ids)
             except (ConfigError, ModelError) as error:
-                self.lacking |= {"gist": str(error), "blind": str(error)}
+                self.lacking |= dict.fromkeys(OF_GISTS, str(error))
             try:
                 desk.embed = load_embedder()
             except ModelError as error:

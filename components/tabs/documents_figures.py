@@ -20,6 +20,7 @@ VIEW_TITLES = {
     "full": "full context",
     "retrieved": "retrieval (RAG)",
     "gist": "gists",
+    "both": "document and gists",
     "blind": "gists that saw nothing",
     "select": "Select-KV",
     "chunked": "chunked",

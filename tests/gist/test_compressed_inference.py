@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cedkv.compressors.gist import compress, document_tokens
+from cedkv.compressors.gist import compress, document_tokens, with_document
 from cedkv.lm import generate, log_probs, read_demo_kv
 from tests.gist.conftest import DOCUMENT, QUERY, random_reader
 from tests.gist.test_gist_collator import forward, row
@@ -14,7 +14,12 @@ def both_ways(reader, control="gist"):
     batch = row(reader, control=control)
     logits, _ = forward(reader, batch)
     one = logits[0, batch["regions"][0] == 3].log_softmax(dim=-1)
-    prefix = compress(reader, read_demo_kv(reader.lm, document_tokens(reader.lm, DOCUMENT)), control)
+    document = read_demo_kv(reader.lm, document_tokens(reader.lm, DOCUMENT))
+    prefix = (
+        with_document(document, compress(reader, document))
+        if control == "full"
+        else compress(reader, document, control)
+    )
     query = reader.lm.encode(QUERY)
     return one, log_probs(reader.lm, [query], prefix, [len(query)])
 
@@ -26,8 +31,9 @@ def test_consistency(architecture, sink):
     torch.testing.assert_close(one, two, atol=1e-4, rtol=0)
 
 
-def test_consistency_blind(reader):
-    torch.testing.assert_close(*both_ways(reader, "blind"), atol=1e-4, rtol=0)
+@pytest.mark.parametrize("control", ["blind", "full"])
+def test_consistency_of_the_controls(reader, control):
+    torch.testing.assert_close(*both_ways(reader, control), atol=1e-4, rtol=0)
 
 
 def test_the_adapter_is_off_behind_the_gists(reader):

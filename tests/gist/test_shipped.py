@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cedkv.compressors.gist import compress, document_tokens
+from cedkv.compressors.gist import compress, document_tokens, with_document
 from cedkv.compressors.shipped import gist_adapter
 from cedkv.errors import ModelError
 from cedkv.lm import generate, read_demo_kv
@@ -28,9 +28,10 @@ def test_they_are_small_and_tell_no_path_of_the_machine_that_trained_them():
 def test_a_pass_key_is_in_the_gists_that_saw_it_and_in_no_others(lm):
     reader = load_reader(lm, gist_adapter())
     document = read_demo_kv(lm, document_tokens(lm, TEXT))
-    prefixes = [compress(reader, document, control) for control in ("gist", "blind")]
-    seeing, blind = (generate(lm, [lm.encode(QUERY)], prefix, 6)[0] for prefix in prefixes)
-    assert seeing.startswith("48291") and "48291" not in blind
+    gists, blind = (compress(reader, document, control) for control in ("gist", "blind"))
+    prefixes = (gists, with_document(document, gists), blind)
+    of_gists, of_both, of_blind = (generate(lm, [lm.encode(QUERY)], prefix, 6)[0] for prefix in prefixes)
+    assert of_gists.startswith("48291") and of_both.startswith("48291") and "48291" not in of_blind
 
 
 def test_another_model_is_refused():

@@ -69,6 +69,19 @@ def compress(reader: GistReader, document: DemoKV, control: Control = "gist") ->
     )
 
 
+def with_document(document: DemoKV, gists: KVPrefix) -> KVPrefix:
+    """A document and behind it the gists that have read it: what a query sees under the control `full` of the mask."""
+    whole = document.as_prefix()
+    return replace(
+        gists,
+        keys=torch.cat([whole.keys, gists.keys], 2),
+        values=torch.cat([whole.values, gists.values], 2),
+        positions=torch.cat([whole.positions, gists.positions]),
+        active=torch.cat([whole.active, gists.active], 1),
+        meta={**gists.meta, "control": "full"},
+    )
+
+
 @dataclass(frozen=True)
 class GistMemory:
     """Documents that have been compressed, kept as states: the same text is never read twice by the same gists."""
