@@ -9,7 +9,7 @@ pytest.importorskip("playwright")
 from playwright.sync_api import expect  # noqa: E402
 
 from tests.app.test_diagnosis import a_diagnosis  # noqa: E402
-from tests.app.use import at_least, choose, open_tab  # noqa: E402
+from tests.app.use import at_least, choose, open_menu, open_tab  # noqa: E402
 
 expect.set_options(timeout=150_000)
 pytestmark = pytest.mark.timeout(1200)
@@ -124,8 +124,7 @@ def test_the_gates_queries_can_be_sorted(opened):
     unsorted = inputs.all_inner_texts()
     for order, reverse in (("ascending", False), ("descending", True)):
         header = page.locator("#on-table [role=columnheader]").first
-        header.hover()
-        header.get_by_label("Open cell menu").click()
+        open_menu(page, header)
         page.get_by_role("menuitem", name=f"Sort {order}").click()
         expect(inputs).to_have_text(sorted(unsorted, reverse=reverse))
 

@@ -14,6 +14,15 @@ def at_least(count: int, parts) -> None:
     expect(parts.nth(count - 1)).to_be_attached()
 
 
+def open_menu(page, header) -> None:
+    """A column's menu has a button while the pointer is on its header, which moves as long as the page is laid out."""
+    button = header.get_by_label("Open cell menu")
+    while not button.is_visible():
+        header.hover()
+        page.wait_for_timeout(100)
+    button.click(timeout=10_000)
+
+
 def choose(page, box: str, text: str) -> None:
     """Pick the option of a dropdown whose name contains a text."""
     page.locator(f"{box} input").click()
