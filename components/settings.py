@@ -28,7 +28,9 @@ _PURPOSES = {
     "phase2.injection": "where slots stand before the query",
     "phase2.select": "Select-KV: which tokens are copied",
     "phase2.layer_scope": "Select-KV: layers",
+    "phase2.eval.harm": "judging: harm besides, on real text",
     "phase2.thresholds": "Select-KV: what its gate asks",
+    "phase2.thresholds.harm": "Select-KV: what its gate asks about harm",
     "phase2.reporting": "reports",
     "phase3": "training: what it starts from",
     "phase3.chunked": "chunked slots: how much each counts",
@@ -43,6 +45,7 @@ _PURPOSES = {
     "phase3.dual": "training: how hard harm is punished",
     "phase3.off_data": "training: texts that must stay as they were",
     "phase3.thresholds": "training: what its gate asks",
+    "phase3.thresholds.harm": "training: what its gate asks about harm",
 }
 
 

@@ -122,6 +122,7 @@ def test_every_setting_of_the_schema_can_be_reached():
 def test_no_two_groups_of_settings_have_one_heading():
     headings = [group_label(block) for block in advanced_groups()]
     assert len(set(headings)) == len(headings)
+    assert not any(" · " in heading for heading in headings)  # each says what its settings are for
     assert group_label("phase9.new_block") == "phase9 · new block"  # one that nobody has given a purpose yet
 
 
