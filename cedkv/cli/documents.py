@@ -142,7 +142,7 @@ def _draw(args: argparse.Namespace) -> int:
 
 def _desk(args: argparse.Namespace) -> Any:
     from cedkv.compressors.shipped import gist_adapter
-    from cedkv.compressors.views import OF_GISTS, VIEWS, DocumentDesk
+    from cedkv.compressors.views import VIEWS, DocumentDesk
     from cedkv.episodes.documents import NEEDLES
     from cedkv.lm import load_model
     from cedkv.lm.embed import load_embedder
@@ -155,7 +155,7 @@ def _desk(args: argparse.Namespace) -> Any:
                 raise ConfigError(f"{what} {name!r} is unknown; known are {', '.join(known)}")
     lm = load_model(args.model)
     reader = None
-    if set(OF_GISTS) & set(args.views):
+    if any(VIEWS[view].of_gists for view in args.views):
         reader = load_reader(lm, Path(args.adapter) if args.adapter else gist_adapter())
     embed = load_embedder() if "retrieved" in args.views else None
     return DocumentDesk(lm, reader, embed, len(reader.ids) if reader else 25, train_on_document)

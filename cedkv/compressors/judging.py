@@ -39,7 +39,7 @@ def iter_judging(desk: DocumentDesk, questions: Sequence[Question], views: Seque
 
 def _row(desk: DocumentDesk, question: Question, view: str) -> Row:
     started = time.perf_counter()
-    prefix = VIEWS[view](desk, question)
+    prefix = VIEWS[view].prefix(desk, question)
     made = time.perf_counter() - started
     text = generate(desk.lm, [desk.lm.encode(question.query)], prefix, question.max_new_tokens)[0]
     return {

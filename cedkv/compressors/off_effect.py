@@ -31,7 +31,7 @@ def iter_off_effect(
     for number, question in enumerate(questions):
         for place, view in enumerate(views):
             yield Progress("reading other text", number * len(views) + place, len(questions) * len(views))
-            if (own := VIEWS[view](desk, question)) is not None:
+            if (own := VIEWS[view].prefix(desk, question)) is not None:
                 found[view].append(probe.delta(own).cpu())
     buckets = [text.bucket for text in off]
     yield Done({name: off_summary(torch.cat(deltas), buckets * len(deltas)) for name, deltas in found.items()})

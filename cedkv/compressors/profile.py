@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from cedkv.compressors.gist import document_tokens
 from cedkv.compressors.judging import Row
 from cedkv.compressors.memory import peak_memory
-from cedkv.compressors.views import OF_QUESTION, VIEWS, DocumentDesk
+from cedkv.compressors.views import VIEWS, DocumentDesk
 from cedkv.episodes.documents import Question
 from cedkv.events import Done, Event, Progress
 from cedkv.lm import LanguageModel, read_queries, stream_tokens
@@ -35,7 +35,7 @@ def iter_profile(
         shortest = min(questions, key=lambda question: len(question.context))
         for view in views:  # what is made once, or is slow the first time, is no view's cost
             if view != "ced":  # which is slow every time
-                VIEWS[view](desk, shortest)
+                VIEWS[view].prefix(desk, shortest)
     for number, question in enumerate(questions):
         length = len(document_tokens(desk.lm, question.context))
         for place, view in enumerate(views):
@@ -59,12 +59,12 @@ def _cost(desk: DocumentDesk, question: Question, view: str, new_tokens: int) ->
     desk.forget()
     with peak_memory(lm.device) as making:
         started = time.perf_counter()
-        prefix = VIEWS[view](desk, question)
+        prefix = VIEWS[view].prefix(desk, question)
         made = time.perf_counter() - started
     found = 0.0
-    if view in OF_QUESTION:
+    if VIEWS[view].of_question:
         started = time.perf_counter()
-        prefix = VIEWS[view](desk, question)
+        prefix = VIEWS[view].prefix(desk, question)
         found = 1e3 * (time.perf_counter() - started)
     desk.forget()
     times = [answering_times(lm, question.query, prefix, new_tokens) for _ in range(_REPEATS)]

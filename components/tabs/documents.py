@@ -29,8 +29,6 @@ _EXAMPLE = (
 )
 _QUESTION = "What is the pass key? The pass key is"
 _NO_RUN = '<p class="ck muted">python -m cedkv documents writes runs/documents.json; open it to see its maps.</p>'
-# Those whose prefix is of the document alone.
-_OFF_VIEWS = ("full", "gist", "select", "chunked", "ced")
 _NOTHING = empty_html("No question yet", "Paste a document, ask, and see what each view of it answers.")
 
 
@@ -130,7 +128,7 @@ def wire(page: Page, desk: Desk) -> None:
             else:
                 answers.append(answer)
                 yield answers_html(answers, going="more to come"), "", gr.skip()
-        views = [answer.view for answer in answers if answer.view in _OFF_VIEWS and not answer.missing]
+        views = [answer.view for answer in answers if answer.for_others]
         slots = max((answer.slots for answer in answers if answer.view == "gist"), default=0)
         yield answers_html(answers), reading_html(0, len(views)), (text, views, slots, number)
 

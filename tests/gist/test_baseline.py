@@ -1,5 +1,7 @@
 """Full context and the other views at equal slots."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -24,7 +26,7 @@ def test_full_context_inference(desk):
     """Behind the document's own cache a query is answered as behind its text; a long one is read in parts."""
     lm, query = desk.lm, desk.lm.encode(QUERY)
     whole = log_probs(lm, [[*lm.encode(DOCUMENT), *query]])
-    assert (log_probs(lm, [query], VIEWS["full"](desk, ASKED)) - whole).abs().max() < 1e-3
+    assert (log_probs(lm, [query], VIEWS["full"].prefix(desk, ASKED)) - whole).abs().max() < 1e-3
 
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen3", "phi3", "gemma3_text"])
@@ -51,16 +53,16 @@ def test_passkey_accuracy(desk):
 
 def test_memory(desk):
     """Views at equal slots have equal bytes; base has none."""
-    prefixes = {view: VIEWS[view](desk, ASKED) for view in ("full", "gist", "blind", "select", "chunked")}
+    prefixes = {view: VIEWS[view].prefix(desk, ASKED) for view in ("full", "gist", "blind", "select", "chunked")}
     assert {prefix.slots for view, prefix in prefixes.items() if view != "full"} == {5}
     a_token = prefixes["full"].nbytes / prefixes["full"].slots
     assert prefixes["gist"].nbytes == prefixes["select"].nbytes == prefixes["chunked"].nbytes == 5 * a_token
-    assert VIEWS["base"](desk, ASKED) is None
+    assert VIEWS["base"].prefix(desk, ASKED) is None
 
 
 def test_select_takes_the_sink_and_short_keys(desk):
     document = desk.document(DOCUMENT)
-    chosen = VIEWS["select"](desk, ASKED).mixture.weights[0, 0].argmax(dim=-1).tolist()
+    chosen = VIEWS["select"].prefix(desk, ASKED).mixture.weights[0, 0].argmax(dim=-1).tolist()
     lengths = document.keys.norm(dim=-1).mean(dim=(0, 1))
     others = [token for token in range(1, len(document.tokens)) if token not in chosen]
     assert chosen[0] == 0 and max(lengths[chosen[1:]]) <= min(lengths[others])
@@ -71,6 +73,17 @@ def test_equal_runs():
     assert equal_runs(3, 25) == [(0,), (1,), (2,)] and equal_runs(1, 5) == [(0,)]
 
 
+def test_gists_read_a_document_once(desk):
+    """Until another is asked about: the gists and the gists beside the document are one reading, the blind another."""
+    gist, both = (VIEWS[view].prefix(desk, ASKED) for view in ("gist", "both"))
+    assert VIEWS["gist"].prefix(desk, replace(ASKED, question="another?")) is gist
+    assert both.slots == desk.document(DOCUMENT).keys.shape[2] + gist.slots
+    assert torch.equal(both.keys[:, :, -gist.slots :], gist.keys)
+    assert not torch.equal(VIEWS["blind"].prefix(desk, ASKED).keys, gist.keys)
+    VIEWS["full"].prefix(desk, replace(ASKED, context="another document"))
+    assert VIEWS["gist"].prefix(desk, ASKED) is not gist
+
+
 def test_a_view_without_gists_is_refused():
     with pytest.raises(ConfigError, match="there are no gists"):
-        VIEWS["gist"](DocumentDesk(tiny_lm()), ASKED)
+        VIEWS["gist"].prefix(DocumentDesk(tiny_lm()), ASKED)

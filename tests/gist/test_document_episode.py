@@ -49,17 +49,18 @@ def test_ced_is_trained_on_the_documents_own_keys_and_values():
         return train_on_document(lm, tokens, slots, load_config(None, [*QUICK, "phase3.optim.steps=2"]))
 
     desk = DocumentDesk(lm, slots=5, train=train)
-    prefix = VIEWS["ced"](desk, ASKED)
+    prefix = VIEWS["ced"].prefix(desk, ASKED)
     document = desk.document(ASKED.context)
     rows = prefix.mixture.weights
     assert prefix.slots == 5 and prefix.query_start == len(document.tokens) and rows.shape[-1] == len(document.tokens)
     torch.testing.assert_close(rows.sum(-1), torch.ones_like(rows.sum(-1)))
     assert prefix.meta["method"] == "ced" and "template" not in prefix.meta
-    assert VIEWS["ced"](desk, replace(ASKED, question="another?")) is prefix and trained == [len(document.tokens)]
+    assert VIEWS["ced"].prefix(desk, replace(ASKED, question="another?")) is prefix
+    assert trained == [len(document.tokens)]
     desk.forget()
-    assert VIEWS["ced"](desk, ASKED) is not prefix
+    assert VIEWS["ced"].prefix(desk, ASKED) is not prefix
     with pytest.raises(ConfigError, match="nothing here trains"):
-        VIEWS["ced"](DocumentDesk(lm), ASKED)
+        VIEWS["ced"].prefix(DocumentDesk(lm), ASKED)
 
 
 @pytest.mark.parametrize("kind", NEEDLES)

@@ -49,6 +49,7 @@ def test_every_view_answers_with_what_it_costs(documents):
     assert answers["gist"].slots == answers["select"].slots == 5 < answers["full"].slots
     assert answers["base"].kv_bytes == 0 < answers["gist"].kv_bytes < answers["full"].kv_bytes
     assert all(answer.ttft_ms > 0 for answer in answers.values())
+    assert [view for view in answers if answers[view].for_others] == ["full", "gist", "select", "chunked"]
     assert answers["retrieved"].passages and "48291" in answers["retrieved"].passages[0][0].text
 
 

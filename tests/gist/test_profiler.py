@@ -85,7 +85,7 @@ def test_off_effect_is_that_of_the_prefix_beside_a_paragraph_of_as_many_tokens(d
     assert list(found) == [*YARDSTICKS, "full", "gist"]
     texts = sample_off("stress", 9, 0, PLAIN).texts
     probe = OffProbe(desk.lm, [text.text for text in texts])
-    prefixes = {"gist": VIEWS["gist"](desk, ASKED), **yardsticks(desk.lm, 5)}
+    prefixes = {"gist": VIEWS["gist"].prefix(desk, ASKED), **yardsticks(desk.lm, 5)}
     assert prefixes["neutral_paragraph"].slots == prefixes["gist"].slots
     for name, prefix in prefixes.items():
         assert found[name]["delta_max"] == pytest.approx(probe.delta(prefix).max().item(), abs=1e-5)

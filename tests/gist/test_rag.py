@@ -58,7 +58,7 @@ def test_end_to_end(embed):
         whole = lm.encode(index.prompt(question, 1))
         assert (log_probs(lm, [[*whole, *query]])[0] - row).abs().max() < 1e-3
     asked = Question(text, questions[0], ("48291",))
-    prefix = VIEWS["retrieved"](DocumentDesk(lm, embed=embed), asked)
+    prefix = VIEWS["retrieved"].prefix(DocumentDesk(lm, embed=embed), asked)
     assert len(generate(lm, [ids[0]], prefix, 3)) == 1
 
 
