@@ -296,6 +296,12 @@ def test_settings_of_mixtures_are_refused_where_chunks_are_trained():
     )
 
 
+def test_files_from_before_may_leave_it_open_which_answer_tokens_are_matched():
+    assert load_config(None, ["phase3.loss.on_tokens=auto"]).phase3.loss.on_tokens == "all"
+    with pytest.raises(ConfigError, match="'last': input should be 'all' or 'first'"):
+        load_config(None, ["phase3.loss.on_tokens=last"])
+
+
 def test_a_record_from_before_chunks_is_of_mixtures_of_tokens():
     then = settings_then({"phase3": {"slots": 4, "mixture": {"mix_mode": "v_only"}, "optim": {"steps": 9}}})
     config = Config.model_validate(then)

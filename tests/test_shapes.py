@@ -53,7 +53,7 @@ def test_a_tensor_of_another_kind_is_refused():
         (lambda: replace(state(), active=torch.ones(2, 1, dtype=torch.bool)), "active"),
         (lambda: state().with_active(torch.ones(2, 3)), "active"),
         (lambda: cap_mass(rows(2, 3).exp(), torch.ones(1, dtype=torch.bool), 0.5), "capped"),
-        (lambda: on_loss(rows(2, 3), rows(2, 3), torch.ones(1)), "weights"),
+        (lambda: on_loss(rows(2, 3), rows(2, 3), [1, 1], torch.ones(1)), "weights"),
         (lambda: _at(torch.zeros(3), None, None), "values"),
         (lambda: weighted_mean(torch.ones(2), torch.ones(1)), "weights"),
         (lambda: OnView(rows(2, 3), torch.zeros(2), torch.ones(1, dtype=torch.bool)), "correct"),

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StrictInt, model_validator
+from pydantic import BeforeValidator, Field, StrictInt, model_validator
 
 from cedkv.config.base import LayerScope, OffSource, Settings
 from cedkv.config.harm import HarmThresholds
@@ -102,6 +102,11 @@ class MixtureScopeSettings(Settings):
     )
 
 
+def _whole_answers(given: object) -> object:
+    """`auto`, which files from before hold, was `all` but for answers of one token, whose end cost too much then."""
+    return "all" if given == "auto" else given
+
+
 class LossSettings(Settings):
     lambda_on: float = Field(1.0, ge=0, description="Weight of L_on, the KL to the teacher on ON queries.")
     lambda_off: float = Field(4.0, ge=0, description="Weight of L_off at the start; dual ascent raises it.")
@@ -109,10 +114,10 @@ class LossSettings(Settings):
     tail_fraction: float = Field(
         0.7, gt=0, le=1, description="Share of the OFF batch whose mean Delta is L_off (CVaR)."
     )
-    on_tokens: Literal["auto", "first", "all"] = Field(
-        "auto",
-        description="Match the teacher on the first answer token, or on its whole greedy answer and its end. auto is "
-        "all where a demonstration's answer has more than one token; all where answers of one token go on too long.",
+    on_tokens: Annotated[Literal["all", "first"], BeforeValidator(_whole_answers)] = Field(
+        "all",
+        description="Match the teacher on the first answer token and, added to that, on the rest of its greedy answer "
+        "and its end; or on the first token alone.",
     )
     token_weights: Literal["uniform", "rho1", "critic"] = Field(
         "uniform",

@@ -58,7 +58,7 @@ def _teacher(found: dict[str, Any]) -> Iterator[Finding]:
             "demonstrations",
             f"Without any demonstration the model already says what it says with them on {base['agreement']:.0%} of "
             "the queries: there is little to compress.",
-            "Give demonstrations that change the first token, or judge whole answers (phase3.loss.on_tokens: all).",
+            "Give demonstrations that change the first token.",
         )
 
 

@@ -23,7 +23,7 @@ from cedkv.optim.schedule import top_k_at
 from cedkv.probe import OffProbe
 from cedkv.slots.base import TrainableSlots, detached
 from cedkv.slots.mixture import MixtureSlots
-from cedkv.state import DemoTokens, KVPrefix
+from cedkv.state import KVPrefix
 from cedkv.wmtp.answers import answer_values
 
 # Most tokens of an answer that training matches.
@@ -53,33 +53,22 @@ class OnTargets:
 
 
 def on_targets(bench: Workbench) -> OnTargets:
-    """The teacher's log-probabilities on ON training queries: of the first answer token, or of its whole answer with
-    what ends it."""
-    queries, block, wanted = bench.train_ids, bench.episode.tokens, bench.config.phase3.loss.on_tokens
-    if wanted == "first" or (wanted == "auto" and _answers_in_one_token(block)):
+    """The teacher's log-probabilities on ON training queries: of its whole greedy answer with what ends it, or of the
+    first token alone."""
+    queries, loss = bench.train_ids, bench.config.phase3.loss
+    if loss.on_tokens == "first":
         return OnTargets(queries, [1] * len(queries), list(log_probs(bench.trunk, queries, bench.teacher).split(1)))
     stop = bench.episode.stop
-    room = min(1 + block.longest("output") + len(bench.lm.encode(stop)), _ANSWER_TOKENS)
+    room = min(1 + bench.episode.tokens.longest("output") + len(bench.lm.encode(stop)), _ANSWER_TOKENS)
     answers = generate(bench.lm, queries, bench.teacher, room, stop=stop)
     ids = [bench.lm.encode(answer) for answer in answers]
     longer = [(*query, *answer) for query, answer in zip(queries, ids, strict=True)]
     reads = [len(answer) + 1 for answer in ids]
     teacher = log_probs(bench.trunk, longer, bench.teacher, reads)
-    by_critic = bench.config.phase3.loss.token_weights == "critic"
-    values = answer_values(bench.trunk, longer, list(map(len, ids))) if by_critic else []
+    values = answer_values(bench.trunk, longer, list(map(len, ids))) if loss.token_weights == "critic" else []
     # A row more than tokens: an answer's end, which changes no mind.
     values = [torch.cat([row, row[-1:]]) for row in values]
     return OnTargets(longer, reads, list(teacher.split(reads)), values)
-
-
-def _answers_in_one_token(block: DemoTokens) -> bool:
-    """Whether every answer that the block shows is one token, also after a blank that only some have in front."""
-    firsts = [
-        block.roles.index("output", start)
-        for start, end in block.demo_spans()
-        if block.roles[start:end].count("output")
-    ]
-    return block.longest("output") <= 1 and len({block.texts[first - 1].isspace() for first in firsts}) <= 1
 
 
 @dataclass
@@ -102,11 +91,22 @@ class Batches:
 def on_loss(
     student: Float[Tensor, "rows vocab"],
     teacher: Float[Tensor, "rows vocab"],
+    reads: Sequence[int],
     weights: Float[Tensor, " rows"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Mean KL(teacher || student) over the rows read, nats; weighted where there are weights, of mean 1."""
+    """Mean over queries of KL(teacher || student), nats: that of an answer's first token, and added to it the mean of
+    what follows.
+
+    Averaged into it, an answer's end would take half of `L_on` from the one token that says what the relation is.
+
+    Parameters
+    ----------
+    reads : rows of each query.
+    weights : of the rows, mean 1; None counts all alike.
+    """
     apart = kl(teacher, student)
-    return apart.mean() if weights is None else (weights * apart).mean()
+    answers = (apart if weights is None else weights * apart).split(list(reads))
+    return torch.stack([rows[0] + rows[1:].sum() / max(len(rows) - 1, 1) for rows in answers]).mean()
 
 
 def off_loss(
@@ -132,7 +132,7 @@ def batch_terms(
     answers = sum(on.reads)
     weights = weigh(student[:answers].split(on.reads), on.teacher, on.values) if weigh else None
     return {
-        "L_on": on_loss(student[:answers], torch.cat(on.teacher), weights),
+        "L_on": on_loss(student[:answers], torch.cat(on.teacher), on.reads, weights),
         "L_off": off_loss(student[answers:], torch.cat([text.base for text in off]), tail_fraction),
         "L_str": torch.as_tensor(slots.structure_loss(top_k)),
     }
@@ -264,7 +264,8 @@ def measure_tick(
     """The real metrics of a state; on evaluation queries only where someone observes."""
     count = bench.config.phase3.optim.tick_on_samples
     teacher = torch.cat(targets.teacher[:count])
-    student = log_probs(bench.trunk, targets.ids[:count], state, targets.reads[:count])
+    reads = targets.reads[:count]
+    student = log_probs(bench.trunk, targets.ids[:count], state, reads)
     mass: dict[str, float] = {}
     slot_mass: list[list[list[float]]] = []
     if state.mixture is not None:
@@ -275,7 +276,7 @@ def measure_tick(
     return Tick(
         method=method,
         step=step,
-        train_kl=kl(teacher, student).mean().item(),
+        train_kl=on_loss(student, teacher, reads).item(),
         train_agreement=(teacher.argmax(-1) == student.argmax(-1)).float().mean().item(),
         stress_p99=stress.p99(state),
         role_mass=mass,

@@ -102,7 +102,7 @@ BAD = {"kl": 0.9, "agreement": 0.4}
     ("changed", "name", "option"),
     [
         ({}, "none", "chunked"),
-        ({"references": {"base": {"agreement": 0.95}}}, "demonstrations", "whole answers"),
+        ({"references": {"base": {"agreement": 0.95}}}, "demonstrations", "change the first token"),
         ({"by_slots": {1: BAD}}, "expressiveness", "phase3.slots=16"),
         ({"by_slots": {1: BAD, 2: BAD}}, "weight", "phase3.chunked.weight=1"),
         ({"by_slots": {1: BAD, 2: BAD}, "by_weight": {2: BAD}}, "expressiveness", "thorough"),

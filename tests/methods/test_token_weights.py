@@ -14,13 +14,14 @@ TEACHER = [
     torch.tensor([[6.0, 0, 0, 0], [0, 6.0, 0, 0]]).log_softmax(-1),
     torch.tensor([[0, 0, 6.0, 0]]).log_softmax(-1),
 ]
+READS = [2, 1]
 
 
 def student_behind_on(row: int) -> list[torch.Tensor]:
     """The teacher's own answers, but for one row, of which the student knows nothing."""
     rows = torch.cat(TEACHER)
     rows[row] = torch.zeros(4).log_softmax(-1)
-    return list(rows.split([2, 1]))
+    return list(rows.split(READS))
 
 
 def test_nothing_said_is_no_weights():
@@ -33,8 +34,8 @@ def test_rho1_weighs_the_token_on_which_the_slots_are_behind(behind):
     weights = weigh_with("rho1")(student_behind_on(behind), TEACHER, [])
     assert weights.mean().item() == pytest.approx(1) and weights.argmax() == behind
     student, teacher = torch.cat(student_behind_on(behind)), torch.cat(TEACHER)
-    assert on_loss(student, teacher, weights) == pytest.approx(
-        weights[behind].item() * on_loss(student, teacher).item()
+    assert on_loss(student, teacher, READS, weights) == pytest.approx(
+        weights[behind].item() * on_loss(student, teacher, READS).item()
     )
 
 
@@ -46,7 +47,7 @@ def test_critic_weighs_the_token_that_changes_its_mind():
 
 def test_weights_of_one_are_the_plain_loss():
     student, teacher = torch.cat(student_behind_on(1)), torch.cat(TEACHER)
-    assert torch.equal(on_loss(student, teacher, torch.ones(3)), on_loss(student, teacher))
+    assert torch.equal(on_loss(student, teacher, READS, torch.ones(3)), on_loss(student, teacher, READS))
 
 
 def test_a_critics_values_are_of_the_queries_that_a_step_draws():
