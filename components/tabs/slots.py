@@ -52,9 +52,12 @@ class SlotsParts:
     card: gr.HTML
     steering: Steering
 
+    def sliders(self) -> list[Component]:
+        return [self.slot, self.layer, self.head]
+
     def chosen(self) -> list[Component]:
         """What the drawings depend on."""
-        return [self.method, self.slot, self.layer, self.head]
+        return [self.method, *self.sliders()]
 
     def drawn(self) -> list[Component]:
         return [self.demos, self.heatmap, self.card]
@@ -97,18 +100,11 @@ def show_states(parts: SlotsParts, desk: Desk, run: Run) -> Updates:
         parts.method: gr.Radio(view_choices(run.methods), value=run.student or None),
         **show_steering(parts.steering, run, run.student),
     }
+    sliders = parts.sliders()
     if not run.student:
-        return {
-            **drawings,
-            **{slider: gr.Slider(value=0, interactive=False) for slider in (parts.slot, parts.layer, parts.head)},
-        }
-    layer, head = scope_options(*desk.service.mixture_scope(run, run.student))
-    return {
-        **drawings,
-        parts.slot: gr.Slider(maximum=run.prefix(run.student).slots, value=0, interactive=True),
-        parts.layer: gr.Slider(**layer),
-        parts.head: gr.Slider(**head),
-    }
+        return {**drawings, **{slider: gr.Slider(value=0, interactive=False) for slider in sliders}}
+    options = slider_options(run.prefix(run.student).slots, *desk.service.mixture_scope(run, run.student))
+    return {**drawings, **{slider: gr.Slider(**option) for slider, option in zip(sliders, options, strict=True)}}
 
 
 def show_runs(parts: SlotsParts, runs: Iterable[Run]) -> Updates:
@@ -125,8 +121,9 @@ def wire(page: Page, desk: Desk) -> None:
         return demos, drawn(heatmap), card
 
     @told
-    def scope(run_id: str, method: str, request: gr.Request) -> tuple[Any, ...]:
-        options = scope_options(*desk.service.mixture_scope(run_of(desk, request, run_id), method))
+    def scope(run_id: str, method: str, slot: float, request: gr.Request) -> tuple[Any, ...]:
+        run = run_of(desk, request, run_id)
+        options = slider_options(run.prefix(method).slots, *desk.service.mixture_scope(run, method), slot=int(slot))
         return tuple(gr.Slider(**option) for option in options)
 
     @told
@@ -147,7 +144,7 @@ def wire(page: Page, desk: Desk) -> None:
         [parts.slot.change, parts.layer.change, parts.head.change, parts.method.input],
         draw, [page.run_id, *parts.chosen()], parts.drawn(), trigger_mode="always_last", **DRAWING,
     )  # fmt: skip
-    parts.method.input(scope, [page.run_id, parts.method], [parts.layer, parts.head], **DRAWING)
+    parts.method.input(scope, [page.run_id, parts.method, parts.slot], parts.sliders(), **DRAWING)
     parts.demos.click(choose_token, [page.run_id, parts.method, parts.layer, parts.head], parts.slot, **DRAWING)
     parts.clicks.click(choose_cell, None, parts.slot, **DRAWING)
 
@@ -179,12 +176,16 @@ def _drawings(desk: Desk, run: Run, method: str, slot: int, layer: int, head: in
     return demo_text_html(slots, slot), heatmap, slot_card_html(slots, slot, cosine)
 
 
-def scope_options(layers: int, heads: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The layer and head sliders for a mixture: what is shared has nothing to slide."""
-    return (
+def slider_options(slots: int, layers: int, heads: int, slot: int = 0) -> list[dict[str, Any]]:
+    """The sliders of slot, layer and head for a state: what is shared has nothing to slide.
+
+    slot : the one looked at, kept as far as the state has as many.
+    """
+    return [
+        {"maximum": slots, "interactive": True, "value": min(slot, slots)},
         {"maximum": layers, "interactive": layers > 1, "value": 0},
         {"maximum": max(heads, 2), "interactive": heads > 1, "visible": heads > 1, "value": 0},
-    )
+    ]
 
 
 TAB = Tab("Slots", "slots", build, show_states=show_states, show_runs=show_runs, wire=wire)

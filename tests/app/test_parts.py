@@ -25,6 +25,7 @@ from components.tabs.compare import NOT_SUGGESTED, comparison_html, even_widths,
 from components.tabs.off_effect import beside
 from components.tabs.runs import history_rows, run_choices
 from components.tabs.slots import build as build_slots
+from components.tabs.slots import slider_options
 from components.tabs.steering import faders_html
 from components.verdicts import criteria_html, gate_html, margin
 from components.why_text import made_of, why_html
@@ -47,6 +48,12 @@ ROW = {"name": "on_gain", "value": 0.5, "op": ">=", "threshold": 0.3, "passed": 
 )
 def test_the_margin_is_positive_on_the_right_side_and_a_share_of_the_larger(value, op, threshold, share):
     assert margin(value, op, threshold) == pytest.approx(share)
+
+
+def test_another_states_sliders_end_where_it_ends_and_keep_the_slot_as_far_as_it_has_one():
+    slot, layer, head = slider_options(4, 30, 1, slot=3)
+    assert (slot["maximum"], slot["value"]) == (4, 3) and slider_options(2, 30, 1, slot=3)[0]["value"] == 2
+    assert layer["interactive"] and not head["visible"] and slider_options(4, 1, 3)[2]["visible"]
 
 
 def test_a_criterion_shows_value_threshold_and_verdict():
