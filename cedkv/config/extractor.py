@@ -1,5 +1,6 @@
 """Settings of an extractor's training."""
 
+from itertools import combinations
 from typing import Annotated, Literal
 
 from pydantic import Field, StrictInt, model_validator
@@ -19,6 +20,11 @@ class ExtractorData(Settings):
         ("qa", "arrow", "colon"), min_length=1, description="Templates to train on: names, or texts with fields."
     )
     held_out_templates: tuple[str, ...] = Field((), description="Templates that are never trained on.")
+    judged_tasks: tuple[str, ...] = Field(
+        (),
+        description="Shipped tasks that only judge which state is best; those trained on if empty.",
+    )
+    judged_templates: tuple[str, ...] = Field((), description="Templates that only judge; those trained on if empty.")
     demos: tuple[Count, ...] = Field((5, 10, 20), min_length=1, description="Numbers of demonstrations, drawn by lot.")
     slots: tuple[Count | Literal["places"], ...] = Field(
         ("places", 8), min_length=1, description="Numbers of slots, drawn by lot; places: as many as the template has."
@@ -28,7 +34,10 @@ class ExtractorData(Settings):
     )
     episodes: StrictInt = Field(40, ge=1, le=100000, description="Episodes to train on, a task's turn by turn.")
     judged: StrictInt = Field(
-        4, ge=1, le=1000, description="Further episodes of these tasks, which only say which state is best."
+        4,
+        ge=1,
+        le=1000,
+        description="Further episodes, which only say which state is best.",
     )
     queries: StrictInt = Field(12, ge=1, le=64, description="ON queries of an episode.")
     off_texts: StrictInt = Field(16, ge=1, le=1024, description="OFF texts of an episode, every second near-format.")
@@ -36,13 +45,17 @@ class ExtractorData(Settings):
 
     @model_validator(mode="after")
     def _apart(self) -> "ExtractorData":
-        for name, used, held in (
-            ("tasks", self.tasks, self.held_out_tasks),
-            ("templates", self.templates, self.held_out_templates),
-        ):
-            if both := set(used) & set(held):
-                raise ValueError(f"{min(both)!r} is in {name} and in held_out_{name}; take it out of one of them")
+        for kind in ("tasks", "templates"):
+            groups = [(name, set(getattr(self, name))) for name in (kind, f"judged_{kind}", f"held_out_{kind}")]
+            for (name, some), (other, others) in combinations(groups, 2):
+                if both := some & others:
+                    raise ValueError(f"{min(both)!r} is in {name} and in {other}; take it out of one of them")
         return self
+
+    @property
+    def not_trained_on(self) -> tuple[set[str], set[str]]:
+        """The names of tasks and of templates that only judge or are held out."""
+        return {*self.judged_tasks, *self.held_out_tasks}, {*self.judged_templates, *self.held_out_templates}
 
 
 class ExtractorTraining(Settings):

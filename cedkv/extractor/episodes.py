@@ -1,7 +1,7 @@
 """The episodes that an extractor is trained on: relations, templates, demonstrations and sizes, by lot of one seed."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -43,32 +43,43 @@ class Drawn:
 
 
 def tasks_of(config: ExtractorConfig) -> list[str]:
-    """The tasks to train on, none of them held out.
+    """The tasks to train on, none of which judges or is held out.
 
     Raises
     ------
     DemoError
         A task that is named does not ship.
     ConfigError
-        All tasks are held out.
+        No task is left.
     """
     data = config.data
-    for name in (*data.tasks, *data.held_out_tasks):
+    for name in (*data.tasks, *data.judged_tasks, *data.held_out_tasks):
         load_task(name)
-    left = [name for name in data.tasks or task_names() if name not in data.held_out_tasks]
+    apart, _ = data.not_trained_on
+    left = [name for name in data.tasks or task_names() if name not in apart]
     if not left:
-        raise ConfigError("data.held_out_tasks names every task; leave some to train on")
+        raise ConfigError("data.judged_tasks and data.held_out_tasks name every task; leave some to train on")
     return left
 
 
 def draw_episodes(config: ExtractorConfig) -> tuple[list[Drawn], list[Drawn]]:
-    """The episodes to train on, and those that judge: of the same tasks, with other demonstrations."""
-    draw, tasks, data = random.Random(f"extractor {config.run.seed}"), tasks_of(config), config.data
+    """The episodes to train on, and those that judge, of their own tasks and templates if there are any."""
+    draw, data, tasks = random.Random(f"extractor {config.run.seed}"), config.data, tasks_of(config)
+    train = _drawn(draw, tasks, data.templates, config, data.episodes)
+    return train, _drawn(
+        draw, list(data.judged_tasks) or tasks, data.judged_templates or data.templates, config, data.judged
+    )
+
+
+def _drawn(
+    draw: random.Random, tasks: list[str], templates: Sequence[str], config: ExtractorConfig, count: int
+) -> list[Drawn]:
+    """A task's turn by turn, in an order by lot."""
     drawn: list[Drawn] = []
-    while len(drawn) < data.episodes + data.judged:
+    while len(drawn) < count:
         for task in draw.sample(tasks, len(tasks)):
-            drawn.append(Drawn(task, draw.choice(data.templates), draw.choice(data.demos), draw.randrange(2**31)))
-    return drawn[: data.episodes], drawn[data.episodes :][: data.judged]
+            drawn.append(Drawn(task, draw.choice(templates), draw.choice(config.data.demos), draw.randrange(2**31)))
+    return drawn[:count]
 
 
 @dataclass

@@ -23,8 +23,8 @@ _RIDGE = 1.0
 def start_from_pairs(net: Extractor, lm: LanguageModel, config: ExtractorConfig) -> int:
     """Set the table's log-biases and gains to those nearest to the trainings' (ridge regression on kinds of place).
 
-    What is held out has no part in it, nor has another model. Returns how many pairs were read; 0 where none are asked
-    for.
+    What judges or is held out has no part in it, nor has another model. Returns how many pairs were read; 0 where none
+    are asked for.
 
     Raises
     ------
@@ -39,8 +39,8 @@ def start_from_pairs(net: Extractor, lm: LanguageModel, config: ExtractorConfig)
     rows = [row for row in log.rows().values() if _may_be_learnt(row, lm, config)]
     if not rows:
         raise ConfigError(
-            f"data.pairs = {config.data.pairs!r} has no pair of {lm.id!r} on tasks and templates that are not held "
-            "out; train more episodes with phase3.pair_log, or leave data.pairs out"
+            f"data.pairs = {config.data.pairs!r} has no pair of {lm.id!r} on tasks and templates to train "
+            "on; train more episodes with phase3.pair_log, or leave data.pairs out"
         )
     told = [_told(log.read(row), DemoTokens(**_tuples(row["tokens"])), config.weight) for row in rows]
     kinds, off = torch.cat([kinds for kinds, _ in told]), torch.cat([off for _, off in told], dim=-1)
@@ -52,12 +52,9 @@ def start_from_pairs(net: Extractor, lm: LanguageModel, config: ExtractorConfig)
 
 
 def _may_be_learnt(row: Row, lm: LanguageModel, config: ExtractorConfig) -> bool:
-    held_out = {get_template(name).name for name in config.data.held_out_templates}
-    return (
-        row["fingerprint"] == lm.fingerprint
-        and row["task"] not in config.data.held_out_tasks
-        and row["template"] not in held_out
-    )
+    tasks, templates = config.data.not_trained_on
+    apart = {get_template(name).name for name in templates}
+    return row["fingerprint"] == lm.fingerprint and row["task"] not in tasks and row["template"] not in apart
 
 
 def _told(

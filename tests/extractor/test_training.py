@@ -40,9 +40,21 @@ def test_what_is_held_out_is_never_drawn():
     assert len({each.task for each in draw_episodes(config)[0]}) == len(tasks_of(config)) == 33
 
 
+def test_what_judges_is_never_trained_on():
+    config = config_of("data.tasks=[]", "data.held_out_tasks=[capitalize]", "data.judged_tasks=[antonym, swap-words]",
+                       "data.episodes=200", "data.judged=9",
+                       "data.templates=[arrow]", "data.judged_templates=[qa]")  # fmt: skip
+    train, judged = draw_episodes(config)
+    assert {each.task for each in judged} == {"antonym", "swap-words"} and {each.template for each in judged} == {"qa"}
+    assert not {each.task for each in train} & {"antonym", "swap-words", "capitalize"} and len(judged) == 9
+    assert {each.template for each in train} == {"arrow"}
+
+
 def test_settings_that_contradict_each_other_are_refused():
     with pytest.raises(ConfigError, match="'arrow' is in templates and in held_out_templates"):
         config_of("data.held_out_templates=[arrow]")
+    with pytest.raises(ConfigError, match="'antonym' is in judged_tasks and in held_out_tasks"):
+        config_of("data.judged_tasks=[antonym]", "data.held_out_tasks=[antonym]")
     with pytest.raises(DemoError, match="did you mean 'capitalize'"):
         tasks_of(config_of("data.held_out_tasks=[capitalise]"))
 
