@@ -100,8 +100,9 @@ class StepTrace:
 class Tick:
     """The real metrics, measured while training goes on.
 
-    train_kl, train_agreement : on ON training queries: `L_on`, which is KL(teacher || student) in nats, and how often
-        both would say the same. The best state is chosen by these and `stress_p99`.
+    loss_on : `L_on` on ON training queries, nats. The best state is chosen by it and `stress_p99`.
+    train_kl, train_agreement : on the same queries KL(teacher || student) of the first token, nats, and how often both
+        would say the same.
     stress_p99 : of `Delta` on the fixed stress eval, nats; what dual ascent reads.
     role_mass : the mixture's mass per token role, mean over layers and slots.
     slot_role_mass : the same per layer and slot, roles in the order of `role_mass`.
@@ -111,6 +112,7 @@ class Tick:
 
     method: str
     step: int
+    loss_on: float
     train_kl: float
     train_agreement: float
     stress_p99: float

@@ -1,5 +1,6 @@
 """The settings: every mistake is named with its line and what would be right; a dump loads to the same settings."""
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -297,7 +298,18 @@ def test_settings_of_mixtures_are_refused_where_chunks_are_trained():
 
 
 def test_files_from_before_may_leave_it_open_which_answer_tokens_are_matched():
-    assert load_config(None, ["phase3.loss.on_tokens=auto"]).phase3.loss.on_tokens == "all"
+    """A value that is gone is read as what is nearest to it, which is said; of a run that is over, without a word."""
+    with pytest.warns(
+        SettingsMoved, match="--set: phase3.loss.on_tokens: auto is all today; the old value still works"
+    ):
+        assert load_config(None, ["phase3.loss.on_tokens=auto"]).phase3.loss.on_tokens == "all"
+    old = "phase3: {loss: {on_tokens: auto, lambda_on: 2.0}}"
+    with pytest.warns(SettingsMoved, match="my.yaml: phase3.loss.on_tokens: auto is all today"):
+        given = parse_config(old, "my.yaml").phase3.loss
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert parse_config(old, "run", recorded=True).phase3.loss == given
+    assert (given.on_tokens, given.lambda_on) == ("all", 2.0)
     with pytest.raises(ConfigError, match="'last': input should be 'all' or 'first'"):
         load_config(None, ["phase3.loss.on_tokens=last"])
 

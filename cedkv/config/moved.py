@@ -1,4 +1,4 @@
-"""Settings that have moved: their old paths, which files and states from before hold, are read as those of today."""
+"""Settings that have moved: old paths and values, which files and states from before hold, are read as today's."""
 
 import warnings
 from collections.abc import Iterable, Mapping
@@ -11,9 +11,12 @@ _NAMES = ("seed", "model", "runtime")
 
 Path = tuple[str, ...]
 
+# Values that are gone, and what is nearest: `auto` matched whole answers, but of those of one token that token alone.
+_VALUES: dict[Path, dict[str, str]] = {("phase3", "loss", "on_tokens"): {"auto": "all"}}
+
 
 class SettingsMoved(FutureWarning):
-    """A setting was given by the path it had before."""
+    """A setting was given by the path, or with the value, that it had before."""
 
 
 def path_today(path: Path) -> Path:
@@ -22,19 +25,20 @@ def path_today(path: Path) -> Path:
 
 
 def settings_today(tree: Mapping[str, Any], source: str = "settings") -> dict[str, Any]:
-    """A tree of settings with each under the path it has today.
+    """A tree of settings with each under the path it has today, and with today's values.
 
     Raises
     ------
     ConfigError
         A setting is given by its old path and by today's.
     """
+    tree = _with_values_today(tree)
     old, new = tree.get(_OLD), tree.get(_NEW) or {}
     if not isinstance(old, Mapping) or not isinstance(new, Mapping):
-        return dict(tree)
+        return tree
     moved = {name: old[name] for name in _NAMES if name in old}
     if not moved:
-        return dict(tree)
+        return tree
     for name in moved.keys() & new.keys():
         raise ConfigError(f"{source}: {_OLD}.{name} is {_NEW}.{name} today, and both are given; leave the first out")
     rest = {name: value for name, value in old.items() if name not in _NAMES}
@@ -56,9 +60,35 @@ def settings_then(tree: Mapping[str, Any], source: str = "settings") -> dict[str
     return {**today, "phase3": {**phase3, "start": "tokens", "optim": optim}}
 
 
-def tell_moved(paths: Iterable[Path], source: str) -> None:
-    """Warn, in one line, of the old paths among these."""
+def tell_moved(paths: Iterable[Path], tree: Mapping[str, Any], source: str) -> None:
+    """Warn, a line each, of the old paths among these and of the values in a tree that are gone."""
     named = sorted({path[1] for path in paths if path_today(path) != path})
     if named:
         today = ", ".join(f"{_OLD}.{name} is {_NEW}.{name}" for name in named)
         warnings.warn(f"{source}: {today} today; the old path still works", SettingsMoved, stacklevel=2)
+    for path, gone in _old_values(tree):
+        told = f"{source}: {'.'.join(path)}: {gone} is {_VALUES[path][gone]} today; the old value still works"
+        warnings.warn(told, SettingsMoved, stacklevel=2)
+
+
+def _with_values_today(tree: Mapping[str, Any]) -> dict[str, Any]:
+    for path, gone in _old_values(tree):
+        tree = _replaced(tree, path, _VALUES[path][gone])
+    return dict(tree)
+
+
+def _old_values(tree: Mapping[str, Any]) -> list[tuple[Path, str]]:
+    """The places of a tree that have a value of before, with it."""
+    found = []
+    for path, values in _VALUES.items():
+        value: Any = tree
+        for name in path:
+            value = value.get(name) if isinstance(value, Mapping) else None
+        if isinstance(value, str) and value in values:
+            found.append((path, value))
+    return found
+
+
+def _replaced(tree: Mapping[str, Any], path: Path, value: str) -> dict[str, Any]:
+    name, *rest = path
+    return {**tree, name: _replaced(tree[name], tuple(rest), value) if rest else value}

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, StrictInt, model_validator
+from pydantic import Field, StrictInt, model_validator
 
 from cedkv.config.base import LayerScope, OffSource, Settings
 from cedkv.config.harm import HarmThresholds
@@ -102,11 +102,6 @@ class MixtureScopeSettings(Settings):
     )
 
 
-def _whole_answers(given: object) -> object:
-    """`auto`, which files from before hold, was `all` but for answers of one token, whose end cost too much then."""
-    return "all" if given == "auto" else given
-
-
 class LossSettings(Settings):
     lambda_on: float = Field(1.0, ge=0, description="Weight of L_on, the KL to the teacher on ON queries.")
     lambda_off: float = Field(4.0, ge=0, description="Weight of L_off at the start; dual ascent raises it.")
@@ -114,7 +109,7 @@ class LossSettings(Settings):
     tail_fraction: float = Field(
         0.7, gt=0, le=1, description="Share of the OFF batch whose mean Delta is L_off (CVaR)."
     )
-    on_tokens: Annotated[Literal["all", "first"], BeforeValidator(_whole_answers)] = Field(
+    on_tokens: Literal["all", "first"] = Field(
         "all",
         description="Match the teacher on the first answer token and, added to that, on the rest of its greedy answer "
         "and its end; or on the first token alone.",

@@ -159,7 +159,7 @@ def _parse(text: str, source: str, recorded: bool = False) -> tuple[dict, dict[t
     if not isinstance(tree, dict):
         raise ConfigError(f"{source}: the top level must be a mapping of settings, not {type(tree).__name__}")
     if not recorded:
-        tell_moved(lines, source)
+        tell_moved(lines, tree, source)
     today = settings_then if recorded else settings_today
     return today(tree, source), {path_today(path): line for path, line in lines.items()}
 
@@ -169,8 +169,8 @@ def _validated(
 ) -> Schema:
     for override in overrides:
         _apply(tree, override)
+    tell_moved((_path(override) for override in overrides), tree, "--set")
     tree = settings_today(tree, "--set")
-    tell_moved((_path(override) for override in overrides), "--set")
     _check_leaves(tree, lines, source)
     try:
         return schema.model_validate(tree)

@@ -104,9 +104,9 @@ def on_loss(
     reads : rows of each query.
     weights : of the rows, mean 1; None counts all alike.
     """
-    apart = kl(teacher, student)
-    answers = (apart if weights is None else weights * apart).split(list(reads))
-    return torch.stack([rows[0] + rows[1:].sum() / max(len(rows) - 1, 1) for rows in answers]).mean()
+    apart = kl(teacher, student) if weights is None else weights * kl(teacher, student)
+    shares = [1.0 if row == 0 else 1 / (count - 1) for count in reads for row in range(count)]
+    return apart @ apart.new_tensor(shares) / len(reads)
 
 
 def off_loss(
@@ -209,13 +209,13 @@ class SlotObjective(Objective):
         return told
 
     def measure(self, step: int) -> Measured:
-        """Above the bound a nat of p99 costs as much as a nat of ON KL; below it OFF effect does not count."""
+        """Above the bound a nat of p99 costs as much as a nat of `L_on`; below it OFF effect does not count."""
         state, sources = self.prefix(), self.settings.off_data
         tick = self.measure_state(state, step)
         self.ticks.append(tick)
         self.dual.update(step, self._off_p99(sources.dual_metric_source, state, tick))
         constrained = self._off_p99(sources.off_constraint_source, state, tick)
-        return Measured(tick, tick.train_kl + max(constrained - self.dual.bound, 0.0))
+        return Measured(tick, tick.loss_on + max(constrained - self.dual.bound, 0.0))
 
     def _off_p99(self, source: str, state: KVPrefix, tick: Tick) -> float:
         """p99 of `Delta` (nats) on the data a setting names: the fixed stress eval or, in debugging, the hard pool."""
@@ -263,9 +263,9 @@ def measure_tick(
 ) -> Tick:
     """The real metrics of a state; on evaluation queries only where someone observes."""
     count = bench.config.phase3.optim.tick_on_samples
-    teacher = torch.cat(targets.teacher[:count])
-    reads = targets.reads[:count]
+    teacher, reads = targets.teacher[:count], targets.reads[:count]
     student = log_probs(bench.trunk, targets.ids[:count], state, reads)
+    first = [torch.stack([rows[0] for rows in answers]) for answers in (teacher, student.split(reads))]
     mass: dict[str, float] = {}
     slot_mass: list[list[list[float]]] = []
     if state.mixture is not None:
@@ -276,8 +276,9 @@ def measure_tick(
     return Tick(
         method=method,
         step=step,
-        train_kl=on_loss(student, teacher, reads).item(),
-        train_agreement=(teacher.argmax(-1) == student.argmax(-1)).float().mean().item(),
+        loss_on=on_loss(student, torch.cat(teacher), reads).item(),
+        train_kl=kl(*first).mean().item(),
+        train_agreement=(first[0].argmax(-1) == first[1].argmax(-1)).float().mean().item(),
         stress_p99=stress.p99(state),
         role_mass=mass,
         slot_role_mass=slot_mass,

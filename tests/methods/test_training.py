@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from cedkv.events import StepTrace, Tick, Warned
 from cedkv.lm import log_probs
 from cedkv.methods import METHODS, run_method
-from cedkv.methods.objective import batch_terms
+from cedkv.methods.objective import batch_terms, on_targets
 from cedkv.metrics import cvar, kl, tail_stats
 from cedkv.optim.checkpoint import Checkpoint
 from cedkv.optim.loop import Training, optimiser_of, run_training, take_step
@@ -24,12 +24,12 @@ def mean_on_kl(training: Training, prefix) -> float:
     return kl(torch.cat(training.objective.targets.teacher), student).mean().item()
 
 
-def tick(training: Training, step: int, train_kl: float, stress_p99: float = 0.0) -> Tick:
-    return Tick("ced", step, train_kl, 0.0, stress_p99, {})
+def tick(training: Training, step: int, loss_on: float, stress_p99: float = 0.0) -> Tick:
+    return Tick("ced", step, loss_on, 0.0, 0.0, stress_p99, {})
 
 
 def scripted(training: Training, *values: float) -> Training:
-    """The same training with the ticks' KL (and, as pairs, their p99) given."""
+    """The same training with the ticks' `L_on` (and, as pairs, their p99) given."""
     rows = iter(value if isinstance(value, tuple) else (value, 0.0) for value in values)
     training.objective.measure_state = lambda state, step: tick(training, step, *next(rows))
     return training
@@ -114,6 +114,20 @@ def test_a_tick_measures_what_it_says():
     effect = kl(log_probs(bench.lm, texts, state), log_probs(bench.lm, texts))
     assert measured.train_kl == pytest.approx(kl(bench.teacher_on_probes, student).mean().item(), rel=1e-4)
     assert measured.stress_p99 == pytest.approx(tail_stats(effect).p99, rel=1e-4)
+
+
+def test_a_tick_tells_the_first_tokens_kl_apart_from_the_loss_of_whole_answers():
+    """The state's own `train_kl` is the first token's, so a tick's is too; the best state is chosen by the loss."""
+    bench = bench_with("phase3.optim.steps=4", "phase3.loss.on_tokens=all")
+    extraction, events = train(bench)
+    (measured,) = events_of(events, Tick)
+    targets, state = on_targets(bench), extraction.prefix
+    apart = kl(torch.cat(targets.teacher), log_probs(bench.lm, targets.ids, state, targets.reads)).split(targets.reads)
+    assert any(len(rows) > 1 for rows in apart)
+    first = [rows[0].item() for rows in apart]
+    whole = [rows[0].item() + (rows[1:].mean().item() if len(rows) > 1 else 0.0) for rows in apart]
+    assert measured.train_kl == pytest.approx(sum(first) / len(first), rel=1e-4)
+    assert measured.loss_on == pytest.approx(sum(whole) / len(whole), rel=1e-4)
 
 
 def test_every_query_is_trained_on_before_any_comes_again(monkeypatch):
@@ -215,7 +229,7 @@ def test_numbers_that_are_not_finite_stop_the_training_and_the_last_good_state_i
     def measure(state, step):
         good.append(state)
         poison(training)
-        return tick(training, step, train_kl=1.0)
+        return tick(training, step, loss_on=1.0)
 
     training.objective.measure_state = measure
     *_, last = run_training(training)
@@ -278,7 +292,7 @@ def test_the_constraint_is_measured_on_the_source_it_is_given(source):
     pool = tail_stats(training.objective.pool.delta(detached(training.objective.slots.prefix(3)))).p99
     (measured,) = training.objective.ticks
     harm = measured.stress_p99 if source == "fixed_stress" else pool
-    assert training.values == pytest.approx([measured.train_kl + harm - training.objective.dual.bound], rel=1e-4)
+    assert training.values == pytest.approx([measured.loss_on + harm - training.objective.dual.bound], rel=1e-4)
 
 
 def test_lambda_rises_while_the_constraint_is_violated_and_weighs_the_off_term():
