@@ -155,9 +155,10 @@ def _desk(args: argparse.Namespace) -> Any:
                 raise ConfigError(f"{what} {name!r} is unknown; known are {', '.join(known)}")
     lm = load_model(args.model)
     reader = None
-    if any(VIEWS[view].of_gists for view in args.views):
+    needs = {VIEWS[view].needs for view in args.views}
+    if "gists" in needs:
         reader = load_reader(lm, Path(args.adapter) if args.adapter else gist_adapter())
-    embed = load_embedder() if "retrieved" in args.views else None
+    embed = load_embedder() if "passages" in needs else None
     return DocumentDesk(lm, reader, embed, len(reader.ids) if reader else 25, train_on_document)
 
 

@@ -29,7 +29,7 @@ def score(question: Question, text: str) -> float:
 def iter_judging(desk: DocumentDesk, questions: Sequence[Question], views: Sequence[str]) -> Iterator[Event]:
     """Ask every question behind every view; `Done(list[Row])` has a row for each of both, in their order."""
     rows: list[Row] = []
-    if "chunked" in views:
+    if any(VIEWS[view].needs == "directions" for view in views):
         yield from iter_calibration(desk.lm)
     for number, question in enumerate(questions):
         yield Progress("documents", number, len(questions))

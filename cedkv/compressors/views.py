@@ -6,7 +6,7 @@ A new way is a function here and a line in `VIEWS`.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 
@@ -150,13 +150,14 @@ def equal_runs(tokens: int, slots: int) -> list[Chunk]:
 class DocumentView:
     """
     prefix : what stands before the question; None is nothing.
-    of_gists : needs gists.
+    needs : what has to be there, or takes time before the first of its prefixes: gists, a sentence model for passages,
+        the model's weight directions, a training on the document.
     control : says whether it is the gists that carry an answer, and is of no use to who asks.
     of_question : each question has a prefix of its own, so that every question waits for it.
     """
 
     prefix: Callable[[DocumentDesk, Question], KVPrefix | None]
-    of_gists: bool = False
+    needs: Literal["", "gists", "passages", "directions", "training"] = ""
     control: bool = False
     of_question: bool = False
 
@@ -164,11 +165,11 @@ class DocumentView:
 VIEWS = {
     "base": DocumentView(_base),
     "full": DocumentView(_full),
-    "retrieved": DocumentView(_retrieved, of_question=True),
-    "gist": DocumentView(_gist, of_gists=True),
-    "both": DocumentView(_both, of_gists=True, control=True),
-    "blind": DocumentView(_blind, of_gists=True, control=True),
+    "retrieved": DocumentView(_retrieved, needs="passages", of_question=True),
+    "gist": DocumentView(_gist, needs="gists"),
+    "both": DocumentView(_both, needs="gists", control=True),
+    "blind": DocumentView(_blind, needs="gists", control=True),
     "select": DocumentView(_select),
-    "chunked": DocumentView(_chunked),
-    "ced": DocumentView(_ced),
+    "chunked": DocumentView(_chunked, needs="directions"),
+    "ced": DocumentView(_ced, needs="training"),
 }

@@ -70,8 +70,8 @@ class Documents:
         lm = self.service.models.get(config)
         document_tokens(lm, document, len(lm.encode(asked)) + ANSWER_TOKENS)
         yield from self.service.turns.parted(iter_calibration(lm))
-        for view in VIEWS:
-            if view == "ced" and not train:
+        for view, kind in VIEWS.items():
+            if kind.needs == "training" and not train:
                 continue
             with self.service.turns.short():
                 answer = self._answered(lm, Question(document, f"\n\n{asked}", ()), view)
@@ -101,13 +101,18 @@ class Documents:
                 desk.reader = load_reader(lm, adapter or gist_adapter())
                 desk.slots = len(desk.reader.ids)
             except (ConfigError, ModelError) as error:
-                self.lacking |= {name: str(error) for name, view in VIEWS.items() if view.of_gists}
+                self.lacking |= _without("gists", error)
             try:
                 desk.embed = load_embedder()
             except ModelError as error:
-                self.lacking["retrieved"] = str(error)
+                self.lacking |= _without("passages", error)
             self.desks = {lm.fingerprint: desk}
         return self.desks[lm.fingerprint]
+
+
+def _without(what: str, error: CedKVError) -> dict[str, str]:
+    """Why the views that need something have no answer."""
+    return {name: str(error) for name, view in VIEWS.items() if view.needs == what}
 
 
 def _answer(desk: DocumentDesk, question: Question, view: str) -> DocumentAnswer:
@@ -115,7 +120,7 @@ def _answer(desk: DocumentDesk, question: Question, view: str) -> DocumentAnswer
     prefix = kind.prefix(desk, question)
     text = generate(desk.lm, [desk.lm.encode(question.query)], prefix, ANSWER_TOKENS)[0]
     times = answering_times(desk.lm, question.query, prefix, 1)
-    found = desk.passages(question.context).nearest(question.question) if view == "retrieved" else []
+    found = desk.passages(question.context).nearest(question.question) if kind.needs == "passages" else []
     return DocumentAnswer(
         view,
         text,

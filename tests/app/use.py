@@ -17,8 +17,10 @@ def at_least(count: int, parts) -> None:
 def open_menu(page, header) -> None:
     """A column's menu has a button while the pointer is on its header, which moves as long as the page is laid out."""
     button = header.get_by_label("Open cell menu")
-    while not button.is_visible():
+    for _ in range(600):
         header.hover()
+        if button.is_visible():
+            break
         page.wait_for_timeout(100)
     button.click(timeout=10_000)
 
