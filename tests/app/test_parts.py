@@ -277,7 +277,8 @@ def test_the_verdict_is_a_sentence_with_its_yardsticks(tmp_path):
     said = verdict_sentence(run.report, "ced")
     assert "<b>Works</b>: 16 of 16 whole answers right on unseen queries (95 %: 81% to 100%), the teacher 16." in said
     costs = "an ordinary paragraph costs 2.27, the demonstrations cost 4.24."
-    assert said.endswith(f"<b>Harmless</b>: 1.27 of 2.00 allowed; {costs}")
+    p99 = run.report["off"]["ced"]["stress"]["delta_p99"]
+    assert said.endswith(f"<b>Harmless</b>: {p99:.2f} of 2.00 allowed; {costs}")
     report = json.loads(json.dumps(run.report))
     report["off"]["neutral_paragraph"] = {"stress": {"delta_p99": 2.6}}
     report["on"]["ced"]["whole_answer"] = report["on"]["teacher"]["whole_answer"] = 0.5
