@@ -3,19 +3,27 @@
     python benchmarks/extractor_table.py --out runs/extractor.json
 
 judges the tasks that the extractor's own notes name as held out, in a held-out template, at eight slots and at as many
-as the template has places. The rows are kept beside the file and the same command goes on where it was interrupted.
+as the template has places. `--orders 3` asks with the demonstrations in three orders. The rows are kept beside the file
+and the same command goes on where it was interrupted.
 """
 
 import argparse
+import random
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
+from itertools import product
 from pathlib import Path
+from typing import cast
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.tables import markdown_table, options, run
-from cedkv.config import load_config
+from cedkv.config import Config, load_config
+from cedkv.episodes import RelationEpisode
+from cedkv.episodes.relation.template import tokenize_demos
 from cedkv.files import dump_json, write_whole
 from cedkv.ledger import Ledger, Row, row_key
 from cedkv.lm import LanguageModel, load_model
@@ -29,6 +37,22 @@ from cedkv.sweep.judging import TaskBench
 PLACES = 0
 VIEWS = ("teacher", "chunked", "amortised", "ced", "free", "few_shot")
 FIGURES = ("accuracy", "whole_answer", "kl_to_teacher", "off_p99", "off_mean", "seconds")
+
+
+class OrderedBench(TaskBench):
+    """A task whose demonstrations stand in another order; 0 is the one that they were drawn in."""
+
+    def __init__(self, lm: LanguageModel, config: Config, order: int) -> None:
+        super().__init__(lm, config)
+        self.order = order
+
+    @cached_property
+    def episode(self) -> RelationEpisode:
+        episode = cast(RelationEpisode, super().episode)
+        if not self.order:
+            return episode
+        demos = random.Random(self.order).sample(episode.demos, len(episode.demos))
+        return replace(episode, demos=tuple(demos), tokens=tokenize_demos(self.lm, demos, episode.template))
 
 
 def made(bench: TaskBench, method: str, slots: int) -> tuple[KVPrefix, float]:
@@ -52,7 +76,8 @@ def judge(bench: TaskBench, view: str, asked: int) -> Row:
 def rows_of(lm: LanguageModel, ledger: Ledger, args: argparse.Namespace) -> Iterator[Row]:
     """The rows that are asked for, as they come; those that are known are not measured again."""
     known = ledger.rows()
-    for task, template, demos in ((t, w, d) for w in args.templates for d in args.demos for t in args.tasks):
+    cells = product(args.templates, args.demos, range(args.orders), args.tasks)
+    for template, demos, order, task in cells:
         base = [
             "episode.template=" + dump_json(template).strip(),
             f"episode.demos={demos}",
@@ -60,11 +85,11 @@ def rows_of(lm: LanguageModel, ledger: Ledger, args: argparse.Namespace) -> Iter
             *args.set,
         ]
         config = load_config(None, base)
-        bench = TaskBench(lm, config)
+        bench = OrderedBench(lm, config, order)
         for view, asked in [(view, slots) for slots in args.slots for view in args.views]:
             asked = PLACES if view == "teacher" else asked
             extractor = extractor_for(lm, config)
-            place = {"task": task, "template": template, "demos": demos, "view": view, "asked": asked}
+            place = {"task": task, "template": template, "demos": demos, "view": view, "asked": asked, "order": order}
             key = row_key(**place, settings=config.model_dump(mode="json"), model=lm.fingerprint,
                           extractor=extractor.digest if extractor else "")  # fmt: skip
             if key not in known:
@@ -75,12 +100,12 @@ def rows_of(lm: LanguageModel, ledger: Ledger, args: argparse.Namespace) -> Iter
 
 
 def means(rows: Sequence[Row]) -> list[Row]:
-    """Per template, number of demonstrations, view and size the means over tasks."""
+    """Per template, number of demonstrations, their order, view and size the means over tasks."""
+    names = ("template", "demos", "order", "view", "asked")
     groups: dict[tuple, list[Row]] = {}
     for row in rows:
-        group = groups.setdefault((row["template"], row["demos"], row["view"], row["asked"]), [])
+        group = groups.setdefault(tuple(row[name] for name in names), [])
         group += [] if row in group else [row]
-    names = ("template", "demos", "view", "asked")
     return [
         {**dict(zip(names, group, strict=True)), "tasks": len(found),
          **{name: sum(row[name] for row in found) / len(found) for name in FIGURES}}
@@ -89,10 +114,10 @@ def means(rows: Sequence[Row]) -> list[Row]:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    columns = ("view", "template", "demonstrations", "slots", "first token / whole answer", "KL", "stress p99",
+    columns = ("view", "template", "demonstrations", "order", "slots", "first token / whole answer", "KL", "stress p99",
                "mean Delta", "seconds", "tasks")  # fmt: skip
     cells = [
-        (row["view"], repr(row["template"]), row["demos"],
+        (row["view"], repr(row["template"]), row["demos"], row["order"],
          "" if row["view"] == "teacher" else row["asked"] or "places",
          f"{row['accuracy']:.2f} / {row['whole_answer']:.2f}", f"{row['kl_to_teacher']:.3f}", f"{row['off_p99']:.2f}",
          f"{row['off_mean']:.2f}", f"{row['seconds']:.2f}", row["tasks"])
@@ -105,6 +130,7 @@ def main() -> None:
     parser = options(__doc__, [], "runs/extractor.json")
     parser.add_argument("--templates", nargs="+", default=["input_output"], metavar="NAME")
     parser.add_argument("--demos", nargs="+", type=int, default=[10], metavar="N")
+    parser.add_argument("--orders", type=int, default=1, metavar="N", help="of the demonstrations")
     parser.add_argument("--slots", nargs="+", type=int, default=[8, PLACES], metavar="S", help="0: the places")
     parser.add_argument("--views", nargs="+", choices=VIEWS, default=VIEWS[:3], metavar="VIEW")
     args = parser.parse_args()
