@@ -7,7 +7,6 @@ Where its answer begins and goes on counts as much as all of it.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import cast
 
 import torch
 from jaxtyping import Float, Int
@@ -19,7 +18,7 @@ from cedkv.state import DemoKV, KVPrefix
 
 _LLOYD_ITERATIONS = 10
 # Tokens of the last demonstration that are looked at, and pairs of chunks that are tried at once.
-_READ_TAIL, _PAIRS_AT_ONCE = 16, 64
+_READ_TAIL, _PAIRS_AT_ONCE = 16, 512
 _TINY = 1e-12
 
 
@@ -67,38 +66,33 @@ def merged_chunks(
     lm: LanguageModel, demo_kv: DemoKV, chunks: Sequence[Chunk], slots: int, weight: float
 ) -> list[Chunk]:
     """Merge the pair that changes the attention outputs least, until few enough chunks are left."""
-    chunks, readings = list(chunks), _read_last_demonstration(lm, demo_kv)
-    wanted = [_outputs(_Attended(lm, demo_kv, reading, chunks, weight)) for reading in readings]
+    chunks, (reading, ends) = list(chunks), _read_last_demonstration(lm, demo_kv)
+    wanted = _outputs(_Attended(lm, demo_kv, reading, chunks, weight))
     while len(chunks) > slots:
         # The sink is merged last: everything leans on it.
         pairs = torch.combinations(torch.arange(len(chunks)))
         pairs = pairs[pairs[:, 0] > 0] if len(chunks) > 2 else pairs
-        attended = [_Attended(lm, demo_kv, reading, chunks, weight) for reading in readings]
-        costs = [merge_costs(rows, pairs, outputs) for rows, outputs in zip(attended, wanted, strict=True)]
-        one, other = pairs[cast(Tensor, sum(costs)).argmin()].tolist()
+        costs = merge_costs(_Attended(lm, demo_kv, reading, chunks, weight), pairs, wanted, ends)
+        one, other = pairs[costs.argmin()].tolist()
         merged = tuple(sorted(chunks[one] + chunks[other]))
         chunks = [chunk for index, chunk in enumerate(chunks) if index not in (one, other)] + [merged]
         chunks = in_template_order(demo_kv.tokens, chunks)
     return chunks
 
 
-def _read_last_demonstration(lm: LanguageModel, demo_kv: DemoKV) -> list[AttentionReading]:
+def _read_last_demonstration(lm: LanguageModel, demo_kv: DemoKV) -> tuple[AttentionReading, list[int]]:
     """How the last demonstration attends to what stands before it; a single one or a document, to itself read before.
 
-    All of it, and from the token that its output is expected after.
+    With it, how many of its last rows are looked at: all, and those from the token that its output is expected after.
     """
     *before, (start, end) = demo_kv.tokens.demo_spans() or [(0, len(demo_kv.tokens))]
     block = demo_kv.as_prefix()
     if before:
         block = replace(block.without(list(range(start, end))), query_start=start)
-    whole = read_attention(lm, [demo_kv.tokens.ids[start:end]], block, tail=_READ_TAIL)
+    reading = read_attention(lm, [demo_kv.tokens.ids[start:end]], block, tail=_READ_TAIL)
     outputs = [token for token in range(start, end) if demo_kv.tokens.roles[token] == "output"]
-    return [whole, _last_rows(whole, end - outputs[0] + 1)] if outputs else [whole]
-
-
-def _last_rows(reading: AttentionReading, count: int) -> AttentionReading:
-    names = ("query", "prefix_scores", "own_lse", "own_out")
-    return replace(reading, **{name: getattr(reading, name)[:, :, -count:] for name in names})
+    rows = reading.query.shape[2]
+    return reading, [rows, min(rows, end - outputs[0] + 1)] if outputs else [rows]
 
 
 class _Attended:
@@ -137,13 +131,13 @@ class _Attended:
 
     def merged(
         self, pairs: Int[Tensor, "pairs 2"]
-    ) -> tuple[Float[Tensor, "layers heads rows pairs"], Float[Tensor, "layers heads pairs head_dim"]]:
-        """Unnormalised shares and values (per head) of what each pair would be merged into, at the later's place."""
+    ) -> tuple[Float[Tensor, "layers heads rows pairs"], Float[Tensor, "pairs 2"]]:
+        """Unnormalised shares of what pairs would be merged into, at the later's place, and the part of each in it."""
         counts = self.counts[pairs]
-        part = (counts / counts.sum(1, keepdim=True))[..., None]
-        keys, values = ((vectors[:, :, pairs] * part).sum(3) for vectors in (self.keys, self.values))
+        parts = counts / counts.sum(1, keepdim=True)
+        keys = (self.keys[:, :, pairs] * parts[..., None]).sum(3)
         scores = self._scores(keys, counts.sum(1), pairs[:, 1])
-        return (scores - self.largest[..., None]).exp(), self.per_head(values)
+        return (scores - self.largest[..., None]).exp(), parts
 
 
 def _outputs(attended: _Attended) -> Float[Tensor, "layers heads rows head_dim"]:
@@ -161,19 +155,38 @@ def _sums(
 
 
 def merge_costs(
-    attended: _Attended, pairs: Int[Tensor, "pairs 2"], wanted: Float[Tensor, "layers heads rows head_dim"]
+    attended: _Attended,
+    pairs: Int[Tensor, "pairs 2"],
+    wanted: Float[Tensor, "layers heads rows head_dim"],
+    ends: Sequence[int],
 ) -> Float[Tensor, " pairs"]:
-    """Squared distance from the wanted outputs if a pair were merged, as a share of what the slots give there."""
+    """Squared distance from the wanted outputs if a pair were merged, as a share of what the slots give there: the sum
+    over `ends`, numbers of last rows.
+
+    A merge moves the numerator of attention along the pair's two values, so products of vectors are taken once for all
+    pairs: |summed + c1 v1 + c2 v2 - total wanted|^2 / total^2, in double precision since large terms cancel.
+    """
     total, summed = _sums(attended)
-    given = (wanted - attended.reading.own_out).square().mean(dim=(1, 2, 3)).clamp_min(_TINY)
-    slot_values = attended.per_head(attended.values)
-    costs = []
+    given = (wanted - attended.reading.own_out).square().mean(dim=(1, 3))
+    values, numerator, goal = (part.double() for part in (attended.per_head(attended.values), summed, wanted))
+    gram, of_sum, of_goal = values @ values.mT, numerator @ values.mT, goal @ values.mT
+    squares = [
+        (one * other).sum(-1)[..., None] for one, other in ((numerator, numerator), (numerator, goal), (goal, goal))
+    ]
+    costs = []  # of every layer and row
     for some in pairs.split(_PAIRS_AT_ONCE):
-        shares, values = attended.merged(some)
+        shares, parts = attended.merged(some)
         gone = attended.shares[..., some]
-        left = summed[:, :, :, None] - torch.einsum("lhrpk,lhpkd->lhrpd", gone, slot_values[:, :, some])
-        outputs = left + shares[..., None] * values[:, :, None]
-        outputs /= (total[..., None] - gone.sum(-1) + shares)[..., None]
-        distance = (outputs - wanted[:, :, :, None]).square().mean(dim=(1, 2, 4))
-        costs.append((distance / given[:, None]).mean(0))
-    return torch.cat(costs)
+        moved = (shares[..., None] * parts - gone).double()
+        left = (total[..., None] - gone.sum(-1) + shares).double()
+        far = squares[0] - 2 * left * squares[1] + left.square() * squares[2]
+        for this, (index, other) in enumerate((some.mT, some.mT.flip(0))):
+            along = moved[..., this]
+            far = far + 2 * along * (of_sum[..., index] - left * of_goal[..., index])
+            far = far + along * (
+                along * gram[:, :, None, index, index] + moved[..., 1 - this] * gram[:, :, None, index, other]
+            )
+        costs.append((far / left.square()).mean(dim=1) / values.shape[-1])
+    distance = torch.cat(costs, dim=-1)
+    of_ends = [distance[:, -end:].mean(1) / given[:, -end:].mean(1).clamp_min(_TINY)[:, None] for end in ends]
+    return torch.stack(of_ends).sum(0).mean(0).float()

@@ -8,6 +8,7 @@ from cedkv.episodes.relation.parse import Demonstration
 from cedkv.episodes.relation.template import get_template, tokenize_demos
 from cedkv.lm import read_demo_kv
 from cedkv.lm.weighing import WeightDirections
+from cedkv.slots import merging
 from cedkv.slots.chunked import chunked_prefix, chunks_by_place
 from cedkv.slots.merging import fitted_chunks, merged_chunks, split_chunks
 from cedkv.state import DemoTokens
@@ -135,6 +136,28 @@ def test_a_merge_keeps_what_it_would_cost_most_to_lose(tiny_block):
     chunks = merged_chunks(lm, tiny_block, chunks_by_place(tiny_block.tokens), 3, weight=1.0)
     assert chunks[0] == (0,)
     assert len(chunks) == 3
+
+
+def test_what_a_merge_costs_is_the_distance_of_the_outputs_it_leaves(tiny_block):
+    """Attention written out for one pair after the other: its two slots gone, and their mean in their stead."""
+    lm, chunks = tiny_lm("llama"), chunks_by_place(tiny_block.tokens)
+    reading, ends = merging._read_last_demonstration(lm, tiny_block)
+    attended = merging._Attended(lm, tiny_block, reading, chunks, weight=0.7)
+    wanted = merging._outputs(attended)
+    pairs = torch.combinations(torch.arange(len(chunks)))
+    costs = merging.merge_costs(attended, pairs, wanted, ends)
+    values = attended.per_head(attended.values)
+    assert len(ends) == 2 and ends[1] < ends[0]
+    for pair, cost in zip(pairs, costs, strict=True):
+        shares, parts = attended.merged(pair[None])
+        kept = [slot for slot in range(len(chunks)) if slot not in pair.tolist()]
+        mean = (values[:, :, pair] * parts[0, :, None]).sum(2)
+        summed = attended.shares[..., kept] @ values[:, :, kept] + shares * mean[:, :, None]
+        summed = summed + attended.own[..., None] * reading.own_out
+        left = summed / (attended.shares[..., kept].sum(-1) + shares[..., 0] + attended.own)[..., None]
+        off, given = (left - wanted).square(), (wanted - reading.own_out).square()
+        by_hand = sum((off[:, :, -end:].mean((1, 2, 3)) / given[:, :, -end:].mean((1, 2, 3))).mean() for end in ends)
+        assert cost.item() == pytest.approx(by_hand.item(), rel=1e-3, abs=1e-7)
 
 
 def test_a_chunk_is_split_by_its_keys(tiny_block):
