@@ -183,7 +183,7 @@ def _cancel(desk: Desk) -> Any:
 _ARGUMENTS = {
     "task": "name of a shipped relation task, such as present-past; empty where demonstrations are given",
     "demos": "demonstrations as text in any format, such as lines of `lift -> lifted`; empty for a task's own",
-    "method": "how the slots are made: chunked, select, ced, free or few_shot",
+    "method": "how the slots are made: select, few_shot, chunked, amortised, ced or free",
     "phase": "2 judges Select-KV, 3 judges ced, which is trained",
     "settings": "YAML of settings that differ from the defaults, such as `phase3: {slots: 4}`; may be empty",
     "run_id": "name of a run of this session, as `run`, `gate` and `runs` give it",

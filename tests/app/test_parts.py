@@ -10,12 +10,14 @@ import pytest
 from cedkv.config import PRESETS, Config, load_config, parse_config, setting
 from cedkv.errors import ConfigError
 from cedkv.events import Opened, Progress, StepTrace
+from cedkv.methods import METHODS
 from cedkv.session.limits import PUBLIC, LimitError, Limits
 from cedkv.session.runs import Run, RunError
 from cedkv.session.service import Service
 from cedkv.session.slots import Mix
 from cedkv.session.store import SessionStore
 from cedkv.session.views import Comparison, SlotMap, View, Why
+from components import api
 from components.example import QUERY, example_comparison, example_runs, example_why
 from components.headline import headline_html, verdict_sentence
 from components.settings import advanced_groups, compact_yaml, group_label, overrides, setting_paths, value_of
@@ -357,3 +359,9 @@ def test_the_sliders_of_a_session_that_the_server_has_forgotten_are_still_read()
         parts = build_slots(None)
     # Gradio checks what a page sends against the page as it was built once it has dropped the session's own.
     assert [slider.preprocess(512) for slider in (parts.slot, parts.layer, parts.head)] == [512] * 3
+
+
+def test_an_assistant_is_told_of_every_method():
+    """The names are written out, since the methods themselves bring torch, without which the page can be there."""
+    told = re.findall(r"\w+", api._ARGUMENTS["method"].partition(": ")[2])
+    assert {*told} - {"or"} == METHODS.keys()
