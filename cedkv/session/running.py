@@ -21,17 +21,16 @@ from cedkv.session.store import SessionStore
 
 
 def phase_of(method: str) -> int:
-    """The first phase of the gate that runs a method.
+    """The first phase of the gate that runs a method; of a method that no gate runs, the last, whose slots it has.
 
     Raises
     ------
     ConfigError
-        No phase runs it.
+        There is no such method.
     """
-    for phase, kind in KINDS.items():
-        if method in kind.methods:
-            return phase
-    raise ConfigError(f"method {method!r} is unknown; known are {', '.join(METHODS)}")
+    if method not in METHODS:
+        raise ConfigError(f"method {method!r} is unknown; known are {', '.join(METHODS)}")
+    return next((phase for phase, kind in KINDS.items() if method in kind.methods), max(KINDS))
 
 
 class Runner:
@@ -80,7 +79,7 @@ class Runner:
 
     def iter_judge(self, session: str, run: Run, stop: Callable[[], bool] = never) -> Iterator[Event]:
         """The gate on the state that a run has made, with the run's settings; nothing is trained again."""
-        phase = next((number for number in KINDS if run.made_by in KINDS[number].methods), min(KINDS))
+        phase = phase_of(run.made_by) if run.made_by in METHODS else min(KINDS)
         yield from self.iter_gate(session, run.config, phase, stop, run.state_file(run.student))
 
     def iter_gate(

@@ -8,6 +8,7 @@ import pytest
 
 from cedkv.config import PRESETS, Config, load_config
 from cedkv.gate.kinds import KINDS
+from cedkv.methods import METHODS
 from cedkv.session.limits import Limits
 from cedkv.session.runs import Run
 from cedkv.session.store import SessionStore
@@ -63,7 +64,7 @@ def slots_of(config: Config) -> tuple[int, int]:
     return config.phase2.prefix_len, config.phase3.slots
 
 
-@pytest.mark.parametrize("method", ["select", "few_shot", "ced", "free"])
+@pytest.mark.parametrize("method", METHODS)
 def test_the_slider_that_is_seen_is_the_one_that_the_method_runs_on(page, desk, method):
     updates = zip(page.setup.slots_of_phase().values(), slots_shown(page, desk, method), strict=True)
     (seen,) = [slider for slider, update in updates if update.visible is True]
