@@ -17,10 +17,12 @@ from tests.optim.trainings import bench_with
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_makes_a_run(method, tmp_path):
-    bench = bench_with("phase2.prefix_len=6", "phase3.slots=5", "phase3.optim.steps=2")
+    copied = 60 if method == "few_shot" else 6  # tokens; the tiny tokenizer has one for nearly every letter
+    bench = bench_with(f"phase2.prefix_len={copied}", "phase3.slots=5", "phase3.optim.steps=2")
     models = cast(ModelShelf, SimpleNamespace(get=lambda config: bench.lm))
     runner = Runner(models, SessionStore(tmp_path, Limits(), []))
     run = drain(runner.iter_run("visitor", bench.config, method))
     assert run.made_by == method and run.student == method
-    if method != "few_shot":  # which has whole demonstrations
-        assert run.prefix(method).slots == KINDS[phase_of(method)].slots(bench.config)
+    asked = KINDS[phase_of(method)].slots(bench.config)
+    # Whole demonstrations fill no number of slots to the last.
+    assert 0 < run.prefix(method).slots <= asked if method == "few_shot" else run.prefix(method).slots == asked
