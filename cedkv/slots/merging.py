@@ -164,11 +164,12 @@ def merge_costs(
     over `ends`, numbers of last rows.
 
     A merge moves the numerator of attention along the pair's two values, so products of vectors are taken once for all
-    pairs: |summed + c1 v1 + c2 v2 - total wanted|^2 / total^2, in double precision since large terms cancel.
+    pairs: |summed + c1 v1 + c2 v2 - total wanted|^2 / total^2, in double precision since large terms cancel, and
+    on the processor since not every device has it.
     """
     total, summed = _sums(attended)
-    given = (wanted - attended.reading.own_out).square().mean(dim=(1, 3))
-    values, numerator, goal = (part.double() for part in (attended.per_head(attended.values), summed, wanted))
+    given = (wanted - attended.reading.own_out).square().mean(dim=(1, 3)).cpu()
+    values, numerator, goal = (part.cpu().double() for part in (attended.per_head(attended.values), summed, wanted))
     gram, of_sum, of_goal = values @ values.mT, numerator @ values.mT, goal @ values.mT
     squares = [
         (one * other).sum(-1)[..., None] for one, other in ((numerator, numerator), (numerator, goal), (goal, goal))
@@ -177,8 +178,8 @@ def merge_costs(
     for some in pairs.split(_PAIRS_AT_ONCE):
         shares, parts = attended.merged(some)
         gone = attended.shares[..., some]
-        moved = (shares[..., None] * parts - gone).double()
-        left = (total[..., None] - gone.sum(-1) + shares).double()
+        moved = (shares[..., None] * parts - gone).cpu().double()
+        left = (total[..., None] - gone.sum(-1) + shares).cpu().double()
         far = squares[0] - 2 * left * squares[1] + left.square() * squares[2]
         for this, (index, other) in enumerate((some.mT, some.mT.flip(0))):
             along = moved[..., this]
