@@ -77,6 +77,27 @@ class Runner:
         extraction.prefix.save(folder.path / "artifacts" / f"{method}.safetensors")
         yield Done(self._store.add(session, Run(folder.path)))
 
+    def iter_gate_of(
+        self, session: str, config: Config, method: str, stop: Callable[[], bool] = never
+    ) -> Iterator[Event]:
+        """The gate that runs a method; the last event is `Done(Run)`.
+
+        What no gate runs is made first, as a run of its own, and its state then judged in place of the student's.
+        """
+        if any(method in kind.methods for kind in KINDS.values()):
+            yield from self.iter_gate(session, config, phase_of(method), stop)
+            return
+        made = None
+        for event in self.iter_run(session, config, method, stop):
+            if isinstance(event, Done):
+                made = event
+            else:
+                yield event
+        if made and stop():
+            yield made
+        elif made:
+            yield from self.iter_judge(session, made.result, stop)
+
     def iter_judge(self, session: str, run: Run, stop: Callable[[], bool] = never) -> Iterator[Event]:
         """The gate on the state that a run has made, with the run's settings; nothing is trained again."""
         phase = phase_of(run.made_by) if run.made_by in METHODS else min(KINDS)

@@ -40,7 +40,7 @@ def wire_running(page: Page, desk: Desk) -> None:
 
     def start_gate(session: str, asked: Request, stop: Stop) -> Iterator[Event]:
         config = desk.service.prepare(session, asked.config, asked.demos, asked.own)
-        return desk.service.running.iter_gate(session, config, desk.service.phase_of(asked.method), stop)
+        return desk.service.running.iter_gate_of(session, config, asked.method, stop)
 
     def asked(start: Callable[[str, Request, Stop], Iterator[Event]]) -> Start:
         return lambda session, rail, stop: start(session, read_request(setup.form, rail), stop)
