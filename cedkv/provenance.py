@@ -13,8 +13,13 @@ _REPORTED_PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "num
 
 def library_versions() -> dict[str, str]:
     """Versions of what computes the numbers."""
-    packages = {name: version(name) for name in _REPORTED_PACKAGES}
-    return {"python": platform.python_version(), "cedkv": __version__, **packages}
+    return {"python": platform.python_version(), "cedkv": __version__, **_package_versions()}
+
+
+@cache
+def _package_versions() -> dict[str, str]:
+    """Looked up on the disk, which every state that is written would do again."""
+    return {name: version(name) for name in _REPORTED_PACKAGES}
 
 
 @cache

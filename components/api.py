@@ -13,6 +13,7 @@ import gradio as gr
 from cedkv.config import Config, parse_config
 from cedkv.errors import CedKVError
 from cedkv.events import Done, Event, Progress, StepTrace
+from cedkv.labels import LABELS
 from components.desk import Desk
 from components.handlers import Queue, message_of, session_of
 from components.off_texts import worst_rows
@@ -183,7 +184,7 @@ def _cancel(desk: Desk) -> Any:
 _ARGUMENTS = {
     "task": "name of a shipped relation task, such as present-past; empty where demonstrations are given",
     "demos": "demonstrations as text in any format, such as lines of `lift -> lifted`; empty for a task's own",
-    "method": "how the slots are made: select, few_shot, chunked, amortised, ced or free",
+    "method": f"how the slots are made: {', '.join(LABELS)}",
     "phase": "2 judges Select-KV, 3 judges ced, which is trained",
     "settings": "YAML of settings that differ from the defaults, such as `phase3: {slots: 4}`; may be empty",
     "run_id": "name of a run of this session, as `run`, `gate` and `runs` give it",

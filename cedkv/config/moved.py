@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from cedkv.config.trees import nested, overlaid, value_at
 from cedkv.errors import ConfigError
 
 _OLD, _NEW = "phase2", "run"
@@ -32,7 +33,9 @@ def settings_today(tree: Mapping[str, Any], source: str = "settings") -> dict[st
     ConfigError
         A setting is given by its old path and by today's.
     """
-    tree = _with_values_today(tree)
+    for path, gone in _old_values(tree):
+        tree = overlaid(tree, nested(path, _VALUES[path][gone]))
+    tree = dict(tree)
     old, new = tree.get(_OLD), tree.get(_NEW) or {}
     if not isinstance(old, Mapping) or not isinstance(new, Mapping):
         return tree
@@ -71,24 +74,7 @@ def tell_moved(paths: Iterable[Path], tree: Mapping[str, Any], source: str) -> N
         warnings.warn(told, SettingsMoved, stacklevel=2)
 
 
-def _with_values_today(tree: Mapping[str, Any]) -> dict[str, Any]:
-    for path, gone in _old_values(tree):
-        tree = _replaced(tree, path, _VALUES[path][gone])
-    return dict(tree)
-
-
 def _old_values(tree: Mapping[str, Any]) -> list[tuple[Path, str]]:
     """The places of a tree that have a value of before, with it."""
-    found = []
-    for path, values in _VALUES.items():
-        value: Any = tree
-        for name in path:
-            value = value.get(name) if isinstance(value, Mapping) else None
-        if isinstance(value, str) and value in values:
-            found.append((path, value))
-    return found
-
-
-def _replaced(tree: Mapping[str, Any], path: Path, value: str) -> dict[str, Any]:
-    name, *rest = path
-    return {**tree, name: _replaced(tree[name], tuple(rest), value) if rest else value}
+    found = [(path, value_at(tree, path)) for path in _VALUES]
+    return [(path, value) for path, value in found if isinstance(value, str) and value in _VALUES[path]]

@@ -16,6 +16,7 @@ from cedkv.config.moved import path_today, settings_then, settings_today, tell_m
 from cedkv.config.schema import Config
 from cedkv.config.sweep import SweepConfig
 from cedkv.config.train import TrainingConfig
+from cedkv.config.trees import nested, overlaid
 from cedkv.errors import ConfigError
 from cedkv.files import check_writable_again
 
@@ -57,7 +58,7 @@ def load_config(
     if mixture is not None:
         file = MIXTURES / f"{mixture}.yaml" if mixture in mixture_names() else mixture
         overlay, lines = _parse(_read(file), str(file))
-        tree, source = _overlaid(tree, overlay), str(file)
+        tree, source = overlaid(tree, overlay), str(file)
     return _validated(tree, lines, source, overrides, Config)
 
 
@@ -86,7 +87,7 @@ def load_sweep(path: str | Path) -> tuple[SweepConfig, list[Config]]:
     sweep = _validated(tree, lines, source, (), SweepConfig)
     load_config(sweep.base)
     base = {} if sweep.base is None else _parse(_read(_preset(sweep.base)), sweep.base)[0]
-    base = _overlaid(base, settings_today(sweep.settings, source))
+    base = overlaid(base, settings_today(sweep.settings, source))
     shared = {place[1:]: line for place, line in lines.items() if place[0] == "settings"}
     configs = []
     for number, point in enumerate(sweep.points):
@@ -94,7 +95,7 @@ def load_sweep(path: str | Path) -> tuple[SweepConfig, list[Config]]:
         own = {tuple(name.split(".")): lines[(*above, name)] for name in point}
         tree = base
         for name, value in point.items():
-            tree = _overlaid(tree, _nested(name.split("."), value))
+            tree = overlaid(tree, nested(name.split("."), value))
         configs.append(_validated(tree, shared | own, source, (), Config))
     return sweep, configs
 
@@ -130,20 +131,6 @@ def _read(path: str | Path) -> str:
         return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"config {str(path)!r} cannot be read: {error}") from error
-
-
-def _overlaid(tree: dict, overlay: dict) -> dict:
-    merged = dict(tree)
-    for key, value in overlay.items():
-        both = isinstance(value, dict) and isinstance(tree.get(key), dict)
-        merged[key] = _overlaid(tree[key], value) if both else value
-    return merged
-
-
-def _nested(path: Sequence[str], value: Any) -> dict:
-    for name in reversed(path):
-        value = {name: value}
-    return value
 
 
 def _parse(text: str, source: str, recorded: bool = False) -> tuple[dict, dict[tuple, int]]:
