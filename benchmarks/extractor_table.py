@@ -25,6 +25,7 @@ from cedkv.config import Config, load_config
 from cedkv.episodes import RelationEpisode
 from cedkv.episodes.relation.template import tokenize_demos
 from cedkv.files import dump_json, write_whole
+from cedkv.harm import YARDSTICKS
 from cedkv.ledger import Ledger, Row, row_key
 from cedkv.lm import LanguageModel, load_model
 from cedkv.methods import METHODS
@@ -35,7 +36,9 @@ from cedkv.state import KVPrefix
 from cedkv.sweep.judging import TaskBench
 
 PLACES = 0
-VIEWS = ("teacher", "chunked", "amortised", "ced", "free", "few_shot")
+# As they are, of a size of their own: the demonstrations, a line break, an ordinary paragraph.
+GIVEN = ("teacher", *YARDSTICKS)
+MADE = ("chunked", "amortised", "ced", "free", "few_shot")
 FIGURES = ("accuracy", "whole_answer", "kl_to_teacher", "off_p99", "off_mean", "seconds")
 
 
@@ -65,8 +68,9 @@ def made(bench: TaskBench, method: str, slots: int) -> tuple[KVPrefix, float]:
 
 
 def judge(bench: TaskBench, view: str, asked: int) -> Row:
-    if view == "teacher":
-        prefix, seconds = bench.workbench.teacher, 0.0
+    if view in GIVEN:
+        prefix, seconds = bench.reference(view), 0.0
+        assert prefix is not None
     else:
         slots = asked or len(chunks_by_place(bench.episode.tokens))
         prefix, seconds = made(bench, view, slots)
@@ -87,7 +91,7 @@ def rows_of(lm: LanguageModel, ledger: Ledger, args: argparse.Namespace) -> Iter
         config = load_config(None, base)
         bench = OrderedBench(lm, config, order)
         for view, asked in [(view, slots) for slots in args.slots for view in args.views]:
-            asked = PLACES if view == "teacher" else asked
+            asked = PLACES if view in GIVEN else asked
             extractor = extractor_for(lm, config)
             place = {"task": task, "template": template, "demos": demos, "view": view, "asked": asked, "order": order}
             key = row_key(**place, settings=config.model_dump(mode="json"), model=lm.fingerprint,
@@ -118,7 +122,7 @@ def markdown(rows: Sequence[Row]) -> str:
                "mean Delta", "seconds", "tasks")  # fmt: skip
     cells = [
         (row["view"], repr(row["template"]), row["demos"], row["order"],
-         "" if row["view"] == "teacher" else row["asked"] or "places",
+         "" if row["view"] in GIVEN else row["asked"] or "places",
          f"{row['accuracy']:.2f} / {row['whole_answer']:.2f}", f"{row['kl_to_teacher']:.3f}", f"{row['off_p99']:.2f}",
          f"{row['off_mean']:.2f}", f"{row['seconds']:.2f}", row["tasks"])
         for row in means(rows)
@@ -132,7 +136,8 @@ def main() -> None:
     parser.add_argument("--demos", nargs="+", type=int, default=[10], metavar="N")
     parser.add_argument("--orders", type=int, default=1, metavar="N", help="of the demonstrations")
     parser.add_argument("--slots", nargs="+", type=int, default=[8, PLACES], metavar="S", help="0: the places")
-    parser.add_argument("--views", nargs="+", choices=VIEWS, default=VIEWS[:3], metavar="VIEW")
+    parser.add_argument("--views", nargs="+", choices=(*GIVEN, *MADE), default=["teacher", *MADE[:2]],
+                        metavar="VIEW", help=f"{', '.join((*GIVEN, *MADE))}")  # fmt: skip
     args = parser.parse_args()
     lm = load_model(args.model)
     extractor = extractor_for(lm, load_config(None, args.set))
