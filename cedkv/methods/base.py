@@ -11,6 +11,7 @@ from torch import Tensor
 from cedkv.calibration import model_directions
 from cedkv.config import Config
 from cedkv.episodes import Episode
+from cedkv.errors import ConfigError
 from cedkv.events import Event
 from cedkv.lm import AttentionReading, LanguageModel, log_probs, read_attention, read_demo_kv
 from cedkv.lm.layers import layers_in_scope
@@ -37,6 +38,11 @@ class Workbench:
 
     observe : measures a state on evaluation queries at training ticks. For the record only: nothing is chosen by it.
     stop : asked after every training step; once it says yes, the training ends there and leaves its best state.
+
+    Raises
+    ------
+    ConfigError
+        A setting names layers that the model does not have, whether or not a method will ask for them.
     """
 
     lm: LanguageModel
@@ -44,6 +50,14 @@ class Workbench:
     config: Config
     observe: Observer | None = None
     stop: Callable[[], bool] = never
+
+    def __post_init__(self) -> None:
+        for phase in ("phase2", "phase3"):
+            for name, scope in getattr(self.config, phase).layer_scope:
+                try:
+                    layers_in_scope(scope, self.lm.layers, ())
+                except ConfigError as error:
+                    raise ConfigError(f"{phase}.layer_scope.{name}: {error}") from error
 
     @cached_property
     def trunk(self) -> LanguageModel:

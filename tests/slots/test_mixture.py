@@ -7,6 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from cedkv.config import DelimiterSettings, MixtureSettings
+from cedkv.errors import ConfigError
 from cedkv.events import Tick, Warned
 from cedkv.lm import log_probs
 from cedkv.methods.ced import mixture_slots
@@ -227,6 +228,12 @@ def test_only_layers_in_the_injection_scope_see_the_slots(scope, seeing):
         values[layer] += 1.0
         moved = (log_probs(bench.lm, bench.train_ids, replace(prefix, values=values)) - before).abs().max()
         assert (moved > 1e-3) if layer in seeing else (moved == 0)
+
+
+@pytest.mark.parametrize("setting", ["phase2.layer_scope.selection=[4]", "phase3.layer_scope.mixture=last_5"])
+def test_layers_that_the_model_lacks_are_refused_before_any_method_runs(setting):
+    with pytest.raises(ConfigError, match=setting.partition("=")[0]):
+        bench_with(setting)
 
 
 def test_top25_names_the_layers_that_look_at_the_demonstrations_most():
