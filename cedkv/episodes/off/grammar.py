@@ -44,8 +44,10 @@ def expand(frame: str, rng: random.Random, slots: Mapping[str, Sequence[str]]) -
         key = slot if ":" in slot else f"{slot}#{len(filled)}"
         if key not in filled:
             words = slots[name] if name in slots else LEXICON[name]
-            unused = [word for word in words if word not in filled.values()] or words
-            filled[key] = rng.choice(unused)
+            taken = set(filled.values())
+            if not taken.isdisjoint(words):
+                words = [word for word in words if word not in taken] or words
+            filled[key] = rng.choice(words)
         return _SLOT.sub(fill, filled[key])
 
     return _SLOT.sub(fill, frame)
