@@ -37,8 +37,6 @@ app: .venv/.app ## Set up what is missing and start the app
 	@echo "Starting the app; its address follows. At the first start it converts its model, which takes a minute or two more."
 	@$(BIN)/python app.py
 
-# Tests wait for browsers and other processes; a third worker then has the core that is left.
-test: WORKERS = 3
 test: browser ## Set up what is missing and run every test
 	@echo "Running the tests."
 	@$(PYTEST)
