@@ -136,7 +136,7 @@ def main() -> None:
     parser.add_argument("--demos", nargs="+", type=int, default=[10], metavar="N")
     parser.add_argument("--orders", type=int, default=1, metavar="N", help="of the demonstrations")
     parser.add_argument("--slots", nargs="+", type=int, default=[8, PLACES], metavar="S", help="0: the places")
-    parser.add_argument("--views", nargs="+", choices=(*GIVEN, *MADE), default=["teacher", *MADE[:2]],
+    parser.add_argument("--views", nargs="+", choices=(*GIVEN, *MADE), default=["teacher", "chunked", "amortised"],
                         metavar="VIEW", help=f"{', '.join((*GIVEN, *MADE))}")  # fmt: skip
     args = parser.parse_args()
     lm = load_model(args.model)

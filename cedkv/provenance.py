@@ -16,9 +16,8 @@ def library_versions() -> dict[str, str]:
     return {"python": platform.python_version(), "cedkv": __version__, **_package_versions()}
 
 
-@cache
+@cache  # it is looked up on the disk, and every state that is written asks for it
 def _package_versions() -> dict[str, str]:
-    """Looked up on the disk, which every state that is written would do again."""
     return {name: version(name) for name in _REPORTED_PACKAGES}
 
 

@@ -140,7 +140,11 @@ def _open(
     stop: Callable[[], bool],
 ) -> GateRun:
     episode = kind.episode(lm, config)
+    # The judge reads the teacher off the workbench, which asks the judge when a training is looked at. What it refuses
+    # leaves no folder behind.
+    bench = Workbench(lm, episode, config, observe=lambda prefix: judge.observe(prefix), stop=stop)
     off = {split: episode.off_set(split, size) for split, size in kind.off_sizes(config).items()}
+    judge = Judge(lm, episode, bench.teacher, off, kind.scorer)
     folder = RunFolder(out, new_run_id(episode.task, kind.phase, kind.slots(config)))
     folder.write("config.yaml", dump_config(config))
     folder.write("artifacts/hf_runtime_meta.json", dump_json(lm.describe()))
@@ -166,9 +170,6 @@ def _open(
         "timing": timing,
         "versions": library_versions(),
     }
-    # The judge reads the teacher off the workbench, which asks the judge when a training is looked at.
-    bench = Workbench(lm, episode, config, observe=lambda prefix: judge.observe(prefix), stop=stop)
-    judge = Judge(lm, episode, bench.teacher, off, kind.scorer)
     return GateRun(kind, bench, judge, folder, GateReport(folder.path, data))
 
 

@@ -54,7 +54,7 @@ class Workbench:
     def __post_init__(self) -> None:
         for phase in ("phase2", "phase3"):
             for name, scope in getattr(self.config, phase).layer_scope:
-                try:
+                try:  # whichever layers they are, so that no ranking is needed
                     layers_in_scope(scope, self.lm.layers, ())
                 except ConfigError as error:
                     raise ConfigError(f"{phase}.layer_scope.{name}: {error}") from error

@@ -54,11 +54,12 @@ class Runner:
         episode = episode_from_config(lm, config)
         kind = KINDS[phase_of(method)]
         slots = kind.slots(config)
+        events = iter_extract(lm, episode, method, slots, config, stop)  # what is refused leaves no folder behind
         run_id = new_run_id(episode.task, kind.phase, slots).replace(kind.label, method)
         folder = RunFolder(self._store.folder(session), run_id)
         folder.write("config.yaml", dump_config(config))
         trained = False
-        for event in iter_extract(lm, episode, method, slots, config, stop):
+        for event in events:
             if isinstance(event, Done):
                 extraction = event.result
                 continue
@@ -83,20 +84,26 @@ class Runner:
         """The gate that runs a method; the last event is `Done(Run)`.
 
         What no gate runs is made first, as a run of its own, and its state then judged in place of the student's.
+
+        stop : as of `iter_gate`. A state that is made by then is the result where its gate has not begun.
         """
-        if any(method in kind.methods for kind in KINDS.values()):
-            yield from self.iter_gate(session, config, phase_of(method), stop)
+        phase = phase_of(method)
+        if method in KINDS[phase].methods:
+            yield from self.iter_gate(session, config, phase, stop)
             return
-        made = None
+        made, begun = None, False
         for event in self.iter_run(session, config, method, stop):
             if isinstance(event, Done):
                 made = event
             else:
                 yield event
-        if made and stop():
+        if made is None:
+            return
+        for event in self.iter_judge(session, made.result, stop):
+            begun = begun or isinstance(event, Opened)
+            yield event
+        if not begun:
             yield made
-        elif made:
-            yield from self.iter_judge(session, made.result, stop)
 
     def iter_judge(self, session: str, run: Run, stop: Callable[[], bool] = never) -> Iterator[Event]:
         """The gate on the state that a run has made, with the run's settings; nothing is trained again."""

@@ -51,5 +51,5 @@ def _word_ends(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _stands_alone(character: str) -> bool:
-    """Kana and Han characters: words without blanks."""
+    """Whether a character is kana or Han, whose words have no blanks between them."""
     return "\u3040" <= character <= "\u30ff" or "\u3400" <= character <= "\u9fff"
