@@ -1,7 +1,8 @@
 """The command line, one file per command. A new command is a file and a line in `COMMANDS`.
 
 A command's module is imported when that command is asked for: torch and transformers take seconds, and neither the list
-of commands nor a command's name that is wrong needs them. Exit codes: 0 done (the gate passed), 1 the gate failed, 2 an error, 130 interrupted.
+of commands nor a command's name that is wrong needs them. Exit codes: 0 done (the gate passed), 1 the gate failed, 2 an
+error, 130 interrupted.
 """
 
 import argparse
