@@ -42,7 +42,8 @@ class OffProbe:
         NonFiniteError
             The model's answers are no numbers, as half precision can make them.
         """
-        delta = delta_of(self.lm, self.ids, self.base, prefix)
+        # The base is read already; its own Delta is 0, or no number where its answers are none.
+        delta = kl(self.base, self.base) if prefix is None else delta_of(self.lm, self.ids, self.base, prefix)
         if not delta.isfinite().all():
             raise NonFiniteError(f"Delta on the {self.name} is not finite; {self.remedy}")
         return delta

@@ -133,26 +133,36 @@ def off_histograms(
     )  # fmt: skip
     top = top or max((value for views in deltas.values() for values in views.values() for value in values), default=1.0)
     size = max(top, threshold or 0) / 24 or 0.1
+    traces, at_rows, at_columns, lines = [], [], [], []
     for place, bucket in enumerate(buckets):
-        cell = {"row": place // columns + 1, "col": place % columns + 1}
-        for view, values in deltas[bucket].items():
-            figure.add_trace(_histogram(view, student, values, size, first=place == 0), **cell)
+        views = deltas[bucket].items()
+        traces += [_histogram(view, student, values, size, first=place == 0) for view, values in views]
+        at_rows += [place // columns + 1] * len(views)
+        at_columns += [place % columns + 1] * len(views)
         if threshold is not None:
-            figure.add_vline(x=threshold, line={"color": INK, "dash": "dash", "width": 1}, **cell)
+            lines.append(_upright(threshold, place, {"color": INK, "dash": "dash", "width": 1}))
         if bucket in p99:
-            figure.add_vline(x=p99[bucket], line={"color": view_color(student, student), "width": 1}, **cell)
+            lines.append(_upright(p99[bucket], place, {"color": view_color(student, student), "width": 1}))
+    figure.add_traces(traces, at_rows, at_columns)
     figure.add_scatter(**_key("p99", view_color(student, student), None), row=1, col=1)
     if threshold is not None:
         figure.add_scatter(**_key("what the gate allows", INK, "dash"), row=1, col=1)
     # The legend clears the titles of the first row, whatever the height.
     height = 120 + 150 * rows
-    figure.update_layout(barmode="overlay", legend={**LEGEND, "y": 1 + 26 / (height - 112)}, bargap=0.04)
+    figure.update_layout(barmode="overlay", legend={**LEGEND, "y": 1 + 26 / (height - 112)}, bargap=0.04, shapes=lines)
     figure.update_annotations(font_size=11)
     figure.update_xaxes(range=[0, 25 * size])
     figure.update_xaxes(title="Delta, nats", row=rows)
     figure.update_yaxes(rangemode="tozero")
     figure.update_yaxes(title="texts", col=1)
     return calm(figure, height, top=66)
+
+
+def _upright(x: float, place: int, line: Mapping[str, Any]) -> dict[str, Any]:
+    """A line through one of the small multiples. plotly's `add_vline` looks through the whole figure for each."""
+    axis = str(place + 1) if place else ""
+    ends = {"x0": x, "x1": x, "xref": f"x{axis}", "y0": 0, "y1": 1, "yref": f"y{axis} domain"}
+    return {"type": "line", "line": line, **ends}
 
 
 def training_curves(

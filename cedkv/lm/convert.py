@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
@@ -69,7 +70,19 @@ def _read_once() -> Iterator[None]:
     # Importing it takes a while, and a model that is converted already does not need it.
     package: Any = importlib.import_module("gguf")
     kept = {name: getattr(package, name) for name in ("GGUFReader", "get_tensor_name_map")}
-    for name, made in kept.items():
+
+    class Reader(package.GGUFReader):
+        """Each slice of numpy's memmap is a memmap, which costs ten times what a plain array's does."""
+
+        @property
+        def data(self):
+            return self._data
+
+        @data.setter
+        def data(self, mapped):
+            self._data = np.asarray(mapped)
+
+    for name, made in (kept | {"GGUFReader": Reader}).items():
         setattr(package, name, cache(made))
     try:
         yield

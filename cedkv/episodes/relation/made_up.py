@@ -7,6 +7,9 @@ from cedkv.state import DemoTokens
 _SAMPLES = 48
 _ROUNDS = 6
 _MAX_INPUT_TOKENS = 24
+# An input may have so many tokens more than the longest that was demonstrated; one that is still going on when it and
+# its end have had these and some, since the model need not write it in the fewest, is not waited for.
+_LONGER, _SPARE = 3, 4
 
 
 def generated_inputs(
@@ -23,13 +26,15 @@ def generated_inputs(
     else:  # the template starts with the input itself: go on from the block's last token
         opening = [tokens.ids[-1]]
         prefix = read_demo_kv(lm, tokens.take(range(len(tokens) - 1))).as_prefix()
+    end = len(lm.encode(template.input_end))
+    room = min(_MAX_INPUT_TOKENS, tokens.longest("input") + _LONGER + end + _SPARE)
     found: dict[str, None] = {}
     for round_ in range(_ROUNDS):
         texts = generate(
             lm,
             [opening] * _SAMPLES,
             prefix,
-            max_new_tokens=_MAX_INPUT_TOKENS,
+            max_new_tokens=room,
             temperature=1.0,
             seed=seed * _ROUNDS + round_,
             stop=template.input_end,
@@ -44,4 +49,4 @@ def generated_inputs(
 
 def _looks_like_an_input(text: str, tokens: DemoTokens, lm: LanguageModel) -> bool:
     """No line break, and not much longer than the longest demonstrated input."""
-    return "\n" not in text and len(lm.encode(" " + text)) <= tokens.longest("input") + 3
+    return "\n" not in text and len(lm.encode(" " + text)) <= tokens.longest("input") + _LONGER
