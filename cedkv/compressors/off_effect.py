@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -21,17 +22,20 @@ def iter_off_effect(
     """`Delta` on the frozen stress texts behind the documents' prefixes; `Done(dict[str, OffScores])`.
 
     The neutral yardsticks stand beside the views: a paragraph of as many tokens as there are slots. A view's figures
-    are over all documents, each with the same texts; a view without a prefix has none, as its `Delta` is 0.
+    are over all documents, each with the same texts; a view without a prefix has none, as its `Delta` is 0. An event
+    comes before each reading, so that whoever shares the model waits for one reading at most.
     """
     off = sample_off("stress", texts, seed, PLAIN).texts
     probe = OffProbe(desk.lm, [text.text for text in off], "stress texts", "load the model in float32")
+    plain = yardsticks(desk.lm, desk.slots)
+    behind = ((view, VIEWS[view].prefix(desk, question)) for question in questions for view in views)
     found: dict[str, list[Tensor]] = defaultdict(list)
-    for name, prefix in yardsticks(desk.lm, desk.slots).items():
-        found[name].append(probe.delta(prefix).cpu())
-    for number, question in enumerate(questions):
-        for place, view in enumerate(views):
-            yield Progress("reading other text", number * len(views) + place, len(questions) * len(views))
-            if (own := VIEWS[view].prefix(desk, question)) is not None:
-                found[view].append(probe.delta(own).cpu())
+    stage, total = "reading other text", 1 + len(plain) + len(questions) * len(views)
+    yield Progress(stage, 0, total)
+    probe.base  # noqa: B018 -- read here, on first use, so that others have their turn before the prefixes are
+    for done, (name, prefix) in enumerate(chain(plain.items(), behind), start=1):
+        yield Progress(stage, done, total)
+        if prefix is not None:
+            found[name].append(probe.delta(prefix).cpu())
     buckets = [text.bucket for text in off]
     yield Done({name: off_summary(torch.cat(deltas), buckets * len(deltas)) for name, deltas in found.items()})

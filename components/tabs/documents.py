@@ -85,9 +85,9 @@ def mask_html() -> str:
     return Path(__file__).with_name("gist_mask.svg").read_text(encoding="utf-8")
 
 
-def reading_html(done: int, total: int) -> str:
-    """How far it is known what the prefixes do to other text."""
-    return f'<p class="ck muted">reading other text behind these prefixes: {done} of {total}</p>'
+def reading_html(far: str = "") -> str:
+    """It is not yet known what the prefixes do to other text, and how far it is."""
+    return f'<p class="ck muted">reading other text behind these prefixes{far}</p>'
 
 
 def answers_html(answers: list["DocumentAnswer"], going: str = "") -> str:
@@ -130,7 +130,7 @@ def wire(page: Page, desk: Desk) -> None:
                 yield answers_html(answers, going="more to come"), "", gr.skip()
         views = [answer.view for answer in answers if answer.for_others]
         slots = max((answer.slots for answer in answers if answer.view == "gist"), default=0)
-        yield answers_html(answers), reading_html(0, len(views)), (text, views, slots, number)
+        yield answers_html(answers), reading_html(), (text, views, slots, number)
 
     @told_stream
     def read_other_text(answered: tuple[str, list[str], int, int], request: gr.Request) -> Iterator[str]:
@@ -140,7 +140,7 @@ def wire(page: Page, desk: Desk) -> None:
                 yield ""
                 return
             if isinstance(event, Progress):
-                yield reading_html(event.done, event.total)
+                yield reading_html(f": {event.done} of {event.total}")
             if isinstance(event, Done):
                 yield off_html(event.result, slots)
 

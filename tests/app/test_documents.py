@@ -14,7 +14,7 @@ def test_a_document_is_answered_and_what_is_asked_meanwhile_is_not_lost(page):
     page.locator("#ask-document").click()
     answers = page.locator("#document-answers")
     expect(answers.locator("th:text-is('gists') + td")).to_contain_text("48291")
-    expect(page.locator("#document-off")).to_contain_text("reading other text behind these prefixes: 1 of 4")
+    expect(page.locator("#document-off")).to_contain_text("reading other text behind these prefixes: 1 of 7")
     page.locator("#asked textarea").fill("")
     page.locator("#ask-document").click()
     expect(page.locator(".toast-body")).to_contain_text("the question is empty")

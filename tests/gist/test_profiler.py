@@ -81,7 +81,10 @@ def test_criteria_report_what_was_measured():
 
 
 def test_off_effect_is_that_of_the_prefix_beside_a_paragraph_of_as_many_tokens(desk):
-    found = drain(iter_off_effect(desk, [ASKED, ASKED], ("base", "full", "gist"), texts=9))
+    *told, done = iter_off_effect(desk, [ASKED, ASKED], ("base", "full", "gist"), texts=9)
+    readings = 1 + len(YARDSTICKS) + 2 * 3
+    assert [(event.done, event.total) for event in told] == [(place, readings) for place in range(readings)]
+    found = done.result
     assert list(found) == [*YARDSTICKS, "full", "gist"]
     texts = sample_off("stress", 9, 0, PLAIN).texts
     probe = OffProbe(desk.lm, [text.text for text in texts])
