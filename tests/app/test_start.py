@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+import app
 import cedkv
 from benchmarks.running_app import ROOT
+from cedkv.session.limits import Limits
 from components.quick_gradio import without_stubs
 
 # From the least that is asked for to the most.
@@ -49,6 +51,13 @@ def test_a_type_checker_finds_the_public_names_where_python_does():
     tree = ast.parse(Path(cedkv.__file__).read_text())
     (block,) = [node for node in tree.body if isinstance(node, ast.If)]
     assert {alias.name: line.module for line in block.body for alias in line.names} == cedkv._HOMES
+
+
+def test_the_queue_of_an_idle_app_sleeps_as_long_as_it_is_told(tmp_path):
+    """gradio has no argument for it: where another version polls by another name, this says so."""
+    blocks, _ = app.build(Limits(), tmp_path)
+    assert blocks._queue.sleep_when_free == app._POLL_SECONDS
+    assert "asyncio.sleep(self.sleep_when_free)" in inspect.getsource(type(blocks._queue).start_processing)
 
 
 def test_gradio_finds_no_source_for_its_stubs_and_everybody_else_does():
