@@ -27,7 +27,8 @@ from components.wiring import wire  # noqa: E402
 
 # Gradio keeps a copy of every file that it offers: it looks for those older than a day every hour, in seconds.
 _CACHE = (3600, 86400)
-# Its queue looks for events a thousand times a second, which takes a tenth of a core as long as the app is up.
+# Its queue looks for events a thousand times a second, and for their progress a hundred times, which takes a tenth of a
+# core as long as the app is up.
 _POLL_SECONDS = 0.02
 
 
@@ -40,7 +41,7 @@ def build(limits: Limits, root: Path, tabs: Sequence[Tab] = TABS) -> tuple[gr.Bl
         add_endpoints(desk)  # before the wiring, so that their names are free
         wire(page, desk)
     blocks.queue(max_size=limits.queue)
-    blocks._queue.sleep_when_free = _POLL_SECONDS
+    blocks._queue.sleep_when_free = blocks._queue.progress_update_sleep_when_free = _POLL_SECONDS
     return blocks, desk
 
 

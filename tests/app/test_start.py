@@ -55,9 +55,13 @@ def test_a_type_checker_finds_the_public_names_where_python_does():
 
 def test_the_queue_of_an_idle_app_sleeps_as_long_as_it_is_told(tmp_path):
     """gradio has no argument for it: where another version polls by another name, this says so."""
-    blocks, _ = app.build(Limits(), tmp_path)
-    assert blocks._queue.sleep_when_free == app._POLL_SECONDS
-    assert "asyncio.sleep(self.sleep_when_free)" in inspect.getsource(type(blocks._queue).start_processing)
+    queue = app.build(Limits(), tmp_path)[0]._queue
+    for name, loop in (
+        ("sleep_when_free", queue.start_processing),
+        ("progress_update_sleep_when_free", queue.start_progress_updates),
+    ):
+        assert getattr(queue, name) == app._POLL_SECONDS
+        assert f"asyncio.sleep(self.{name})" in inspect.getsource(loop)
 
 
 def test_gradio_finds_no_source_for_its_stubs_and_everybody_else_does():
