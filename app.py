@@ -41,7 +41,8 @@ def build(limits: Limits, root: Path, tabs: Sequence[Tab] = TABS) -> tuple[gr.Bl
         add_endpoints(desk)  # before the wiring, so that their names are free
         wire(page, desk)
     blocks.queue(max_size=limits.queue)
-    blocks._queue.sleep_when_free = blocks._queue.progress_update_sleep_when_free = _POLL_SECONDS
+    for name in ("sleep_when_free", "progress_update_sleep_when_free"):  # on Windows it sleeps for longer as it is
+        setattr(blocks._queue, name, max(getattr(blocks._queue, name), _POLL_SECONDS))
     return blocks, desk
 
 

@@ -42,7 +42,7 @@ class OffProbe:
         NonFiniteError
             The model's answers are no numbers, as half precision can make them.
         """
-        # The base is read already; its own Delta is 0, or no number where its answers are none.
+        # The base is read once; its own Delta is 0, or no number where its answers are none.
         delta = kl(self.base, self.base) if prefix is None else delta_of(self.lm, self.ids, self.base, prefix)
         if not delta.isfinite().all():
             raise NonFiniteError(f"Delta on the {self.name} is not finite; {self.remedy}")
@@ -50,7 +50,7 @@ class OffProbe:
 
 
 def delta_of(
-    lm: LanguageModel, ids: Sequence[Sequence[int]], base: Float[Tensor, "texts vocab"], prefix: KVPrefix | None
+    lm: LanguageModel, ids: Sequence[Sequence[int]], base: Float[Tensor, "texts vocab"], prefix: KVPrefix
 ) -> Float[Tensor, " texts"]:
     """`Delta` of texts whose base is known, pack by pack, finite or not."""
     return torch.cat([kl(rows, base[part]) for part, rows in iter_log_probs(lm, ids, prefix)])

@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from itertools import chain
 
 import torch
 from torch import Tensor
@@ -11,9 +10,10 @@ from cedkv.compressors.views import VIEWS, DocumentDesk
 from cedkv.episodes.documents import Question
 from cedkv.episodes.off import PLAIN, sample_off
 from cedkv.events import Done, Event, Progress
-from cedkv.harm import yardsticks
+from cedkv.harm import YARDSTICKS, yardsticks
 from cedkv.metrics import off_summary
 from cedkv.probe import OffProbe
+from cedkv.state import KVPrefix
 
 
 def iter_off_effect(
@@ -23,19 +23,27 @@ def iter_off_effect(
 
     The neutral yardsticks stand beside the views: a paragraph of as many tokens as there are slots. A view's figures
     are over all documents, each with the same texts; a view without a prefix has none, as its `Delta` is 0. An event
-    comes before each reading, so that whoever shares the model waits for one reading at most.
+    comes before each reading and what it is behind is made, so that whoever shares the model waits for one at most.
     """
     off = sample_off("stress", texts, seed, PLAIN).texts
     probe = OffProbe(desk.lm, [text.text for text in off], "stress texts", "load the model in float32")
-    plain = yardsticks(desk.lm, desk.slots)
-    behind = ((view, VIEWS[view].prefix(desk, question)) for question in questions for view in views)
     found: dict[str, list[Tensor]] = defaultdict(list)
-    stage, total = "reading other text", 1 + len(plain) + len(questions) * len(views)
-    yield Progress(stage, 0, total)
-    probe.base  # noqa: B018 -- read here, on first use, so that others have their turn before the prefixes are
-    for done, (name, prefix) in enumerate(chain(plain.items(), behind), start=1):
-        yield Progress(stage, done, total)
+    names = ["base", *YARDSTICKS, *[*views] * len(questions)]
+    prefixes = _prefixes(desk, questions, views)
+    for done, name in enumerate(names):
+        yield Progress("reading other text", done, len(names))
+        prefix = next(prefixes)
+        delta = probe.delta(prefix)
         if prefix is not None:
-            found[name].append(probe.delta(prefix).cpu())
+            found[name].append(delta.cpu())
     buckets = [text.bucket for text in off]
     yield Done({name: off_summary(torch.cat(deltas), buckets * len(deltas)) for name, deltas in found.items()})
+
+
+def _prefixes(desk: DocumentDesk, questions: Sequence[Question], views: Sequence[str]) -> Iterator[KVPrefix | None]:
+    """Base, yardsticks, then every question's views, each made when it is asked for."""
+    yield None
+    yield from yardsticks(desk.lm, desk.slots).values()
+    for question in questions:
+        for view in views:
+            yield VIEWS[view].prefix(desk, question)

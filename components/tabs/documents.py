@@ -86,7 +86,7 @@ def mask_html() -> str:
 
 
 def reading_html(far: str = "") -> str:
-    """It is not yet known what the prefixes do to other text, and how far it is."""
+    """What the prefixes do to other text is being read. `far` : how many readings are done."""
     return f'<p class="ck muted">reading other text behind these prefixes{far}</p>'
 
 

@@ -12,9 +12,10 @@ from benchmarks.running_app import running_app
 # count that is shown while a page loads never ends (StatusTracker.svelte does not stop it when it goes), and takes a
 # tenth of a core for each open page. Counts that nobody sees are dropped here; what the app can add to its page comes
 # too late to do so.
-_NO_UNSEEN_COUNTS = """
+COUNT = r"performance\.now\(\)-[^;]{1,20}/1e3"
+_NO_UNSEEN_COUNTS = f"""
   const frame = window.requestAnimationFrame.bind(window);
-  const counts = (work) => /performance[.]now[(][)]-[^;]{1,20}[/]1e3/.test(String(work));
+  const counts = (work) => new RegExp(String.raw`{COUNT}`).test(String(work));
   const seen = () => document.querySelector("[data-testid='status-tracker']:not(.hide)");
   window.requestAnimationFrame = (work) => (counts(work) && !seen() ? 0 : frame(work));
 """

@@ -31,8 +31,7 @@ phase3:
 DEMOS = "lift -> lifted\nwalk -> walked\nplay -> played\n<b>x</b> -> <s>$x$\ncall -> called\nask -> asked"
 
 
-def test_switching_a_slot_off_shows_the_answers_without_it(opened):
-    page = opened.page()
+def test_switching_a_slot_off_shows_the_answers_without_it(page):
     open_tab(page, "Slots")
     shaded = page.locator("#demo-text [data-token][style*=rgb]").first
     expect(shaded).to_be_visible()  # the example is shown, so that only the slot is missing
@@ -68,9 +67,8 @@ def test_a_fader_changes_the_answers_and_the_mix_is_kept_as_a_run(page):
     expect(page.locator("#columns .ck-col")).to_have_count(3)  # asked of the kept run
 
 
-def test_a_new_query_is_answered_from_an_empty_cache_and_explained_by_mouse_and_keyboard(opened, cache):
+def test_a_new_query_is_answered_from_an_empty_cache_and_explained_by_mouse_and_keyboard(page, cache):
     """The app has converted the model there and then, offline: still the one that the example was made with."""
-    page = opened.page()
     assert list((cache / "models").iterdir())
     panel = page.locator("#why")
     expect(panel).to_contain_text("without slot")  # the example comes explained
@@ -236,13 +234,3 @@ def test_two_runs_stand_side_by_side_and_lend_each_other_slots(page):
     expect(page.locator("#columns .ck-asked")).to_contain_text("walk")
     open_tab(page, "Slots")
     expect(page.locator("#effect")).to_contain_text("Nothing changed yet")
-
-
-def test_arrow_keys_that_come_quickly_are_all_counted(opened):
-    page = opened.page()
-    panel = page.locator("#why")
-    panel.locator("[data-why-slot='1']").click()
-    for _ in range(4):
-        page.keyboard.press("ArrowDown")
-    expect(panel.locator(".ck-why")).to_have_attribute("data-slot", "5")
-    expect(panel.locator("[data-why-slot='5']")).to_be_focused()

@@ -192,6 +192,16 @@ def test_demonstrations_are_moved_by_keyboard(opened):
     expect(page.locator("#rows [data-row='1'] [data-move='1']")).to_be_focused()
 
 
+def test_arrow_keys_that_come_quickly_are_all_counted(opened):
+    page = opened.page()
+    panel = page.locator("#why")
+    panel.locator("[data-why-slot='1']").click()
+    for _ in range(4):
+        page.keyboard.press("ArrowDown")
+    expect(panel.locator(".ck-why")).to_have_attribute("data-slot", "5")
+    expect(panel.locator("[data-why-slot='5']")).to_be_focused()
+
+
 def test_everything_that_can_be_typed_into_has_a_name_and_headings_form_an_outline(opened):
     page = opened.page()
     page.get_by_role("button", name=re.compile("paste demonstrations")).click()

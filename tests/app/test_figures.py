@@ -74,6 +74,12 @@ def test_off_histograms_show_the_student_the_ghost_and_both_lines():
     assert [line.name for line in keys] == ["p99", "what the gate allows"]
 
 
+def test_off_histograms_draw_each_line_in_its_buckets_plot():
+    deltas = {name: {"ced": [0.1], "teacher": [1.0]} for name in ("prose", "code")}
+    lines = off_histograms(deltas, "ced", None, {"prose": 1.0, "code": 2.0}).layout.shapes
+    assert [(line.x0, line.xref, line.yref) for line in lines] == [(1.0, "x", "y domain"), (2.0, "x2", "y2 domain")]
+
+
 def test_token_names_are_left_out_where_there_is_no_room():
     figure = slot_heatmap([[0.5, 0.5]], [":", ":"], ["delimiter"] * 2, named=False)
     assert figure.layout.xaxis.ticktext is None

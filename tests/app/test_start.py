@@ -3,10 +3,12 @@
 import ast
 import inspect
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import gradio
 import pytest
 
 import app
@@ -14,6 +16,7 @@ import cedkv
 from benchmarks.running_app import ROOT
 from cedkv.session.limits import Limits
 from components.quick_gradio import without_stubs
+from tests.app.conftest import COUNT
 
 # From the least that is asked for to the most.
 WITHOUT_THE_ENGINE = [
@@ -60,8 +63,13 @@ def test_the_queue_of_an_idle_app_sleeps_as_long_as_it_is_told(tmp_path):
         ("sleep_when_free", queue.start_processing),
         ("progress_update_sleep_when_free", queue.start_progress_updates),
     ):
-        assert getattr(queue, name) == app._POLL_SECONDS
+        assert getattr(queue, name) >= app._POLL_SECONDS
         assert f"asyncio.sleep(self.{name})" in inspect.getsource(loop)
+
+
+def test_the_count_of_seconds_that_tests_drop_is_gradios():
+    (tracker,) = (Path(gradio.__file__).parent / "templates/frontend/assets").glob("statustracker-*.js")
+    assert re.search(r"\(\(\)=>\{\w+\(\w+,\(" + COUNT, tracker.read_text(encoding="utf-8"))  # a frame's callback
 
 
 def test_gradio_finds_no_source_for_its_stubs_and_everybody_else_does():

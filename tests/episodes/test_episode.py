@@ -7,6 +7,7 @@ import pytest
 
 from cedkv.config import parse_config
 from cedkv.episodes import Demonstration, Episode, build_episode, episode_from_config, get_template
+from cedkv.episodes.relation import made_up
 from cedkv.episodes.relation.build import QUERY_ROOM
 from cedkv.episodes.relation.made_up import generated_inputs
 from cedkv.errors import DemoError
@@ -137,6 +138,16 @@ def test_generated_inputs_are_new_distinct_and_decided_by_the_seed(template):
     assert generated_inputs(lm, tokens, shape, exclude, count=12, seed=0) == made
     others = generated_inputs(lm, tokens, shape, exclude | set(made[:5]), count=12, seed=0)
     assert not set(others) & set(made[:5])
+
+
+def test_inputs_that_are_too_long_are_not_waited_for_and_others_are_the_same(monkeypatch):
+    lm, shape, tokens = tiny_lm("llama"), get_template("qa"), build(LONG, [], on_source="generated").tokens
+    rooms, real = [], made_up.generate
+    monkeypatch.setattr(made_up, "generate", lambda *given, **named: rooms.append(named) or real(*given, **named))
+    soon = generated_inputs(lm, tokens, shape, set(), count=12, seed=0)
+    monkeypatch.setattr(made_up, "_SPARE", made_up._MAX_INPUT_TOKENS)
+    assert generated_inputs(lm, tokens, shape, set(), count=12, seed=0) == soon
+    assert rooms[0]["max_new_tokens"] < rooms[-1]["max_new_tokens"] == made_up._MAX_INPUT_TOKENS
 
 
 def test_another_seed_makes_up_other_inputs():

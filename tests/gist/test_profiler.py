@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+import cedkv.probe
 from cedkv.cli import main
 from cedkv.compressors.criteria import success_criteria
 from cedkv.compressors.memory import peak_memory
@@ -81,10 +82,7 @@ def test_criteria_report_what_was_measured():
 
 
 def test_off_effect_is_that_of_the_prefix_beside_a_paragraph_of_as_many_tokens(desk):
-    *told, done = iter_off_effect(desk, [ASKED, ASKED], ("base", "full", "gist"), texts=9)
-    readings = 1 + len(YARDSTICKS) + 2 * 3
-    assert [(event.done, event.total) for event in told] == [(place, readings) for place in range(readings)]
-    found = done.result
+    found = drain(iter_off_effect(desk, [ASKED, ASKED], ("base", "full", "gist"), texts=9))
     assert list(found) == [*YARDSTICKS, "full", "gist"]
     texts = sample_off("stress", 9, 0, PLAIN).texts
     probe = OffProbe(desk.lm, [text.text for text in texts])
@@ -94,6 +92,16 @@ def test_off_effect_is_that_of_the_prefix_beside_a_paragraph_of_as_many_tokens(d
         assert found[name]["delta_max"] == pytest.approx(probe.delta(prefix).max().item(), abs=1e-5)
     assert found["gist"]["count"] == 18 and found["neutral_paragraph"]["count"] == 9
     assert set(found["gist"]["buckets"]) == {text.bucket for text in texts}
+
+
+def test_an_event_comes_before_each_reading_of_other_text(desk, monkeypatch):
+    read, known = [], []
+    for name in ("log_probs", "delta_of"):
+        real = getattr(cedkv.probe, name)
+        monkeypatch.setattr(cedkv.probe, name, lambda *given, real=real: read.append(1) or real(*given))
+    *told, _ = (known.append(len(read)) or event for event in iter_off_effect(desk, [ASKED], ("base", "gist"), texts=9))
+    assert [(event.done, event.total) for event in told] == [(place, 5) for place in range(5)]
+    assert known == [0, 1, 2, 3, 3, 4]  # base, two yardsticks, a view that is the base, and gists
 
 
 def test_the_command_writes_rows_tables_and_verdicts(tmp_path, capsys):

@@ -6,6 +6,7 @@ import shutil
 import weakref
 
 import gguf
+import numpy as np
 import pytest
 import torch
 from transformers import Gemma2Config, GPT2Config
@@ -234,17 +235,19 @@ def test_a_conversion_is_one_line_and_no_bar(tmp_path, monkeypatch, capfd):
     assert capfd.readouterr().err == ""
 
 
-def test_a_gguf_file_is_parsed_once(tmp_path, monkeypatch):
-    """transformers would do it for the settings, the tokenizer and the tensors each."""
-    parsed = []
+def test_a_gguf_file_is_parsed_once_and_from_a_plain_array(tmp_path, monkeypatch):
+    """transformers would do it for the settings, the tokenizer and the tensors each; slices of a memmap take longer."""
+    parsed, kinds = [], set()
 
     class Counting(gguf.GGUFReader):
         def __init__(self, *given, **named) -> None:
             parsed.append(given)
             super().__init__(*given, **named)
+            kinds.update(type(part) for field in self.fields.values() for part in field.parts)
 
     monkeypatch.setattr(gguf, "GGUFReader", Counting)
     monkeypatch.setenv("CEDKV_CACHE", str(tmp_path / "cache"))
     load_model(str(tiny_gguf(tmp_path / "tiny.gguf")), device="cpu")
     assert len(parsed) == 1
+    assert np.ndarray in kinds and np.memmap not in kinds
     assert gguf.GGUFReader is Counting

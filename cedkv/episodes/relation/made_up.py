@@ -7,8 +7,8 @@ from cedkv.state import DemoTokens
 _SAMPLES = 48
 _ROUNDS = 6
 _MAX_INPUT_TOKENS = 24
-# An input may have so many tokens more than the longest that was demonstrated; one that is still going on when it and
-# its end have had these and some, since the model need not write it in the fewest, is not waited for.
+# An input may have so many tokens more than the longest that was demonstrated. Sampling waits for those, for what ends
+# an input, and for some to spare, as the model need not write a text in the fewest tokens.
 _LONGER, _SPARE = 3, 4
 
 
