@@ -1,7 +1,8 @@
 """What prefixes of documents do to text that asks nothing of them, beside what any text in front does."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from cedkv.compressors.views import VIEWS, DocumentDesk
 from cedkv.episodes.documents import Question
 from cedkv.episodes.off import PLAIN, sample_off
 from cedkv.events import Done, Event, Progress
-from cedkv.harm import YARDSTICKS, yardsticks
+from cedkv.harm import YARDSTICKS, yardstick
 from cedkv.metrics import off_summary
 from cedkv.probe import OffProbe
 from cedkv.state import KVPrefix
@@ -28,22 +29,16 @@ def iter_off_effect(
     off = sample_off("stress", texts, seed, PLAIN).texts
     probe = OffProbe(desk.lm, [text.text for text in off], "stress texts", "load the model in float32")
     found: dict[str, list[Tensor]] = defaultdict(list)
-    names = ["base", *YARDSTICKS, *[*views] * len(questions)]
-    prefixes = _prefixes(desk, questions, views)
-    for done, name in enumerate(names):
-        yield Progress("reading other text", done, len(names))
-        prefix = next(prefixes)
+    readings: list[tuple[str, Callable[[], KVPrefix | None]]] = [
+        ("base", lambda: None),
+        *((name, partial(yardstick, name, desk.lm, desk.slots)) for name in YARDSTICKS),
+        *((view, partial(VIEWS[view].prefix, desk, question)) for question in questions for view in views),
+    ]
+    for done, (name, made) in enumerate(readings):
+        yield Progress("reading other text", done, len(readings))
+        prefix = made()
         delta = probe.delta(prefix)
         if prefix is not None:
             found[name].append(delta.cpu())
     buckets = [text.bucket for text in off]
     yield Done({name: off_summary(torch.cat(deltas), buckets * len(deltas)) for name, deltas in found.items()})
-
-
-def _prefixes(desk: DocumentDesk, questions: Sequence[Question], views: Sequence[str]) -> Iterator[KVPrefix | None]:
-    """Base, yardsticks, then every question's views, each made when it is asked for."""
-    yield None
-    yield from yardsticks(desk.lm, desk.slots).values()
-    for question in questions:
-        for view in views:
-            yield VIEWS[view].prefix(desk, question)

@@ -6,6 +6,6 @@ costs, and the measures that read more than the next token. A measure is one fil
 
 from cedkv.harm.beside import Asked, Figures, Measure
 from cedkv.harm.measures import MEASURES, harm_of, iter_harm
-from cedkv.harm.yardsticks import YARDSTICKS, yardsticks
+from cedkv.harm.yardsticks import YARDSTICKS, yardstick, yardsticks
 
-__all__ = ["MEASURES", "YARDSTICKS", "Asked", "Figures", "Measure", "harm_of", "iter_harm", "yardsticks"]
+__all__ = ["MEASURES", "YARDSTICKS", "Asked", "Figures", "Measure", "harm_of", "iter_harm", "yardstick", "yardsticks"]

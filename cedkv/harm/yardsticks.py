@@ -10,14 +10,20 @@ YARDSTICKS = ("neutral_token", "neutral_paragraph")
 
 
 def yardsticks(lm: LanguageModel, tokens: int) -> dict[str, KVPrefix]:
-    """The prefixes by their names in `YARDSTICKS`: a line break, and an ordinary paragraph of so many tokens.
+    """All of them by their names."""
+    return {name: yardstick(name, lm, tokens) for name in YARDSTICKS}
+
+
+def yardstick(name: str, lm: LanguageModel, tokens: int) -> KVPrefix:
+    """One of `YARDSTICKS`: a line break, or an ordinary paragraph of so many tokens.
 
     In front of either stands what the tokenizer puts in front of every text, and nothing else. The paragraph counts
     with it, as a block of demonstrations does.
     """
+    if name == "neutral_token":
+        return plain_prefix(lm, lm.encode("\n")[-1:])
     paragraph = islice(cycle(lm.encode(ordinary_text())), max(tokens - len(lm.bos), 1))
-    texts = {"neutral_token": lm.encode("\n")[-1:], "neutral_paragraph": list(paragraph)}
-    return {name: plain_prefix(lm, texts[name]) for name in YARDSTICKS}
+    return plain_prefix(lm, list(paragraph))
 
 
 def plain_prefix(lm: LanguageModel, ids: list[int]) -> KVPrefix:

@@ -66,13 +66,23 @@ def _convert(gguf: Path, folder: Path) -> None:
 @contextmanager
 def _read_once() -> Iterator[None]:
     """transformers parses the whole file for its settings, its tokenizer and its tensors, and makes the table of tensor
-    names for every module of the model; and each slice of numpy's memmap is a memmap, ten times as dear as a plain
-    array's. Without both a conversion takes half as long."""
+    names for every module of the model."""
     # Importing it takes a while, and a model that is converted already does not need it.
     package: Any = importlib.import_module("gguf")
     kept = {name: getattr(package, name) for name in ("GGUFReader", "get_tensor_name_map")}
+    for name, made in (kept | {"GGUFReader": _plain(package.GGUFReader)}).items():
+        setattr(package, name, cache(made))
+    try:
+        yield
+    finally:
+        for name, made in kept.items():
+            setattr(package, name, made)
 
-    class PlainReader(package.GGUFReader):
+
+def _plain(reader: Any) -> Any:
+    """That reader, with its file as a plain array: each slice of numpy's memmap is a memmap, ten times as dear."""
+
+    class PlainReader(reader):
         @property
         def data(self):
             return self._data
@@ -81,13 +91,7 @@ def _read_once() -> Iterator[None]:
         def data(self, mapped):
             self._data = np.asarray(mapped)
 
-    for name, made in (kept | {"GGUFReader": PlainReader}).items():
-        setattr(package, name, cache(made))
-    try:
-        yield
-    finally:
-        for name, made in kept.items():
-            setattr(package, name, made)
+    return PlainReader
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import cast
 from cedkv.config import Config
 from cedkv.episodes import Episode, episode_from_config
 from cedkv.evaluation import Judge
-from cedkv.harm import YARDSTICKS, yardsticks
+from cedkv.harm import YARDSTICKS, yardstick
 from cedkv.lm import LanguageModel
 from cedkv.methods import Extraction, Workbench, extract
 from cedkv.methods.select import random_trial
@@ -48,7 +48,7 @@ class TaskBench:
     def reference(self, name: str) -> KVPrefix | None:
         """The prefix of one of `REFERENCES`."""
         if name in YARDSTICKS:
-            return yardsticks(self.lm, len(self.episode.tokens))[name]
+            return yardstick(name, self.lm, len(self.episode.tokens))
         return self.workbench.teacher if name == "teacher" else None
 
     def random(self, slots: int, trials: int) -> list[KVPrefix]:

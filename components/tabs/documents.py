@@ -85,7 +85,7 @@ def mask_html() -> str:
     return Path(__file__).with_name("gist_mask.svg").read_text(encoding="utf-8")
 
 
-def reading_html(far: str = "") -> str:
+def other_text_html(far: str = "") -> str:
     """What the prefixes do to other text is being read. `far` : how many readings are done."""
     return f'<p class="ck muted">reading other text behind these prefixes{far}</p>'
 
@@ -130,7 +130,7 @@ def wire(page: Page, desk: Desk) -> None:
                 yield answers_html(answers, going="more to come"), "", gr.skip()
         views = [answer.view for answer in answers if answer.for_others]
         slots = max((answer.slots for answer in answers if answer.view == "gist"), default=0)
-        yield answers_html(answers), reading_html(), (text, views, slots, number)
+        yield answers_html(answers), other_text_html(), (text, views, slots, number)
 
     @told_stream
     def read_other_text(answered: tuple[str, list[str], int, int], request: gr.Request) -> Iterator[str]:
@@ -140,7 +140,7 @@ def wire(page: Page, desk: Desk) -> None:
                 yield ""
                 return
             if isinstance(event, Progress):
-                yield reading_html(f": {event.done} of {event.total}")
+                yield other_text_html(f": {event.done} of {event.total}")
             if isinstance(event, Done):
                 yield off_html(event.result, slots)
 

@@ -15,9 +15,9 @@ from benchmarks.running_app import running_app
 COUNT = r"performance\.now\(\)-[^;]{1,20}/1e3"
 _NO_UNSEEN_COUNTS = f"""
   const frame = window.requestAnimationFrame.bind(window);
-  const counts = (work) => new RegExp(String.raw`{COUNT}`).test(String(work));
+  const count = new RegExp(String.raw`{COUNT}`);
   const seen = () => document.querySelector("[data-testid='status-tracker']:not(.hide)");
-  window.requestAnimationFrame = (work) => (counts(work) && !seen() ? 0 : frame(work));
+  window.requestAnimationFrame = (work) => (count.test(String(work)) && !seen() ? 0 : frame(work));
 """
 
 
