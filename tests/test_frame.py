@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterable, Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from importlib.metadata import packages_distributions, requires
 from pathlib import Path
@@ -93,10 +94,16 @@ def module_name(file: Path, root: Path) -> str:
     return ".".join(file.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
 
 
+@cache
+def nodes_of(source: bytes) -> list[ast.AST]:
+    """All that a file says, parsed once for the tests that ask."""
+    return list(ast.walk(ast.parse(source)))
+
+
 def imported_modules(file: Path, root: Path) -> Iterator[tuple[int, str]]:
     """Line and absolute name of all that a file imports, anywhere in it, by name too; `from a import b` gives `a.b`."""
     package = list(file.relative_to(root).parent.parts)
-    for node in ast.walk(ast.parse(file.read_bytes(), str(file))):
+    for node in nodes_of(file.read_bytes()):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
