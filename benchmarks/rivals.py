@@ -30,7 +30,7 @@ from cedkv.evaluation import Judge
 from cedkv.events import drain
 from cedkv.files import write_whole
 from cedkv.gate.tables import for_task
-from cedkv.harm import Asked, harm_of, yardsticks
+from cedkv.harm import Asked, harm_of, yardstick
 from cedkv.ledger import Ledger, Row, row_key
 from cedkv.lm import LanguageModel, load_model
 from cedkv.methods import Workbench, run_method
@@ -47,8 +47,8 @@ def _method(name: str) -> Callable[[Workbench, int], Rival]:
 RIVALS: dict[str, Callable[[Workbench, int], Rival]] = {
     "base": lambda bench, slots: None,
     "teacher": lambda bench, slots: bench.teacher,
-    "neutral_token": lambda bench, slots: yardsticks(bench.lm, 1)["neutral_token"],
-    "neutral_paragraph": lambda bench, slots: yardsticks(bench.lm, len(bench.episode.tokens))["neutral_paragraph"],
+    "neutral_token": lambda bench, slots: yardstick("neutral_token", bench.lm, 1),
+    "neutral_paragraph": lambda bench, slots: yardstick("neutral_paragraph", bench.lm, len(bench.episode.tokens)),
     "few_shot": _method("few_shot"),
     "select": _method("select"),
     "chunked": _method("chunked"),

@@ -1,6 +1,6 @@
 """Every door by which a state enters a model, tried with a state that fits by its shape and is another model's."""
 
-import subprocess
+import runpy
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -112,10 +112,11 @@ def test_a_state_of_another_model_is_refused_by_the_command(command, foreign, fi
     assert foreign.fingerprint in capsys.readouterr().err
 
 
-def test_a_state_of_another_model_is_refused_by_the_example_for_plain_transformers(foreign, file):
-    command = [sys.executable, "examples/plain_transformers.py", file, tiny_path("llama"), "rain"]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert run.returncode != 0 and foreign.fingerprint in run.stderr
+def test_a_state_of_another_model_is_refused_by_the_example_for_plain_transformers(foreign, file, monkeypatch):
+    example = ROOT / "examples/plain_transformers.py"
+    monkeypatch.setattr(sys, "argv", [str(example), str(file), str(tiny_path("llama")), "rain"])
+    with pytest.raises(CedKVError, match=foreign.fingerprint):
+        runpy.run_path(str(example), run_name="__main__")
 
 
 def test_a_state_of_another_model_is_no_entry_of_the_cache_of_extractions(foreign, other, tmp_path):

@@ -61,10 +61,7 @@ def plugin(tmp_path_factory) -> str:
     return str(target)
 
 
-def test_the_command_line_offers_it_and_uses_it(outside, plugin, tmp_path):
-    assert "first_tokens" not in METHODS  # here, where it is not installed
-    assert "first_tokens" in outside("cedkv", "extract", "--help", PYTHONPATH=plugin).stdout
-
+def test_the_command_line_uses_it(outside, plugin, tmp_path):
     state = tmp_path / "state.safetensors"
     task = ["--task", "present-past", "--model", tiny_path("llama"), "--slots", 3]
     made = outside("cedkv", "extract", *task, "--method", "first_tokens", "--out", state, *SETTINGS, PYTHONPATH=plugin)
@@ -72,10 +69,24 @@ def test_the_command_line_offers_it_and_uses_it(outside, plugin, tmp_path):
     assert "first_tokens" in outside("cedkv", "inspect", state).stdout  # which needs no such package
 
 
-def test_the_app_offers_it(plugin):
-    show = "from cedkv.methods import METHODS; from components.theme import view_choices; print(view_choices(METHODS))"
+OFFERED = """
+from contextlib import suppress
+
+from cedkv.cli import main
+from cedkv.methods import METHODS
+from components.theme import view_choices
+
+with suppress(SystemExit):
+    main(["extract", "--help"])
+print(view_choices(METHODS))
+"""
+
+
+def test_the_command_line_and_the_app_offer_it(plugin):
+    assert "first_tokens" not in METHODS  # here, where it is not installed
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([plugin, str(ROOT)])}
     shown = subprocess.run(
-        [sys.executable, "-c", show], cwd=Path(plugin), env=environment, capture_output=True, text=True
+        [sys.executable, "-c", OFFERED], cwd=Path(plugin), env=environment, capture_output=True, text=True
     )
     assert "('First tokens', 'first_tokens')" in shown.stdout, shown.stderr
+    assert "first_tokens" in shown.stdout.partition("--method")[2].partition("--slots")[0]

@@ -24,6 +24,7 @@ def path(tmp_path):
     return tmp_path / "free.safetensors"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", [2, 3])
 def test_the_gate_judges_a_saved_state_without_a_mixture(path, tmp_path, phase):
     report = run_gate(load_config(None, SETTINGS), phase, lm=tiny_lm("llama"), out=tmp_path / "runs", state=path)
