@@ -21,7 +21,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.tables import markdown_table, run
-from cedkv.config import TrainingConfig, load_training_config
+from cedkv.config import TrainingConfig, load_settings
 from cedkv.files import write_whole
 from cedkv.ledger import Ledger, Row
 from cedkv.lm import LanguageModel, load_model
@@ -211,7 +211,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=3, metavar="N")
     parser.add_argument("--show", action="store_true", help="train nothing; print what there is")
     args = parser.parse_args(argv)
-    base = load_training_config(args.config, args.overrides)
+    base = load_settings(TrainingConfig, args.config, args.overrides)
     ledger, lm = Ledger(args.out / "rows.jsonl"), load_model(base.run.model.id)
     if not args.show:
         measure_all(lm, base, args.seeds, args.out, ledger)

@@ -19,10 +19,8 @@ from cedkv.config import (
     dump_config,
     leaves,
     load_config,
-    load_extractor_config,
-    load_gist_config,
+    load_settings,
     load_sweep,
-    load_training_config,
     parse_config,
     setting,
     settings_then,
@@ -271,14 +269,13 @@ def test_settings_cannot_be_changed():
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda path: path.name)
 def test_shipped_configs_load(path):
-    others = {
-        "wmtp": (load_training_config, TrainingConfig),
-        "gist": (load_gist_config, GistConfig),
-        "extractor": (load_extractor_config, ExtractorConfig),
-        "sweep": (lambda path: load_sweep(path)[0], SweepConfig),
-    }
-    load, schema = others.get(path.parent.name, (load_config, Config))
-    assert isinstance(load(path), schema)
+    trainings = {"wmtp": TrainingConfig, "gist": GistConfig, "extractor": ExtractorConfig}
+    if schema := trainings.get(path.parent.name):
+        assert isinstance(load_settings(schema, path), schema)
+    elif path.parent.name == "sweep":
+        assert isinstance(load_sweep(path)[0], SweepConfig)
+    else:
+        assert isinstance(load_config(path), Config)
 
 
 def test_settings_of_trainings_are_no_settings_of_gates():
@@ -286,7 +283,7 @@ def test_settings_of_trainings_are_no_settings_of_gates():
     with pytest.raises(ConfigError, match="'train' is not a setting"):
         load_config(path)
     with pytest.raises(ConfigError, match="'train.alg' is not a setting; did you mean 'algo'"):
-        load_training_config(path, ["train.alg=ntp"])
+        load_settings(TrainingConfig, path, ["train.alg=ntp"])
 
 
 def test_settings_of_mixtures_are_refused_where_chunks_are_trained():

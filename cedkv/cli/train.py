@@ -8,19 +8,19 @@ from typing import Any
 
 from cedkv.cli.options import add_override_options
 from cedkv.cli.show import ProgressLine, drain, table
-from cedkv.config import load_extractor_config, load_gist_config, load_training_config
+from cedkv.config import ExtractorConfig, GistConfig, Settings, TrainingConfig, load_settings
 from cedkv.events import Event
 
 
 @dataclass(frozen=True)
 class Command:
-    """A training: what it is, how its settings are read, and what runs it, imported when it is asked for.
+    """A training: what it is, the schema of its settings, and what runs it, imported when it is asked for.
 
     trainer : gives a function of settings, the folder, and whether to go on, which tells what the training tells.
     """
 
     about: str
-    settings: Callable[..., Any]
+    settings: type[Settings]
     trainer: Callable[[], Callable[[Any, Path, bool], Iterator[Event]]]
 
 
@@ -44,9 +44,9 @@ def _wmtp() -> Callable[[Any, Path, bool], Iterator[Event]]:
 
 # A new training is a line here. Each is imported when it is asked for: trainers take seconds to load.
 TRAININGS: dict[str, Command] = {
-    "extractor": Command("an extractor of relation states in one forward", load_extractor_config, _extractor),
-    "gist": Command("gist tokens that read documents", load_gist_config, _gist),
-    "wmtp": Command("weighted multi-token prediction", load_training_config, _wmtp),
+    "extractor": Command("an extractor of relation states in one forward", ExtractorConfig, _extractor),
+    "gist": Command("gist tokens that read documents", GistConfig, _gist),
+    "wmtp": Command("weighted multi-token prediction", TrainingConfig, _wmtp),
 }
 
 
@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     folder, training = Path(args.out or f"runs/train-{args.what}"), TRAININGS[args.what]
-    config = training.settings(args.config, args.overrides)
+    config = load_settings(training.settings, args.config, args.overrides)
     report = drain(training.trainer()(config, folder, args.resume), ProgressLine())
     print(figures_table(report))
     print(folder)

@@ -10,12 +10,9 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from cedkv.config.base import Settings
-from cedkv.config.extractor import ExtractorConfig
-from cedkv.config.gist import GistConfig
 from cedkv.config.moved import path_today, settings_then, settings_today, tell_moved
 from cedkv.config.schema import Config
 from cedkv.config.sweep import SweepConfig
-from cedkv.config.train import TrainingConfig
 from cedkv.config.trees import nested, overlaid
 from cedkv.errors import ConfigError
 from cedkv.files import check_writable_again
@@ -62,16 +59,11 @@ def load_config(
     return _validated(tree, lines, source, overrides, Config)
 
 
-def load_training_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> TrainingConfig:
-    """Like `load_config`, for the settings of a training; raises what it raises."""
-    tree, lines = ({}, {}) if path is None else _parse(_read(path), str(path))
-    return _validated(tree, lines, "settings" if path is None else str(path), overrides, TrainingConfig)
-
-
-def load_gist_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> GistConfig:
-    """Like `load_config`, for the settings of a gist training; raises what it raises."""
-    tree, lines = ({}, {}) if path is None else _parse(_read(path), str(path))
-    return _validated(tree, lines, "settings" if path is None else str(path), overrides, GistConfig)
+def load_settings(schema: type[Schema], path: str | Path | None = None, overrides: Sequence[str] = ()) -> Schema:
+    """Like `load_config`, for the settings of a training, which have a schema of their own; raises what it raises."""
+    source = "settings" if path is None else str(path)
+    tree, lines = ({}, {}) if path is None else _parse(_read(path), source)
+    return _validated(tree, lines, source, overrides, schema)
 
 
 def load_sweep(path: str | Path) -> tuple[SweepConfig, list[Config]]:
@@ -98,12 +90,6 @@ def load_sweep(path: str | Path) -> tuple[SweepConfig, list[Config]]:
             tree = overlaid(tree, nested(name.split("."), value))
         configs.append(_validated(tree, shared | own, source, (), Config))
     return sweep, configs
-
-
-def load_extractor_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> ExtractorConfig:
-    """Like `load_config`, for the settings of an extractor's training; raises what it raises."""
-    tree, lines = ({}, {}) if path is None else _parse(_read(path), str(path))
-    return _validated(tree, lines, "settings" if path is None else str(path), overrides, ExtractorConfig)
 
 
 def parse_config(text: str, source: str, overrides: Sequence[str] = (), recorded: bool = False) -> Config:

@@ -7,7 +7,7 @@ import torch
 
 from cedkv.cli import main
 from cedkv.compressors.extractor import load_extractor
-from cedkv.config import ExtractorConfig, load_extractor_config
+from cedkv.config import ExtractorConfig, load_settings
 from cedkv.errors import ConfigError, DemoError, OutputError
 from cedkv.events import TrainingStep, TrainingTick, drain
 from cedkv.extractor.episodes import draw_episodes, tasks_of
@@ -28,7 +28,7 @@ SMALL = [
 
 
 def config_of(*overrides: str) -> ExtractorConfig:
-    return load_extractor_config(None, [*SMALL, *overrides])
+    return load_settings(ExtractorConfig, None, [*SMALL, *overrides])
 
 
 def test_what_is_held_out_is_never_drawn():

@@ -8,7 +8,7 @@ import torch
 from cedkv.cli import main
 from cedkv.compressors.gist.examples import note_plan
 from cedkv.compressors.gist.stages import iter_gist, make_lesson, tuning_of
-from cedkv.config import GistConfig, load_gist_config
+from cedkv.config import GistConfig, load_settings
 from cedkv.errors import CheckpointError, ConfigError, OutputError
 from cedkv.events import TrainingStep, TrainingTick, Warned, drain
 from cedkv.lm.finetune import iter_finetuning
@@ -26,7 +26,7 @@ SMALL = {
 def config_of(curriculum: str = "{match_until: 0.5}", lora: str = "{r: 4, dropout: 0}", **training) -> GistConfig:
     settings = [f"training.{name}={value}" for name, value in {**SMALL, **training}.items()]
     named = [f"run.model.id={tiny_path('llama')}", "num_gist_tokens=8", f"curriculum={curriculum}", f"lora={lora}"]
-    return load_gist_config(None, [*named, *settings])
+    return load_settings(GistConfig, None, [*named, *settings])
 
 
 def learnt(config: GistConfig, folder) -> tuple[list[float], list[torch.Tensor], list]:

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from cedkv.cli import main
 from cedkv.cli.train import TRAININGS
-from cedkv.config import TrainingConfig, load_training_config
+from cedkv.config import TrainingConfig, load_settings
 from cedkv.errors import CheckpointError, ConfigError, NonFiniteError, OutputError
 from cedkv.events import TrainingStep, TrainingTick, drain
 from cedkv.lm.adapters import adapted
@@ -38,7 +38,7 @@ SMALL = [
 
 
 def config_of(*overrides: str) -> TrainingConfig:
-    return load_training_config(None, [f"run.model.id={tiny_path('llama')}", *SMALL, *overrides])
+    return load_settings(TrainingConfig, None, [f"run.model.id={tiny_path('llama')}", *SMALL, *overrides])
 
 
 def lines(folder: Path) -> list[dict]:
