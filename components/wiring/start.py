@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import gradio as gr
@@ -53,21 +54,29 @@ def wire_start(page: Page, desk: Desk) -> None:
             setup.paste_format: gr.Dropdown([FOUND_OUT, *formats]),
             setup.demos: [list(pair) for pair in service.task_demos(page.config)],
         }
-        yield from from_address(page, desk, dict(request.query_params))
+        yield from filled_in(dict(request.query_params), kept(session_of(request)))
         while service.models.status.state == "loading":
             time.sleep(_POLL_SECONDS)
         # Of a generator only its last update makes a state's change known.
-        asked_for = request.query_params.get("query", "") or own_shown(session_of(request))
+        own = kept(session_of(request))
+        asked_for = request.query_params.get("query", "") or (own.id if own else "")
         yield {page.top: top_html(*desk.model_line()), asking.linked: asked_for}
 
-    def own_shown(session: str) -> str:
-        """The run that this page has shown before it was loaded again."""
-        name = desk.store.shown(session)
-        return "" if name in (run.id for run in desk.store.shared) else name
+    def filled_in(parameters: dict[str, str], own: Run | None) -> Iterator[dict]:
+        """The settings of a link, else of the run that the page goes on with."""
+        if own is None or parameters.keys() & _IN_LINKS:
+            yield from from_address(page, desk, parameters)
+            return
+        with suppress(CedKVError):  # its demonstrations are no longer there: it can still be looked at
+            yield dict(zip(setup.inputs(), from_run(page, desk, own), strict=True))
+
+    def kept(session: str) -> Run | None:
+        """The run of one's own that this page has shown before it was loaded again."""
+        name, shared = desk.store.shown(session), {run.id for run in desk.store.shared}
+        return next((run for run in desk.store.runs(session) if run.id == name and name not in shared), None)
 
     def first_run(session: str) -> Run | None:
-        runs, name = desk.store.runs(session), own_shown(session)
-        return next((run for run in runs if run.id == name), next(iter(runs), None))
+        return kept(session) or next(iter(desk.store.runs(session)), None)
 
     def show_first(key: str, request: gr.Request) -> dict:
         desk.store.resume(session_of(request), key)

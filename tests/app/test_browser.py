@@ -105,6 +105,13 @@ def test_pasted_demonstrations_run_and_show_hostile_text_literally(page):
     open_tab(page, "Slots")
     expect(page.locator("#demo-text")).to_contain_text("<b")
     assert page.locator("#demo-text b, #demo-text s").count() == 0
+    # All that was asked is answered: what a page leaves on its way, it complains of.
+    expect(page.locator("#why [data-why-token]").first).to_be_attached()
+    page.reload()
+    expect(page.locator("#headline")).to_contain_text("own demonstrations")
+    expect(page.locator("#task input")).to_have_value("(my own demonstrations)")
+    expect(page.locator("#demos").get_by_text("lifted", exact=True).last).to_be_visible()
+    expect(page.locator("#demos")).to_contain_text("<b")
 
 
 def test_a_link_restores_settings_and_a_gate_is_kept_as_far_as_it_came_or_fills_the_tabs(browser, server):
