@@ -67,7 +67,7 @@ def headline_html(run: Run | None, alone: bool = False) -> str:
         return empty_html("No run yet", "Choose demonstrations on the left and press Run.")
     report, view = run.report, run.judged_view
     what = (
-        f"<h2>{esc(task_name(report))} · S={report['slots_budget']} · {esc(view_name(run.student or view))}</h2>"
+        f"<h2>{esc(task_name(report))} · S={report['slots_budget']} · {esc(view_name(run.made_by or view))}</h2>"
         f"<small>{esc(' · '.join(part for part in (run.notes['name'], run.note, run.id) if part))}</small> "
     )
     stats = "".join(_stats(report, view)) if run.judged else _unjudged(report, bool(run.student) and not alone)

@@ -18,7 +18,7 @@ VIEW_NAMES = {
     **REFERENCE_LABELS,
     "student": "student",
     "random": "random",
-    "state": "state",
+    "state": "saved state",
     "few_shot_random": "few-shot, random",
     "changed": "student, slot changed",
 }

@@ -52,8 +52,8 @@ class Workbench:
     stop: Callable[[], bool] = never
 
     def __post_init__(self) -> None:
-        for phase in ("phase2", "phase3"):
-            for name, scope in getattr(self.config, phase).layer_scope:
+        for phase, settings in self.config:
+            for name, scope in getattr(settings, "layer_scope", ()):
                 try:  # whichever layers they are, so that no ranking is needed
                     layers_in_scope(scope, self.lm.layers, ())
                 except ConfigError as error:

@@ -226,7 +226,7 @@ def run_label(run: Run) -> str:
     when = f"{began[1]}:{began[2]} · " if began else ""
     report, name = run.report, run.notes["name"]
     when = f"{name} · {when}" if name else when
-    return f"{when}{task_name(report)} · {view_name(run.student)} · S={report['slots_budget']}"
+    return f"{when}{task_name(report)} · {view_name(run.made_by)} · S={report['slots_budget']}"
 
 
 def pinned_html(left: Run, right: Run) -> str:

@@ -25,10 +25,11 @@ from components.slot_text import demo_text_html, slot_card_html, slot_of_token
 from components.stages import Stages
 from components.tabs.compare import NOT_SUGGESTED, comparison_html, even_widths, next_query, on_table
 from components.tabs.off_effect import beside
-from components.tabs.runs import history_rows, run_choices
+from components.tabs.runs import history_rows, run_choices, run_label
 from components.tabs.slots import build as build_slots
 from components.tabs.slots import slider_options
 from components.tabs.steering import faders_html
+from components.theme import view_choices
 from components.verdicts import criteria_html, gate_html, margin
 from components.why_text import made_of, why_html
 
@@ -228,6 +229,16 @@ def test_the_headline_of_a_cancelled_run_shows_what_there_is(tmp_path, left, nam
     (tmp_path / "report_phase2.json").write_text(json.dumps(report))
     headline = headline_html(Run(tmp_path))
     assert "cancelled" in headline and re.search(named, headline)
+
+
+def test_a_judged_state_is_called_by_what_made_it(tmp_path):
+    judged = {"episode": {"task": "present-past"}, "slots_budget": 8, "state": {"method": "ced"}}
+    judged |= {"collapse": None, "timing": {}}
+    (tmp_path / "report_phase3.json").write_text(json.dumps(judged))
+    (tmp_path / "artifacts").mkdir()
+    (tmp_path / "artifacts/state.safetensors").touch()
+    assert "CED mixture" in headline_html(Run(tmp_path)) and "CED mixture" in run_label(Run(tmp_path))
+    assert ("saved state", "state") in view_choices(Run(tmp_path).methods)
 
 
 @pytest.mark.parametrize(
