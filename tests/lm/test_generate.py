@@ -19,7 +19,7 @@ from cedkv.lm.forward import PACK_TOKENS
 from tests.tiny import QUERY_TEXTS, plain_model, text_tokens, tiny_lm, tiny_path
 from tests.tolerance import FORWARD
 
-NEW_TOKENS = 12
+NEW_TOKENS = 8
 
 
 def generated_ids(lm, queries, prefix=None, **options) -> list[list[int]]:
