@@ -16,9 +16,10 @@ apt_install = if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	fi
 browser_runs = command -v chromium >/dev/null && $(BIN)/python -m playwright --version >/dev/null 2>&1
 
-# A worker for each core, one thread each, two at least: a third on two cores takes a tenth longer. Each loads the embedded
-# model, and the room with the browser is as long as all others on three, so that more than four would not be sooner. What shares costly set-up stays together
-# (tests/conftest.py). What Python compiles is kept, whatever the shell says: tests start many processes.
+# A worker for each core, one thread each, two at least; one more than there are cores made the tests a tenth slower. Each
+# loads the embedded model, and the room with the browser is as long as all others on three, so that more than four would
+# not be sooner. What shares costly set-up stays together (tests/conftest.py). What Python compiles is kept, whatever the
+# shell says: tests start many processes.
 CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 WORKERS ?= $(shell echo $$(( $(CORES) < 2 ? 2 : $(CORES) > 4 ? 4 : $(CORES) )))
 PYTEST = PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder $(ARGS)

@@ -95,15 +95,15 @@ def module_name(file: Path, root: Path) -> str:
 
 
 @cache
-def nodes_of(source: bytes) -> list[ast.AST]:
+def nodes_of(source: bytes, file: str) -> list[ast.AST]:
     """All that a file says, parsed once for the tests that ask."""
-    return list(ast.walk(ast.parse(source)))
+    return list(ast.walk(ast.parse(source, file)))
 
 
 def imported_modules(file: Path, root: Path) -> Iterator[tuple[int, str]]:
     """Line and absolute name of all that a file imports, anywhere in it, by name too; `from a import b` gives `a.b`."""
     package = list(file.relative_to(root).parent.parts)
-    for node in nodes_of(file.read_bytes()):
+    for node in nodes_of(file.read_bytes(), str(file)):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

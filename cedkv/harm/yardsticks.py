@@ -1,12 +1,20 @@
 """Neutral prefixes: what anything in front of a text costs, whatever it says."""
 
+from collections.abc import Callable
 from itertools import cycle, islice
 
 from cedkv.episodes.off import ordinary_text
 from cedkv.lm import LanguageModel, read_demo_kv
 from cedkv.state import DemoTokens, KVPrefix
 
-YARDSTICKS = ("neutral_token", "neutral_paragraph")
+# The tokens of each, of a model and for so many tokens of demonstrations.
+_TOKENS: dict[str, Callable[[LanguageModel, int], list[int]]] = {
+    "neutral_token": lambda lm, tokens: lm.encode("\n")[-1:],
+    "neutral_paragraph": lambda lm, tokens: list(
+        islice(cycle(lm.encode(ordinary_text())), max(tokens - len(lm.bos), 1))
+    ),
+}
+YARDSTICKS = tuple(_TOKENS)
 
 
 def yardsticks(lm: LanguageModel, tokens: int) -> dict[str, KVPrefix]:
@@ -20,10 +28,7 @@ def yardstick(name: str, lm: LanguageModel, tokens: int) -> KVPrefix:
     In front of either stands what the tokenizer puts in front of every text, and nothing else. The paragraph counts
     with it, as a block of demonstrations does.
     """
-    if name == "neutral_token":
-        return plain_prefix(lm, lm.encode("\n")[-1:])
-    paragraph = islice(cycle(lm.encode(ordinary_text())), max(tokens - len(lm.bos), 1))
-    return plain_prefix(lm, list(paragraph))
+    return plain_prefix(lm, _TOKENS[name](lm, tokens))
 
 
 def plain_prefix(lm: LanguageModel, ids: list[int]) -> KVPrefix:

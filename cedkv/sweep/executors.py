@@ -83,23 +83,13 @@ def processes(resources: Resources) -> Iterator[Run]:
             worker.process.terminate()
 
 
-def _fresh() -> Any:
-    """Processes without this one's threads and loaded model. Where a server can fork them, it imports the engine once
-    for all, those that take a dead one's place included."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload([__name__])
-    return server
-
-
 class _Worker:
-    """A process that waits for items."""
+    """A process that waits for items. It starts fresh (spawn): neither threads nor a loaded model are copied."""
 
     def __init__(self, threads: int) -> None:
-        start = _fresh()
-        self.pipe, theirs = start.Pipe()
-        self.process = start.Process(target=_serve, args=(theirs, threads), daemon=True)
+        spawn = multiprocessing.get_context("spawn")
+        self.pipe, theirs = spawn.Pipe()
+        self.process = spawn.Process(target=_serve, args=(theirs, threads), daemon=True)
         self.process.start()
         theirs.close()
 

@@ -252,7 +252,7 @@ def _history_row(run: Run) -> list[Any]:
         verdict = "passed" if report["passed"] else "failed"
     return [
         run.id, run.notes["name"], run.notes["tags"],
-        task_name(report), view_name(student), report["slots_budget"],
+        task_name(report), view_name(run.made_by), report["slots_budget"],
         *map(_rounded, (on.get("accuracy"), on.get("whole_answer"), on.get("kl_to_teacher")) if on else (None,) * 3),
         _rounded(stress and stress.get("delta_p99")), verdict,
     ]  # fmt: skip

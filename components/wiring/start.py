@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from typing import Any
 
 import gradio as gr
@@ -67,8 +66,10 @@ def wire_start(page: Page, desk: Desk) -> None:
         if own is None or parameters.keys() & _IN_LINKS:
             yield from from_address(page, desk, parameters)
             return
-        with suppress(CedKVError):  # its demonstrations are no longer there: it can still be looked at
+        try:
             yield dict(zip(setup.inputs(), from_run(page, desk, own), strict=True))
+        except CedKVError as error:  # its demonstrations are no longer there: it can still be looked at
+            yield {setup.status: status_html("error", desk.store.without_paths(str(error)))}
 
     def kept(session: str) -> Run | None:
         """The run of one's own that this page has shown before it was loaded again."""

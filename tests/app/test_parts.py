@@ -238,6 +238,7 @@ def test_a_judged_state_is_called_by_what_made_it(tmp_path):
     (tmp_path / "artifacts").mkdir()
     (tmp_path / "artifacts/state.safetensors").touch()
     assert "CED mixture" in headline_html(Run(tmp_path)) and "CED mixture" in run_label(Run(tmp_path))
+    assert "CED mixture" in history_rows([Run(tmp_path)])[0]
     assert ("saved state", "state") in view_choices(Run(tmp_path).methods)
 
 

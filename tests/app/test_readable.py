@@ -18,17 +18,22 @@ PHONE = {"width": 390, "height": 844}
 TOO_PALE = """
 () => {
   const context = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
-  const rgba = (color) => {
+  const once = (work) => {
+    const known = new Map();
+    return (of) => (known.has(of) || known.set(of, work(of)), known.get(of));
+  };
+  const rgba = once((color) => {
     context.clearRect(0, 0, 1, 1);
     context.fillStyle = color;
     context.fillRect(0, 0, 1, 1);
     const [r, g, b, a] = context.getImageData(0, 0, 1, 1).data;
     return [r, g, b, a / 255];
-  };
+  });
   const over = (top, below) => [0, 1, 2].map((n) => top[n] * top[3] + below[n] * (1 - top[3]));
-  const ancestors = (element) => element ? [element, ...ancestors(element.parentElement)] : [];
-  const behind = (element) => ancestors(element).reverse()
-    .reduce((paper, e) => over(rgba(getComputedStyle(e).backgroundColor), paper), [255, 255, 255]);
+  const behind = once((element) => element
+    ? over(rgba(getComputedStyle(element).backgroundColor), behind(element.parentElement)) : [255, 255, 255]);
+  const opacity = once((element) => element
+    ? Number(getComputedStyle(element).opacity) * opacity(element.parentElement) : 1);
   const light = (color) => {
     const [r, g, b] = color.map((c) => c / 255).map((c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
@@ -43,8 +48,8 @@ TOO_PALE = """
   const found = new Map();
   const check = (element, text, pseudo) => {
     const style = getComputedStyle(element, pseudo), paper = behind(element);
-    const ink = rgba(element.closest('svg') ? style.fill : style.color);
-    ink[3] *= ancestors(element).reduce((share, e) => share * Number(getComputedStyle(e).opacity), 1);
+    const ink = [...rgba(element.closest('svg') ? style.fill : style.color)];
+    ink[3] *= opacity(element);
     const size = parseFloat(style.fontSize), bold = Number(style.fontWeight) >= 700;
     const least = size >= 24 || (size >= 18.66 && bold) ? 3 : 4.5, is = ratio(over(ink, paper), paper);
     if (is < least) found.set(`${text.trim().slice(0, 40)} <${element.tagName} ${element.className.baseVal ??

@@ -3,7 +3,8 @@
 import re
 from contextlib import suppress
 
-from playwright.sync_api import TimeoutError, expect
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
+from playwright.sync_api import expect
 
 
 def open_tab(page, name: str) -> None:
@@ -20,7 +21,7 @@ def open_menu(page, header) -> None:
     button = header.get_by_label("Open cell menu")
     for _ in range(60):
         header.hover()
-        with suppress(TimeoutError):  # the header has gone from under the pointer: follow it
+        with suppress(PlaywrightTimeout):  # the header has gone from under the pointer: follow it
             return button.click(timeout=1000)
     raise AssertionError("the column's menu has no button that can be clicked")
 

@@ -114,6 +114,7 @@ def test_a_state_of_another_model_is_refused_by_the_command(command, foreign, fi
 
 def test_a_state_of_another_model_is_refused_by_the_example_for_plain_transformers(foreign, file, monkeypatch):
     example = ROOT / "examples/plain_transformers.py"
+    monkeypatch.setattr(sys, "path", [folder for folder in sys.path if folder not in ("", str(ROOT))])
     monkeypatch.setattr(sys, "argv", [str(example), str(file), str(tiny_path("llama")), "rain"])
     with pytest.raises(CedKVError, match=foreign.fingerprint):
         runpy.run_path(str(example), run_name="__main__")
