@@ -80,6 +80,7 @@ def raised(tiny, directions: WeightDirections, positions: torch.Tensor, query_st
     return scores[:, :, kept].unflatten(1, (KV_HEADS, -1)).flatten(2, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("positions", "query_start"), [([0], 1), ([0, 3, 6], 7), ([40], 43)])
 def test_a_key_raises_scores_as_nearly_as_is_reported(tiny, directions, positions, query_start):
     """Wherever the slots stand: errors on texts that nobody has seen are those that were measured."""
@@ -89,6 +90,7 @@ def test_a_key_raises_scores_as_nearly_as_is_reported(tiny, directions, position
     assert_close(error, directions.error[..., None].expand_as(error), atol=0.12, rtol=0.0)
 
 
+@pytest.mark.slow
 def test_a_query_feels_a_weight_alike_wherever_the_slot_stands(tiny, directions):
     """The broken variant: a direction that is not turned to the slot's place."""
     near, far = (raised(tiny, directions, torch.tensor([place]), 30) for place in (29, 9))
