@@ -26,6 +26,24 @@ def open_menu(page, header) -> None:
     raise AssertionError("the column's menu has no button that can be clicked")
 
 
+def reload_when_quiet(page, streams: set) -> None:
+    """Load the page again once nothing is on its way for a second: what a page leaves there, it complains of."""
+    quiet = 0
+    while quiet < 10:
+        page.wait_for_timeout(100)
+        quiet = 0 if streams else quiet + 1
+    page.reload()
+
+
+def streams_of(page) -> set:
+    """The streams of answers that are open from now on: gradio closes one when all that was asked is answered."""
+    streams: set = set()
+    page.on("request", lambda request: streams.add(request) if "/queue/data" in request.url else None)
+    for ended in ("requestfinished", "requestfailed"):
+        page.on(ended, lambda request: streams.discard(request))
+    return streams
+
+
 def choose(page, box: str, text: str) -> None:
     """Pick the option of a dropdown whose name contains a text."""
     page.locator(f"{box} input").click()
