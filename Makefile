@@ -16,7 +16,7 @@ apt_install = if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	fi
 browser_runs = command -v chromium >/dev/null && $(BIN)/python -m playwright --version >/dev/null 2>&1
 
-# A worker for each core, one thread each, two at least; one more than there are cores made the tests a tenth slower. Each
+# A worker for each core, one thread each, two at least; one more than there are cores was no faster. Each
 # loads the embedded model, and the room with the browser is as long as all others on three, so that more than four would
 # not be sooner. What shares costly set-up stays together (tests/conftest.py). What Python compiles is kept, whatever the
 # shell says: tests start many processes.
