@@ -53,31 +53,16 @@ def wire_start(page: Page, desk: Desk) -> None:
             setup.paste_format: gr.Dropdown([FOUND_OUT, *formats]),
             setup.demos: [list(pair) for pair in service.task_demos(page.config)],
         }
-        yield from filled_in(dict(request.query_params), kept(session_of(request)))
+        yield from filled_in(page, desk, dict(request.query_params), kept_run(desk, session_of(request)))
         while service.models.status.state == "loading":
             time.sleep(_POLL_SECONDS)
         # Of a generator only its last update makes a state's change known.
-        own = kept(session_of(request))
+        own = kept_run(desk, session_of(request))
         asked_for = request.query_params.get("query", "") or (own.id if own else "")
         yield {page.top: top_html(*desk.model_line()), asking.linked: asked_for}
 
-    def filled_in(parameters: dict[str, str], own: Run | None) -> Iterator[dict]:
-        """The settings of a link, else of the run that the page goes on with."""
-        if own is None or parameters.keys() & _IN_LINKS:
-            yield from from_address(page, desk, parameters)
-            return
-        try:
-            yield dict(zip(setup.inputs(), from_run(page, desk, own), strict=True))
-        except CedKVError as error:  # its demonstrations are no longer there: it can still be looked at
-            yield {setup.status: status_html("error", desk.store.without_paths(str(error)))}
-
-    def kept(session: str) -> Run | None:
-        """The run of one's own that this page has shown before it was loaded again."""
-        name, shared = desk.store.shown(session), {run.id for run in desk.store.shared}
-        return next((run for run in desk.store.runs(session) if run.id == name and name not in shared), None)
-
     def first_run(session: str) -> Run | None:
-        return kept(session) or next(iter(desk.store.runs(session)), None)
+        return kept_run(desk, session) or next(iter(desk.store.runs(session)), None)
 
     def show_first(key: str, request: gr.Request) -> dict:
         desk.store.resume(session_of(request), key)
@@ -109,6 +94,24 @@ def wire_start(page: Page, desk: Desk) -> None:
         desk.service.end(session_of(request))
 
     page.blocks.unload(end)
+
+
+def kept_run(desk: Desk, session: str) -> Run | None:
+    """The run of one's own that the session's page has shown before it was loaded again."""
+    name, shared = desk.store.shown(session), {run.id for run in desk.store.shared}
+    return next((run for run in desk.store.runs(session) if run.id == name and name not in shared), None)
+
+
+def filled_in(page: Page, desk: Desk, parameters: dict[str, str], own: Run | None) -> Iterator[dict]:
+    """The settings of a link, else of the run that the page goes on with."""
+    if own is None or parameters.keys() - _OF_GRADIO:
+        yield from from_address(page, desk, parameters)
+        return
+    setup = page.setup
+    try:
+        yield dict(zip(setup.inputs(), from_run(page, desk, own), strict=True))
+    except CedKVError as error:  # its demonstrations are no longer there: it can still be looked at
+        yield {setup.status: status_html("error", desk.store.without_paths(str(error)))}
 
 
 def from_address(page: Page, desk: Desk, parameters: dict[str, str]) -> Iterator[dict]:
