@@ -13,7 +13,7 @@ from cedkv.lm.forward import (
 )
 from cedkv.lm.generate import generate, read_behind_each, read_queries, stream_tokens
 from cedkv.lm.load import LanguageModel, load_model
-from cedkv.lm.observe import AttentionReading, read_attention, reading_of, record_tail
+from cedkv.lm.observe import AttentionReading, read_attention, read_demonstrations, reading_of, record_tail
 
 __all__ = [
     "EMBEDDED",
@@ -30,6 +30,7 @@ __all__ = [
     "read_attention",
     "read_behind_each",
     "read_demo_kv",
+    "read_demonstrations",
     "read_lead",
     "read_queries",
     "reading_of",

@@ -191,11 +191,13 @@ def log_probs(
 
 
 @torch.no_grad()
-def read_demo_kv(lm: LanguageModel, tokens: DemoTokens) -> DemoKV:
+def read_demo_kv(lm: LanguageModel, tokens: DemoTokens, recorder: AttentionRecorder | None = None) -> DemoKV:
     """Keys before rotary embedding and values of every token of a block, from one forward, a long block's in parts.
 
     The keys are caught where the architecture makes them (`architectures.KeySource`), so nothing is un-rotated
     and the full block injected again is the teacher's own cache.
+
+    recorder : keeps how rows of the last part attend.
     """
     caught: list[Tensor] = []
     source = lm.key_source
@@ -208,8 +210,9 @@ def read_demo_kv(lm: LanguageModel, tokens: DemoTokens) -> DemoKV:
     position = torch.arange(len(ids), device=lm.device)
     parts = list(zip(ids.split(READ_TOKENS), position.split(READ_TOKENS), strict=True))
     try:
-        for some, at in parts:
-            extend(lm, cache, some, torch.zeros_like(some), at, read=at[-1:] - at[0])
+        for number, (some, at) in enumerate(parts, start=1):
+            watching = recorder if number == len(parts) else None
+            extend(lm, cache, some, torch.zeros_like(some), at, read=at[-1:] - at[0], recorder=watching)
     finally:
         for hook in hooks:
             hook.remove()

@@ -8,10 +8,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cedkv.lm.attention import AttentionRecorder
-from cedkv.lm.forward import TokenIds, pack, pack_slices, packed_logits
+from cedkv.lm.forward import READ_TOKENS, TokenIds, pack, pack_slices, packed_logits, read_demo_kv
 from cedkv.lm.load import LanguageModel
 from cedkv.lm.rope import rotate_keys
-from cedkv.state import KVPrefix
+from cedkv.state import DemoKV, DemoTokens, KVPrefix
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,23 @@ def read_attention(
         last.append(offset + torch.searchsorted(rows, ends, right=True))
         offset += len(rows)
 
-    return reading_of(lm, recorders, prefix, torch.cat(last))
+    return reading_of(lm, recorders, prefix.query_start if prefix else 0, torch.cat(last))
+
+
+def read_demonstrations(lm: LanguageModel, tokens: DemoTokens, tail: int) -> tuple[DemoKV, AttentionReading | None]:
+    """`read_demo_kv`, and from the same forward how the last demonstration attends to all that stands before it.
+
+    No reading where there are not two demonstrations, or those tokens lie before the last part of a long block.
+
+    tail : how many of its last tokens are looked at.
+    """
+    *before, (start, end) = tokens.demo_spans() or [(0, len(tokens))]
+    first, part = max(start, end - tail), (len(tokens) - 1) // READ_TOKENS * READ_TOKENS
+    if not before or first < part:
+        return read_demo_kv(lm, tokens), None
+    recorder = AttentionRecorder(torch.arange(first, end, device=lm.device) - part, prefix=start)
+    demo_kv = read_demo_kv(lm, tokens, recorder)
+    return demo_kv, reading_of(lm, [recorder], query_start=start)
 
 
 def record_tail(lm: LanguageModel, text: TokenIds, prefix: KVPrefix, tail: int) -> AttentionRecorder:
@@ -92,10 +108,11 @@ def record_tail(lm: LanguageModel, text: TokenIds, prefix: KVPrefix, tail: int) 
 def reading_of(
     lm: LanguageModel,
     recorders: Sequence[AttentionRecorder],
-    prefix: KVPrefix | None,
+    query_start: int,
     last: Int[Tensor, " queries"] | None = None,
 ) -> AttentionReading:
-    """What forwards behind a prefix have recorded; without `last`, their last row is the only query's end."""
+    """What forwards have recorded of queries that start at a position; without `last`, their last row is the only
+    query's end."""
 
     def gathered(name: str) -> Tensor:
         return torch.cat([torch.stack(getattr(recorder, name)) for recorder in recorders], dim=2)
@@ -106,6 +123,6 @@ def reading_of(
         own_lse=gathered("own_lse"),
         own_out=gathered("own_out"),
         last=torch.tensor([-1], device=lm.device) if last is None else last,
-        query_start=prefix.query_start if prefix else 0,
+        query_start=query_start,
         scaling=lm.decoder.scaling,
     )

@@ -13,9 +13,10 @@ from cedkv.config import Config
 from cedkv.episodes import Episode
 from cedkv.errors import ConfigError
 from cedkv.events import Event
-from cedkv.lm import AttentionReading, LanguageModel, log_probs, read_attention, read_demo_kv
+from cedkv.lm import AttentionReading, LanguageModel, log_probs, read_attention, read_demonstrations
 from cedkv.lm.layers import layers_in_scope
 from cedkv.lm.weighing import WeightDirections
+from cedkv.slots.merging import LAST_TAIL
 from cedkv.state import DemoKV, KVPrefix
 
 # Training queries that say which tokens the teacher attends to.
@@ -65,8 +66,17 @@ class Workbench:
         return self.lm.for_training(self.config.phase3.optim.train_dtype)
 
     @cached_property
+    def _read(self) -> tuple[DemoKV, AttentionReading | None]:
+        return read_demonstrations(self.lm, self.episode.tokens, tail=LAST_TAIL)
+
+    @property
     def demo_kv(self) -> DemoKV:
-        return read_demo_kv(self.lm, self.episode.tokens)
+        return self._read[0]
+
+    @property
+    def last_demonstration(self) -> AttentionReading | None:
+        """How the last demonstration attends to those before it: a query of the relation that everybody has."""
+        return self._read[1]
 
     @cached_property
     def teacher(self) -> KVPrefix:

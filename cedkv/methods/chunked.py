@@ -1,6 +1,6 @@
 """Chunked: slots in closed form, means of what stands at one place of the template, each with its weight.
 
-No query, no training: the demonstrations' own forward and milliseconds. The yardstick of what costs nothing, and where
+No query, no training: the demonstrations' own forward and little more. The yardstick of what costs nothing, and where
 training starts.
 """
 
@@ -24,7 +24,8 @@ def chunked(bench: Workbench, slots: int) -> Iterator[Event]:
 def closed_form(bench: Workbench, slots: int, weight: float) -> KVPrefix:
     """The chunks' slots, in the injection layers. More slots than tokens are not made."""
     config = bench.config
-    chunks = fitted_chunks(bench.lm, bench.demo_kv, chunks_by_place(bench.episode.tokens), slots, weight)
+    places = chunks_by_place(bench.episode.tokens)
+    chunks = fitted_chunks(bench.lm, bench.demo_kv, places, slots, weight, bench.last_demonstration)
     positioning = config.phase2.injection.positioning_mode
     prefix = chunked_prefix(bench.lm, bench.demo_kv, chunks, bench.directions, weight, positioning)
     return prefix.with_injection_layers(bench.layers(config.phase3.layer_scope.injection))

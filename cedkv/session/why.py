@@ -68,7 +68,7 @@ def _why(
     recorder = record_tail(lm, text, prefix, reads)
     packs = iter_log_probs(lm, [text] * len(views), views, [reads] * len(views), recorder)
     values = torch.cat([measure(rows.view(-1, reads, rows.shape[-1])) for _, rows in packs])
-    attention = reading_of(lm, [recorder], prefix).to_slots()
+    attention = reading_of(lm, [recorder], prefix.query_start).to_slots()
     return Why(
         kind,
         tuple(lm.decode([token]) for token in told),

@@ -14,25 +14,32 @@ from torch import Tensor
 
 from cedkv.lm import AttentionReading, LanguageModel, read_attention
 from cedkv.slots.chunked import Chunk, chunk_weights, in_template_order
-from cedkv.state import DemoKV, KVPrefix
+from cedkv.state import DemoKV, DemoTokens, KVPrefix
 
 _LLOYD_ITERATIONS = 10
 # Tokens of the last demonstration that are looked at, and pairs of chunks that are tried at once.
-_READ_TAIL, _PAIRS_AT_ONCE = 16, 512
+LAST_TAIL, _PAIRS_AT_ONCE = 16, 512
 _TINY = 1e-12
 
 
 def fitted_chunks(
-    lm: LanguageModel, demo_kv: DemoKV, chunks: Sequence[Chunk], slots: int, weight: float
+    lm: LanguageModel,
+    demo_kv: DemoKV,
+    chunks: Sequence[Chunk],
+    slots: int,
+    weight: float,
+    reading: AttentionReading | None = None,
 ) -> list[Chunk]:
     """As many chunks as slots, or as tokens if those are fewer. The sink stays alone while there are two slots.
 
     weight : of a slot that stands for n tokens, in units of log n.
+    reading : how the last `LAST_TAIL` tokens of the last demonstration attend to those before it, where that is known
+        from reading the demonstrations.
     """
     chunks = split_chunks(demo_kv, chunks, slots)
     if len(chunks) <= slots:
         return chunks
-    return merged_chunks(lm, demo_kv, chunks, slots, weight)
+    return _merged(lm, demo_kv, chunks, slots, weight, reading or _read_again(lm, demo_kv))
 
 
 def split_chunks(demo_kv: DemoKV, chunks: Sequence[Chunk], slots: int) -> list[Chunk]:
@@ -62,11 +69,16 @@ def _halves(chunk: Chunk, rows: Float[Tensor, "tokens features"]) -> list[Chunk]
     return [tuple(token for token, other in zip(chunk, second, strict=True) if other == half) for half in (False, True)]
 
 
-def merged_chunks(
-    lm: LanguageModel, demo_kv: DemoKV, chunks: Sequence[Chunk], slots: int, weight: float
+def _merged(
+    lm: LanguageModel,
+    demo_kv: DemoKV,
+    chunks: Sequence[Chunk],
+    slots: int,
+    weight: float,
+    reading: AttentionReading,
 ) -> list[Chunk]:
     """Merge the pair that changes the attention outputs least, until few enough chunks are left."""
-    chunks, (reading, ends) = list(chunks), _read_last_demonstration(lm, demo_kv)
+    chunks, ends = list(chunks), _ends(demo_kv.tokens, reading.query.shape[2])
     wanted = _outputs(_Attended(lm, demo_kv, reading, chunks, weight))
     while len(chunks) > slots:
         # The sink is merged last: everything leans on it.
@@ -80,19 +92,20 @@ def merged_chunks(
     return chunks
 
 
-def _read_last_demonstration(lm: LanguageModel, demo_kv: DemoKV) -> tuple[AttentionReading, list[int]]:
-    """How the last demonstration attends to what stands before it; a single one or a document, to itself read before.
-
-    With it, how many of its last rows are looked at: all, and those from the token that its output is expected after.
-    """
+def _read_again(lm: LanguageModel, demo_kv: DemoKV) -> AttentionReading:
+    """How the last demonstration attends to those before it; a single one or a document, to itself read before."""
     *before, (start, end) = demo_kv.tokens.demo_spans() or [(0, len(demo_kv.tokens))]
     block = demo_kv.as_prefix()
     if before:
         block = replace(block.without(list(range(start, end))), query_start=start)
-    reading = read_attention(lm, [demo_kv.tokens.ids[start:end]], block, tail=_READ_TAIL)
-    outputs = [token for token in range(start, end) if demo_kv.tokens.roles[token] == "output"]
-    rows = reading.query.shape[2]
-    return reading, [rows, min(rows, end - outputs[0] + 1)] if outputs else [rows]
+    return read_attention(lm, [demo_kv.tokens.ids[start:end]], block, tail=LAST_TAIL)
+
+
+def _ends(tokens: DemoTokens, rows: int) -> list[int]:
+    """How many of the last rows are looked at: all, and those from the token that the last output is expected after."""
+    *_, (start, end) = tokens.demo_spans() or [(0, len(tokens))]
+    outputs = [token for token in range(start, end) if tokens.roles[token] == "output"]
+    return [rows, min(rows, end - outputs[0] + 1)] if outputs else [rows]
 
 
 class _Attended:

@@ -58,13 +58,13 @@ def test_no_further_repeat_begins(config, tmp_path):
 
 
 def test_the_demonstrations_are_read_once_by_a_run_and_once_by_each_repeat(config, tmp_path, monkeypatch):
-    read, readings = cedkv.methods.base.read_demo_kv, []
+    read, readings = cedkv.methods.base.read_demonstrations, []
 
-    def counted(lm, tokens):
+    def counted(lm, tokens, tail):
         readings.append(tokens)
-        return read(lm, tokens)
+        return read(lm, tokens, tail)
 
-    monkeypatch.setattr(cedkv.methods.base, "read_demo_kv", counted)
+    monkeypatch.setattr(cedkv.methods.base, "read_demonstrations", counted)
     report = run_gate(config, 3, lm=tiny_lm("llama"), out=tmp_path)
     assert len(readings) == 1 + 2
     ticks = json.loads((report.folder / "artifacts" / "phase3_training_ced.json").read_text(encoding="utf-8"))["ticks"]

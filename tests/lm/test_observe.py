@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from cedkv.lm import packed_logits, read_attention
+from cedkv.lm import packed_logits, read_attention, read_demo_kv, read_demonstrations
 from cedkv.lm.forward import pack_slices
 from cedkv.state import KVPrefix
-from tests.tiny import LAYERS, plain_model
+from tests.tiny import LAYERS, plain_model, text_tokens
 from tests.tolerance import FORWARD, forward
 
 
@@ -94,3 +94,24 @@ def test_scores_hide_slots_that_are_switched_off(tiny, short, queries):
     active[1, 2] = active[3, 0] = False
     hidden = reading.scores_of(tiny, short.with_active(active)) < -1e30
     assert torch.equal(hidden, (~active)[:, None, None].expand_as(hidden))
+
+
+@pytest.mark.parametrize("times", [1, 40], ids=["at once", "in parts"])
+def test_how_the_last_demonstration_attends_is_told_by_their_own_forward(tiny, times):
+    """As if it were read behind the others, and nothing of what is read changes."""
+    tokens = text_tokens(tiny, "Q: lift\nA: lifted\n\n" * times)
+    start = len(tokens) - 6
+    tokens = replace(tokens, demo=(*tokens.demo[:start], *[1] * 6))
+    whole, reading = read_demonstrations(tiny, tokens, tail=4)
+    assert_close(whole.keys, read_demo_kv(tiny, tokens).keys, atol=0, rtol=0)
+    assert_close(whole.values, read_demo_kv(tiny, tokens).values, atol=0, rtol=0)
+    before = replace(whole.as_prefix().without(list(range(start, len(tokens)))), query_start=start)
+    again = read_attention(tiny, [tokens.ids[start:]], before, tail=4)
+    assert reading.query_start == start
+    for name in ("query", "own_lse", "own_out"):
+        assert_close(getattr(reading, name), getattr(again, name), atol=forward(), rtol=1e-4)
+    assert_close(reading.to_slots(), again.to_slots()[..., :start], atol=forward(), rtol=1e-4)
+
+
+def test_one_demonstration_attends_to_no_other(tiny, demo_kv):
+    assert read_demonstrations(tiny, demo_kv.tokens, tail=4)[1] is None

@@ -7,11 +7,14 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+import cedkv.slots.merging
 from cedkv import extract
 from cedkv.calibration import CALIBRATING
 from cedkv.events import Progress
 from cedkv.lm import log_probs
 from cedkv.methods import METHODS, Workbench
+from cedkv.slots.chunked import chunk_weights, chunks_by_place
+from cedkv.slots.merging import fitted_chunks
 from cedkv.state import KVPrefix
 from tests.optim.trainings import bench_with
 
@@ -50,6 +53,17 @@ def test_with_a_slot_per_token_it_is_the_teacher_but_for_the_order():
     assert_close(
         log_probs(bench.lm, bench.probes, back), log_probs(bench.lm, bench.probes, bench.teacher), atol=1e-4, rtol=0.0
     )
+
+
+@pytest.mark.parametrize("slots", [3, 5, 8])
+def test_merges_need_no_second_look_at_the_demonstrations(slots, monkeypatch):
+    """Their own forward says how the last of them attends; read again, it would say the same."""
+    bench = bench_with()
+    again = fitted_chunks(bench.lm, bench.demo_kv, chunks_by_place(bench.episode.tokens), slots, weight=1.0)
+    monkeypatch.setattr(cedkv.slots.merging, "read_attention", None)
+    prefix = chunked(bench_with("phase3.chunked.weight=1"), slots)
+    assert prefix.slots == slots < len(chunks_by_place(bench.episode.tokens))
+    assert torch.equal(prefix.mixture.weights[0, 0], chunk_weights(again, len(bench.episode.tokens)))
 
 
 def test_it_can_be_saved_and_used(tmp_path):

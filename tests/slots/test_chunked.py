@@ -10,7 +10,7 @@ from cedkv.lm import read_demo_kv
 from cedkv.lm.weighing import WeightDirections
 from cedkv.slots import merging
 from cedkv.slots.chunked import chunked_prefix, chunks_by_place
-from cedkv.slots.merging import fitted_chunks, merged_chunks, split_chunks
+from cedkv.slots.merging import fitted_chunks, split_chunks
 from cedkv.state import DemoTokens
 from cedkv.state.words import slot_words
 from tests.tiny import HEAD_DIM, KV_HEADS, LAYERS, PAIRS, tiny_lm
@@ -126,14 +126,14 @@ def test_the_cheapest_merge_is_that_of_two_halves_of_one_place(tiny_block):
     twins = type(tiny_block)(*alike, tiny_block.tokens, tiny_block.fingerprint)
     rest = [token for token in range(1, len(twins.tokens)) if token not in (1, same)]
     chunks = [(0,), (1,), (same,), tuple(rest[:20]), tuple(rest[20:])]
-    merged = merged_chunks(lm, twins, chunks, 4, weight=1.0)
+    merged = merging._merged(lm, twins, chunks, 4, 1.0, merging._read_again(lm, twins))
     assert (1, same) in merged
 
 
 def test_a_merge_keeps_what_it_would_cost_most_to_lose(tiny_block):
     """Merging down one by one never merges the sink while another pair is left."""
     lm = tiny_lm("llama")
-    chunks = merged_chunks(lm, tiny_block, chunks_by_place(tiny_block.tokens), 3, weight=1.0)
+    chunks = fitted_chunks(lm, tiny_block, chunks_by_place(tiny_block.tokens), 3, weight=1.0)
     assert chunks[0] == (0,)
     assert len(chunks) == 3
 
@@ -141,7 +141,8 @@ def test_a_merge_keeps_what_it_would_cost_most_to_lose(tiny_block):
 def test_what_a_merge_costs_is_the_distance_of_the_outputs_it_leaves(tiny_block):
     """Attention written out for one pair after the other: its two slots gone, and their mean in their stead."""
     lm, chunks = tiny_lm("llama"), chunks_by_place(tiny_block.tokens)
-    reading, ends = merging._read_last_demonstration(lm, tiny_block)
+    reading = merging._read_again(lm, tiny_block)
+    ends = merging._ends(tiny_block.tokens, reading.query.shape[2])
     attended = merging._Attended(lm, tiny_block, reading, chunks, weight=0.7)
     wanted = merging._outputs(attended)
     pairs = torch.combinations(torch.arange(len(chunks)))
