@@ -1,5 +1,6 @@
 """Neutral texts on which a model is calibrated: all kinds of text, and no relation."""
 
+from functools import cache
 from itertools import islice
 
 from cedkv.episodes.off.buckets import BUCKETS
@@ -11,9 +12,10 @@ _TEXTS = 24
 _JOINED = 4
 
 
-def calibration_texts() -> list[str]:
-    """Texts of some seventy tokens from the training split, the same on every machine."""
+@cache
+def calibration_texts() -> tuple[str, ...]:
+    """Texts of some seventy tokens from the training split, the same on every machine and drawn once."""
     buckets = tuple(bucket for bucket in BUCKETS if bucket != "near_format")
     stream = off_stream("pool", 0, PLAIN, buckets)
     texts = [off.text for off in islice(stream, _TEXTS * _JOINED)]
-    return ["\n".join(texts[start : start + _JOINED]) for start in range(0, len(texts), _JOINED)]
+    return tuple("\n".join(texts[start : start + _JOINED]) for start in range(0, len(texts), _JOINED))
