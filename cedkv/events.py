@@ -103,7 +103,9 @@ class Tick:
     loss_on : `L_on` on ON training queries, nats. The best state is chosen by it and `stress_p99`.
     train_kl, train_agreement : on the same queries KL(teacher || student) of the first token, nats, and how often both
         would say the same.
-    stress_p99 : of `Delta` on the fixed stress eval, nats; what dual ascent reads.
+    stress_p99 : of `Delta` on the part of the fixed stress eval that ticks read, nats; what dual ascent reads.
+    gate_p99 : of the whole of it, as a gate counts, if those texts are its hardest; else it is more. A training that
+        may be extended is, while it is above what a gate allows.
     role_mass : the mixture's mass per token role, mean over layers and slots.
     slot_role_mass : the same per layer and slot, roles in the order of `role_mass`.
     eval_accuracy, eval_kl, eval_answer_logprob : on the evaluation queries, only where a gate is watching;
@@ -116,6 +118,7 @@ class Tick:
     train_kl: float
     train_agreement: float
     stress_p99: float
+    gate_p99: float
     role_mass: dict[str, float]
     eval_accuracy: float | None = None
     eval_kl: float | None = None

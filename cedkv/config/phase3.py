@@ -154,6 +154,13 @@ class OptimSettings(Settings):
     tick_stress_samples: StrictInt = Field(
         40, ge=8, description="Fixed stress texts read at a tick, near-format ones first."
     )
+    extend_to: StrictInt | None = Field(
+        None,
+        ge=1,
+        le=5000,
+        description="Train on from tick to tick, to at most so many steps, while a gate would count a stress p99 above "
+        "phase3.thresholds.off_delta_p99_stress_max; empty: never.",
+    )
     early_stop: bool = Field(False, description="Stop when the ticks' metrics stop improving.")
     patience: StrictInt = Field(3, ge=1, description="Ticks without improvement before an early stop.")
     free_sink: bool = Field(True, description="Free-KV: keep the first slot as the attention sink.")

@@ -15,7 +15,7 @@ from cedkv.lm import LanguageModel, generate, log_probs, packed_logits
 from cedkv.methods.base import Workbench
 from cedkv.methods.pool import HardPool, PooledText, draw_memory, recall_draw
 from cedkv.methods.token_weights import Weigh
-from cedkv.metrics import cvar, kl, role_mass, tail_stats
+from cedkv.metrics import cvar, kl, p99_of_largest, role_mass, tail_stats
 from cedkv.optim.checkpoint import Memory
 from cedkv.optim.dual import DualLambda
 from cedkv.optim.loop import Losses, Measured, Objective, ParameterGroup
@@ -209,13 +209,17 @@ class SlotObjective(Objective):
         return told
 
     def measure(self, step: int) -> Measured:
-        """Above the bound a nat of p99 costs as much as a nat of `L_on`; below it OFF effect does not count."""
+        """Above the bound a nat of p99 costs as much as a nat of `L_on`; below it OFF effect does not count.
+
+        What a gate would not pass wants more steps.
+        """
         state, sources = self.prefix(), self.settings.off_data
         tick = self.measure_state(state, step)
         self.ticks.append(tick)
         self.dual.update(step, self._off_p99(sources.dual_metric_source, state, tick))
         constrained = self._off_p99(sources.off_constraint_source, state, tick)
-        return Measured(tick, tick.loss_on + max(constrained - self.dual.bound, 0.0))
+        too_loud = tick.gate_p99 > self.settings.thresholds.off_delta_p99_stress_max
+        return Measured(tick, tick.loss_on + max(constrained - self.dual.bound, 0.0), wants_more=too_loud)
 
     def _off_p99(self, source: str, state: KVPrefix, tick: Tick) -> float:
         """p99 of `Delta` (nats) on the data a setting names: the fixed stress eval or, in debugging, the hard pool."""
@@ -250,12 +254,18 @@ class StressEval:
     def __init__(self, bench: Workbench, remedy: str) -> None:
         phase3 = bench.config.phase3
         texts = bench.episode.off_set("stress", phase3.off_data.stress_samples).texts
+        self.count = len(texts)
         hardest = sorted(texts, key=lambda off: off.bucket != "near_format")[: phase3.optim.tick_stress_samples]
         self.probe = OffProbe(bench.trunk, [off.text for off in hardest], "stress eval", remedy)
 
     def p99(self, prefix: KVPrefix) -> float:
         """p99 of `Delta`, nats. Raises `NonFiniteError` where the model's answers are no numbers any more."""
-        return tail_stats(self.probe.delta(prefix)).p99
+        return self.p99s(prefix)[0]
+
+    def p99s(self, prefix: KVPrefix) -> tuple[float, float]:
+        """Of the texts that are read, and of the whole stress eval if those are its hardest, as they nearly are."""
+        delta = self.probe.delta(prefix)
+        return tail_stats(delta).p99, p99_of_largest(delta, self.count)
 
 
 def measure_tick(
@@ -266,6 +276,7 @@ def measure_tick(
     teacher, reads = targets.teacher[:count], targets.reads[:count]
     student = log_probs(bench.trunk, targets.ids[:count], state, reads)
     first = [torch.stack([rows[0] for rows in answers]) for answers in (teacher, student.split(reads))]
+    stress_p99, gate_p99 = stress.p99s(state)
     mass: dict[str, float] = {}
     slot_mass: list[list[list[float]]] = []
     if state.mixture is not None:
@@ -279,7 +290,8 @@ def measure_tick(
         loss_on=on_loss(student, torch.cat(teacher), reads).item(),
         train_kl=kl(*first).mean().item(),
         train_agreement=(first[0].argmax(-1) == first[1].argmax(-1)).float().mean().item(),
-        stress_p99=stress.p99(state),
+        stress_p99=stress_p99,
+        gate_p99=gate_p99,
         role_mass=mass,
         slot_role_mass=slot_mass,
         **(bench.observe(state) if bench.observe else {}),

@@ -50,7 +50,7 @@ def open_training(
     """A training of these slots as `phase3.optim` says, not yet begun."""
     optim = bench.config.phase3.optim
     patience = optim.patience if optim.early_stop else None
-    settings = LoopSettings(optim.steps, optim.decay, optim.clip, optim.tick_every, patience)
+    settings = LoopSettings(optim.steps, optim.decay, optim.clip, optim.tick_every, patience, optim.extend_to)
     return Training(open_objective(bench, method, slots), settings, bench.stop, checkpoint)
 
 

@@ -53,10 +53,11 @@ class Losses:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a tick found: the event that tells it, and the value to minimise."""
+    """What a tick found: the event that tells it, the value to minimise, and whether that is not good enough to end."""
 
     event: Event
     value: float
+    wants_more: bool = False
 
 
 class Objective(Protocol):
@@ -127,10 +128,16 @@ def parameters_of(objective: Objective) -> list[Tensor]:
 
 @dataclass(frozen=True)
 class LoopSettings(Descent):
-    """A descent, steps between its ticks, and the early stop's patience in ticks; None never stops early."""
+    """A descent, steps between its ticks, and what may make it shorter or longer.
+
+    patience : of the early stop, in ticks; None never stops early.
+    extend_to : most steps, where the last tick wants more: as many more as lie between ticks, again and again; None
+        ends with the steps of the descent.
+    """
 
     tick_every: int = 5
     patience: int | None = None
+    extend_to: int | None = None
 
 
 @dataclass
@@ -139,6 +146,7 @@ class Training:
 
     stop : asked after every step; once it says yes, the training ends there.
     done : steps taken.
+    planned : steps to take; more than those of the settings once it has been extended.
     stopped : why it ended before its last step; empty where it did not.
     best : the objective's state at the tick of the lowest value, or at the start where there was none.
     values : of all ticks.
@@ -155,6 +163,10 @@ class Training:
     best_step: int | None = None
     best_value: float = math.inf
     values: list[float] = field(default_factory=list)
+    planned: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.planned = self.settings.steps
 
 
 def run_training(training: Training) -> Iterator[Event]:
@@ -173,15 +185,15 @@ def run_training(training: Training) -> Iterator[Event]:
     training.best = objective.state()
     if training.checkpoint and (memory := training.checkpoint.read()):
         _recall(training, adam, memory)
-    while training.done < settings.steps and not training.stopped:
+    while training.done < training.planned and not training.stopped:
         step, started = training.done, time.perf_counter()
         try:
             objective.refresh(step)
             for group, asked in zip(adam.param_groups, objective.groups, strict=True):
-                group["lr"] = asked.learning_rate * rate_at(step, settings.steps, settings.decay)
+                group["lr"] = asked.learning_rate * rate_at(step, training.planned, settings.decay)
             losses = take_step(objective, adam, step, settings.clip)
-            yield objective.told(step, settings.steps, losses, time.perf_counter() - started)
-            if (step + 1) % settings.tick_every == 0 or step + 1 == settings.steps:
+            yield objective.told(step, training.planned, losses, time.perf_counter() - started)
+            if (step + 1) % settings.tick_every == 0 or step + 1 == training.planned:
                 yield _tick(training, step)
         except NonFiniteError as error:
             training.stopped = str(error)
@@ -224,7 +236,16 @@ def _tick(training: Training, step: int) -> Event:
     if measured.value < training.best_value:
         training.best, training.best_step = training.objective.state(), step
         training.best_value = measured.value
+    if step + 1 == training.planned and measured.wants_more:
+        _extend(training)
     return measured.event
+
+
+def _extend(training: Training) -> None:
+    """Plan the steps to the next tick, as far as the settings allow; the rate then falls as over all of them."""
+    settings = training.settings
+    more = min(training.planned + settings.tick_every, settings.extend_to or 0)
+    training.planned = max(training.planned, more)
 
 
 def _stalled(values: Sequence[float], patience: int) -> bool:
@@ -236,11 +257,12 @@ def _stalled(values: Sequence[float], patience: int) -> bool:
 def _keep(training: Training, optimiser: torch.optim.Optimizer) -> None:
     """Write the checkpoint where it is time to, or the training is over."""
     checkpoint = training.checkpoint
-    over = bool(training.stopped) or training.done == training.settings.steps
+    over = bool(training.stopped) or training.done == training.planned
     if checkpoint is None or not checkpoint.due(training.done, over):
         return
     progress = {
         "done": training.done,
+        "planned": training.planned,
         # What a user stopped goes on when it is taken up; what stopped by itself has come to its end.
         "stopped": "" if training.cancelled else training.stopped,
         "best_step": training.best_step,
@@ -264,5 +286,6 @@ def _recall(training: Training, optimiser: torch.optim.Optimizer, memory: Memory
     }
     progress = memory.part("progress").plain
     training.done, training.stopped = progress["done"], progress["stopped"]
+    training.planned = progress.get("planned", training.planned)  # trainings that could not be extended kept none
     training.best_step, training.values = progress["best_step"], progress["values"]
     training.best_value = min(training.values, default=math.inf)

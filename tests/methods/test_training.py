@@ -25,7 +25,7 @@ def mean_on_kl(training: Training, prefix) -> float:
 
 
 def tick(training: Training, step: int, loss_on: float, stress_p99: float = 0.0) -> Tick:
-    return Tick("ced", step, loss_on, 0.0, 0.0, stress_p99, {})
+    return Tick("ced", step, loss_on, 0.0, 0.0, stress_p99, stress_p99, {})
 
 
 def scripted(training: Training, *values: float) -> Training:
@@ -114,6 +114,30 @@ def test_a_tick_measures_what_it_says():
     effect = kl(log_probs(bench.lm, texts, state), log_probs(bench.lm, texts))
     assert measured.train_kl == pytest.approx(kl(bench.teacher_on_probes, student).mean().item(), rel=1e-4)
     assert measured.stress_p99 == pytest.approx(tail_stats(effect).p99, rel=1e-4)
+
+
+def test_a_tick_says_what_a_gate_would_count():
+    """Of 24 stress texts the eight that come first are read: the p99 of all, were the others quieter."""
+    extraction, events = train(
+        bench_with("phase3.off_data.stress_samples=24", "phase3.optim.tick_stress_samples=8", "phase3.optim.steps=4")
+    )
+    bench = bench_with("phase3.off_data.stress_samples=24")
+    read = sorted(bench.episode.off_set("stress", 24).texts, key=lambda off: off.bucket != "near_format")[:8]
+    ids = [bench.lm.encode(off.text) for off in read]
+    largest, second = kl(log_probs(bench.lm, ids, extraction.prefix), log_probs(bench.lm, ids)).topk(2).values.tolist()
+    (measured,) = events_of(events, Tick)
+    assert measured.gate_p99 == pytest.approx(largest + 0.01 * 23 * (second - largest), rel=1e-3)
+
+
+@pytest.mark.parametrize(("allowed", "steps"), [(1e-6, 12), (100.0, 8)])
+def test_a_training_that_may_goes_on_while_a_gate_would_fail_it(allowed, steps):
+    extraction = ced(
+        "phase3.optim.extend_to=12",
+        "phase3.optim.tick_every=4",
+        f"phase3.thresholds.off_delta_p99_stress_max={allowed}",
+    )
+    assert len(extraction.training["steps"]) == steps
+    assert [row["step"] + 1 for row in extraction.training["ticks"]] == list(range(4, steps + 1, 4))
 
 
 def test_a_tick_tells_the_first_tokens_kl_apart_from_the_loss_of_whole_answers():

@@ -1,11 +1,13 @@
 """A training that is taken up again: bit for bit the same, or refused."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from cedkv.errors import CheckpointError
 from cedkv.optim.checkpoint import Checkpoint, Memory
-from cedkv.optim.loop import LoopSettings, Training, run_training
+from cedkv.optim.loop import LoopSettings, Measured, Training, run_training
 from tests.optim.toys import Pulls
 
 SETTINGS = LoopSettings(12, tick_every=3)
@@ -41,6 +43,27 @@ def test_it_ends_where_the_whole_training_does(kept, stop_after):
     assert (resumed.values, resumed.best_step) == (whole.values, whole.best_step)
     assert all(torch.equal(resumed.best[name], tensor) for name, tensor in whole.best.items())
     assert resumed.objective.refreshed == list(range(stop_after, 12))
+
+
+class Unsatisfied(Pulls):
+    """Wants more steps until it has taken nine."""
+
+    def measure(self, step: int) -> Measured:
+        return replace(super().measure(step), wants_more=step < 8)
+
+
+@pytest.mark.parametrize("stop_after", [3, 5])
+def test_one_that_has_been_extended_goes_on_as_far(kept, stop_after):
+    settings = LoopSettings(3, tick_every=3, extend_to=30)
+    whole = Training(Unsatisfied(), settings)
+    list(run_training(whole))
+    cut = Training(Unsatisfied(), settings, checkpoint=kept)
+    cut.stop = lambda: cut.done == stop_after
+    list(run_training(cut))
+    resumed = Training(Unsatisfied(), settings, checkpoint=kept)
+    list(run_training(resumed))
+    assert (cut.done, resumed.done, resumed.planned) == (stop_after, 9, 9)
+    assert torch.equal(resumed.objective.x, whole.objective.x)
 
 
 def test_without_the_optimisers_state_it_would_not(kept):

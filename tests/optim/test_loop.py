@@ -1,5 +1,6 @@
 """The training loop with an objective that knows no slots: rates, ticks, the best state, and how it ends."""
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import torch
 from cedkv.errors import NonFiniteError
 from cedkv.events import TrainingStep, TrainingTick, Warned
 from cedkv.optim.loop import LoopSettings, Losses, Measured, Training, run_training
+from cedkv.optim.schedule import rate_at
 from tests.optim.toys import Pulls
 
 
@@ -18,13 +20,14 @@ def of_kind(events: list, kind: type) -> list:
 
 @dataclass
 class Scripted(Pulls):
-    """Ticks whose values are given."""
+    """Ticks whose values are given; more steps are wanted while a value is above a bound."""
 
     values: tuple[float, ...] = ()
+    bound: float = math.inf
 
     def measure(self, step: int) -> Measured:
         value, *self.values = self.values
-        return Measured(TrainingTick(self.name, step, value, {}), value)
+        return Measured(TrainingTick(self.name, step, value, {}), value, wants_more=value > self.bound)
 
 
 def test_it_trains_what_it_is_given_and_tells_every_step_and_tick():
@@ -136,3 +139,51 @@ def test_what_is_not_finite_ends_it_with_the_last_good_state(where, why):
     assert training.stopped == why
     assert training.best_step == 1
     assert objective.x.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("values", "taken"),
+    [
+        ((0.5,), [4]),  # good enough where it was to end
+        ((2.0, 0.5), [4, 8]),
+        ((2.0, 2.0, 2.0), [4, 8, 10]),  # as far as it may go
+    ],
+)
+def test_a_training_whose_last_tick_wants_more_is_extended_from_tick_to_tick(values, taken):
+    objective = Scripted(values=values, bound=1.0)
+    training = Training(objective, LoopSettings(4, tick_every=4, extend_to=10))
+    events = list(run_training(training))
+    assert [tick.step + 1 for tick in of_kind(events, TrainingTick)] == taken
+    assert [step.steps for step in of_kind(events, TrainingStep)] == [end for end in taken for _ in range(4)][
+        : taken[-1]
+    ]
+    assert (training.done, training.planned, training.stopped) == (taken[-1], taken[-1], "")
+
+
+@pytest.mark.parametrize("settings", [LoopSettings(4, tick_every=4), LoopSettings(4, tick_every=4, extend_to=3)])
+def test_no_training_is_extended_or_cut_that_may_not_be(settings):
+    training = Training(Scripted(values=(2.0,), bound=1.0), settings)
+    list(run_training(training))
+    assert training.done == 4
+
+
+def test_only_its_last_tick_extends_a_training():
+    training = Training(Scripted(values=(2.0, 0.5), bound=1.0), LoopSettings(4, tick_every=2, extend_to=10))
+    list(run_training(training))
+    assert training.done == 4
+
+
+def test_the_first_steps_of_an_extended_training_are_those_of_one_that_is_not():
+    """And the rate of those added is that of a training so long."""
+    seen = {}
+    for bound in (math.inf, 1.0):
+        objective, places = Scripted(values=(2.0, 0.5), bound=bound), []
+        for event in run_training(Training(objective, LoopSettings(3, decay="linear", tick_every=3, extend_to=6))):
+            if isinstance(event, TrainingStep):
+                places.append(objective.x.item())
+        seen[bound] = places
+    assert seen[1.0][:3] == seen[math.inf] and len(seen[1.0]) == 6
+    moved = [after - before for before, after in itertools.pairwise([0.0, *seen[1.0]])]
+    assert [step / moved[0] for step in moved[3:]] == pytest.approx(
+        [rate_at(step, 6, "linear") for step in (3, 4, 5)], rel=2e-2
+    )
