@@ -24,7 +24,8 @@ _MEANING = {
     "largest value cosine": "How alike the two most similar slots are, 1 being copies. Lower is better.",
     "largest overlap": "How much two slots draw on the same tokens, 1 being all. Lower is better.",
     "p99 on training’s texts, nats": "How far the slots move the model on texts that have nothing to do with the "
-    "examples, in all but the worst 1 of 100. Lower is better.",
+    "examples, in all but the worst 1 of 100: of the hardest texts, which training reads, and of all texts as a gate "
+    "counts. Lower is better.",
     "L_on, nats": "The training's loss: KL from the teacher on training queries. Lower is better.",
 }
 
@@ -39,7 +40,10 @@ element.addEventListener('click', (event) => {
 """
 
 _TO_WORK = " To try: more slots, more demonstrations, or a trained method."
-_TO_HARM_LESS = " To try against the harm: a trained method, whose loss counts other text, or a larger lambda_off."
+_TO_HARM_LESS = (
+    " To try against the harm: a trained method, whose loss counts other text, a larger lambda_off, or more steps "
+    "where it is still loud (extend_to)."
+)
 
 
 def top_html(state: str, name: str, detail: str) -> str:

@@ -29,6 +29,7 @@ from components.tabs.runs import history_rows, run_choices, run_label
 from components.tabs.slots import build as build_slots
 from components.tabs.slots import slider_options
 from components.tabs.steering import faders_html
+from components.tabs.training import training_html
 from components.theme import view_choices
 from components.verdicts import criteria_html, gate_html, margin
 from components.why_text import made_of, why_html
@@ -317,6 +318,14 @@ def test_a_gates_stages_are_counted_as_they_come():
     told += [Progress("scoring spans", 0, 1), Progress("judging random", 0, 2), Progress("repeating ced", 3, 9)]
     assert [stages.of(event)[6] for event in told] == list("1233344")
     assert stages.of(told[-1]) == "stage 4 of 4 · "
+
+
+def test_a_training_says_what_a_gate_would_count_where_that_was_kept():
+    step = {"step": 9, "steps": 20, "loss_on": 0.1}
+    before, after = {"train_kl": 0.1, "stress_p99": 7.7}, {"train_kl": 0.1, "stress_p99": 3.1}
+    shown = training_html({"steps": [step], "ticks": [before, {**after, "gate_p99": 1.9}]})
+    assert "of 20" in shown and ">3.10<" in shown and "a gate counts 1.90" in shown
+    assert "first tick 7.70" in training_html({"steps": [step], "ticks": [before, after]})
 
 
 def test_a_run_that_was_not_judged_offers_it_where_it_has_a_state(tmp_path):
