@@ -104,8 +104,7 @@ class Tick:
     train_kl, train_agreement : on the same queries KL(teacher || student) of the first token, nats, and how often both
         would say the same.
     stress_p99 : of `Delta` on the part of the fixed stress eval that ticks read, nats; what dual ascent reads.
-    gate_p99 : of the whole of it, as a gate counts, if those texts are its hardest; else it is more. A training that
-        may be extended is, while it is above what a gate allows.
+    gate_p99 : of the whole of it, as a gate counts, judged by that part: too little where other texts are harder.
     role_mass : the mixture's mass per token role, mean over layers and slots.
     slot_role_mass : the same per layer and slot, roles in the order of `role_mass`.
     eval_accuracy, eval_kl, eval_answer_logprob : on the evaluation queries, only where a gate is watching;

@@ -87,7 +87,7 @@ def _extract(
 ) -> Iterator[Event]:
     """Fill in `extract`, with the default preset of CED-KV; the last extraction of every size is kept."""
     times: dict[Size, list[float]] = {size: [] for size in plan.sizes}
-    short = config.phase3.optim.model_copy(update={"steps": 1})
+    short = config.phase3.optim.model_copy(update={"steps": 1, "extend_to": None})
     warm_up = config.model_copy(update={"phase3": config.phase3.model_copy(update={"optim": short})})
     extract(lm, episodes[plan.usual_demos], "ced", plan.usual_slots, warm_up)
     for turn in range(plan.extractions):

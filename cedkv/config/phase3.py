@@ -158,8 +158,11 @@ class OptimSettings(Settings):
         None,
         ge=1,
         le=5000,
-        description="Train on from tick to tick, to at most so many steps, while a gate would count a stress p99 above "
-        "phase3.thresholds.off_delta_p99_stress_max; empty: never.",
+        description="Where the steps are over and the best state is still louder than extend_above: train on, as many "
+        "steps as lie between ticks at a time, to at most so many; empty: never.",
+    )
+    extend_above: float = Field(
+        2.0, gt=0, description="That bound: the p99 of Delta, nats, that a gate would count on the stress eval."
     )
     early_stop: bool = Field(False, description="Stop when the ticks' metrics stop improving.")
     patience: StrictInt = Field(3, ge=1, description="Ticks without improvement before an early stop.")

@@ -102,14 +102,16 @@ def packed_attention(
     if packed is None:
         kwargs["sliding_window"] = sliding_window
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
-    bias = packed.bias(cast(int, module.layer_idx), sliding_window)
-    if packed.recorder is None and key.dtype == torch.bfloat16 and key.device.type == "cpu":
+    bias, groups = packed.bias(cast(int, module.layer_idx), sliding_window), query.shape[1] // key.shape[1]
+
+    def per_head(part: Tensor) -> Tensor:
+        return part.repeat_interleave(groups, dim=1)
+
+    if packed.recorder is not None:  # which changes nothing in what is computed
+        packed.recorder.record(query, per_head(key), per_head(value), bias, scaling)
+    if key.dtype == torch.bfloat16 and key.device.type == "cpu":
         return attention_by_products(query, key, value, bias, scaling).transpose(1, 2), None
-    groups = query.shape[1] // key.shape[1]
-    key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
-    if packed.recorder is not None:
-        packed.recorder.record(query, key, value, bias, scaling)
-    out = scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scaling)
+    out = scaled_dot_product_attention(query, per_head(key), per_head(value), attn_mask=bias, scale=scaling)
     return out.transpose(1, 2), None
 
 

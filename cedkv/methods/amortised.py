@@ -73,7 +73,7 @@ def _folder(lm: LanguageModel, config: Config) -> Path | None:
 def _refined(bench: Workbench, start: KVPrefix, slots: int) -> Iterator[Event]:
     """Ordinary training of chunks, from slots that are good already."""
     phase3 = bench.config.phase3
-    optim = phase3.optim.model_copy(update={"steps": phase3.amortised.refine_steps})
+    optim = phase3.optim.model_copy(update={"steps": phase3.amortised.refine_steps, "extend_to": None})
     config = bench.config.model_copy(update={"phase3": phase3.model_copy(update={"optim": optim})})
     trained = LeastSlots.warm_start(bench.lm, start, bench.demo_kv, bench.directions, phase3.least)
     yield from train_slots(replace(bench, config=config), NAME, trained, slots)

@@ -211,15 +211,17 @@ class SlotObjective(Objective):
     def measure(self, step: int) -> Measured:
         """Above the bound a nat of p99 costs as much as a nat of `L_on`; below it OFF effect does not count.
 
-        What a gate would not pass wants more steps.
+        A training that may be extended wants more steps while its best state is too loud, and a state that is not
+        too loud is better: what is counted above that bound costs as much again.
         """
         state, sources = self.prefix(), self.settings.off_data
         tick = self.measure_state(state, step)
         self.ticks.append(tick)
         self.dual.update(step, self._off_p99(sources.dual_metric_source, state, tick))
         constrained = self._off_p99(sources.off_constraint_source, state, tick)
-        too_loud = tick.gate_p99 > self.settings.thresholds.off_delta_p99_stress_max
-        return Measured(tick, tick.loss_on + max(constrained - self.dual.bound, 0.0), wants_more=too_loud)
+        value, optim = tick.loss_on + max(constrained - self.dual.bound, 0.0), self.settings.optim
+        too_loud = max(tick.gate_p99 - optim.extend_above, 0.0) if optim.extend_to else 0.0
+        return Measured(tick, value + too_loud, wants_more=too_loud > 0)
 
     def _off_p99(self, source: str, state: KVPrefix, tick: Tick) -> float:
         """p99 of `Delta` (nats) on the data a setting names: the fixed stress eval or, in debugging, the hard pool."""
@@ -254,8 +256,10 @@ class StressEval:
     def __init__(self, bench: Workbench, remedy: str) -> None:
         phase3 = bench.config.phase3
         texts = bench.episode.off_set("stress", phase3.off_data.stress_samples).texts
-        self.count = len(texts)
         hardest = sorted(texts, key=lambda off: off.bucket != "near_format")[: phase3.optim.tick_stress_samples]
+        near = sum(off.bucket == "near_format" for off in texts)
+        # Where not all near-format texts are read, those are a sample of them.
+        self.standing_for = round(len(texts) * min(1.0, len(hardest) / max(near, 1)))
         self.probe = OffProbe(bench.trunk, [off.text for off in hardest], "stress eval", remedy)
 
     def p99(self, prefix: KVPrefix) -> float:
@@ -263,9 +267,9 @@ class StressEval:
         return self.p99s(prefix)[0]
 
     def p99s(self, prefix: KVPrefix) -> tuple[float, float]:
-        """Of the texts that are read, and of the whole stress eval if those are its hardest, as they nearly are."""
+        """Of the texts that are read, and of the whole stress eval if no other is as hard as near-format ones."""
         delta = self.probe.delta(prefix)
-        return tail_stats(delta).p99, p99_of_largest(delta, self.count)
+        return tail_stats(delta).p99, p99_of_largest(delta, self.standing_for)
 
 
 def measure_tick(

@@ -100,7 +100,8 @@ def tail_stats(delta: Float[Tensor, " n"]) -> TailStats:
 def p99_of_largest(delta: Float[Tensor, " n"], count: int) -> float:
     """p99 (linear interpolation) of ``count`` values of which ``delta`` are the largest, in nats.
 
-    Where others would be as large it is more. Of ``n`` values that are all there are it is the p99 of `tail_stats`.
+    Where others are as large, the true one is larger; of ``n`` fewer than one in a hundred this is the smallest. Of all
+    values it is that of `tail_stats`.
     """
     falling = delta.detach().float().sort(descending=True).values
     place = min(0.01 * (count - 1), len(falling) - 1.0)  # from the largest down

@@ -53,7 +53,7 @@ class Losses:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a tick found: the event that tells it, the value to minimise, and whether that is not good enough to end."""
+    """What a tick found: the event that tells it, the value to minimise, and whether that is not good enough yet."""
 
     event: Event
     value: float
@@ -131,8 +131,8 @@ class LoopSettings(Descent):
     """A descent, steps between its ticks, and what may make it shorter or longer.
 
     patience : of the early stop, in ticks; None never stops early.
-    extend_to : most steps, where the last tick wants more: as many more as lie between ticks, again and again; None
-        ends with the steps of the descent.
+    extend_to : most steps, where the best tick wants more: `tick_every` more, again and again; None ends with the steps
+        of the descent.
     """
 
     tick_every: int = 5
@@ -149,6 +149,7 @@ class Training:
     planned : steps to take; more than those of the settings once it has been extended.
     stopped : why it ended before its last step; empty where it did not.
     best : the objective's state at the tick of the lowest value, or at the start where there was none.
+    wants_more : whether that tick did.
     values : of all ticks.
     """
 
@@ -162,6 +163,7 @@ class Training:
     best: dict[str, Tensor] = field(default_factory=dict)
     best_step: int | None = None
     best_value: float = math.inf
+    wants_more: bool = False
     values: list[float] = field(default_factory=list)
     planned: int = field(init=False)
 
@@ -235,14 +237,14 @@ def _tick(training: Training, step: int) -> Event:
     training.values.append(measured.value)
     if measured.value < training.best_value:
         training.best, training.best_step = training.objective.state(), step
-        training.best_value = measured.value
-    if step + 1 == training.planned and measured.wants_more:
+        training.best_value, training.wants_more = measured.value, measured.wants_more
+    if step + 1 == training.planned and training.wants_more:
         _extend(training)
     return measured.event
 
 
 def _extend(training: Training) -> None:
-    """Plan the steps to the next tick, as far as the settings allow; the rate then falls as over all of them."""
+    """Plan some more steps, as far as the settings allow. The rate rises to where it would be in a training so long."""
     settings = training.settings
     more = min(training.planned + settings.tick_every, settings.extend_to or 0)
     training.planned = max(training.planned, more)
@@ -266,6 +268,7 @@ def _keep(training: Training, optimiser: torch.optim.Optimizer) -> None:
         # What a user stopped goes on when it is taken up; what stopped by itself has come to its end.
         "stopped": "" if training.cancelled else training.stopped,
         "best_step": training.best_step,
+        "wants_more": training.wants_more,
         "values": training.values,
     }
     parts = {
@@ -286,6 +289,7 @@ def _recall(training: Training, optimiser: torch.optim.Optimizer, memory: Memory
     }
     progress = memory.part("progress").plain
     training.done, training.stopped = progress["done"], progress["stopped"]
-    training.planned = progress.get("planned", training.planned)  # trainings that could not be extended kept none
+    # What was kept before trainings could be extended says nothing of it.
+    training.planned, training.wants_more = progress.get("planned", training.planned), progress.get("wants_more", False)
     training.best_step, training.values = progress["best_step"], progress["values"]
     training.best_value = min(training.values, default=math.inf)

@@ -59,7 +59,8 @@ class Limits:
         _at_most("slots (phase3.slots)", config.phase3.slots, self.slots, "use fewer")
         for path, most in self.settings.items():
             value = attrgetter(path)(config)
-            _at_most(path, len(value) if isinstance(value, tuple) else value, most, "ask for less")
+            if value is not None:
+                _at_most(path, len(value) if isinstance(value, tuple) else value, most, "ask for less")
         self.check_model(config.run.model.id)
         self._check_paths(config)
 
@@ -91,6 +92,7 @@ _PUBLIC_SETTINGS = {
     "phase2.eval.n_random_trials": 10,
     "phase2.eval.answer_tokens": 32,
     "phase3.optim.steps": 200,
+    "phase3.optim.extend_to": 200,
     "phase3.amortised.refine_steps": 200,
     "phase3.optim.matching_iterations": 240,
     "phase3.optim.matching_queries": 64,

@@ -185,6 +185,7 @@ def test_a_mistake_in_the_yaml_is_told_with_its_line():
         ("run: {model: {id: /etc}}", "'/etc' is not offered"),
         ("episode: {task_file: /etc/passwd}", "opens no paths"),
         ("phase3: {optim: {steps: 201}}", "phase3.optim.steps"),
+        ("phase3: {optim: {extend_to: 201}}", "phase3.optim.extend_to"),
         ("phase3: {slots: 33}", "33 slots"),
         ("phase2: {eval: {repro_runs: 10}}", "10 phase2.eval.repro_runs: this deployment allows 3; ask for less"),
         ("phase3: {off_data: {candidates: 100000000}}", "phase3.off_data.candidates"),
@@ -210,7 +211,7 @@ def test_the_shipped_quick_settings_are_within_the_public_limits(name):
 
 def test_every_size_that_the_schema_leaves_open_has_a_public_limit():
     rarer_is_cheaper = {"tick_every", "update_every", "refill_every", "patience"}
-    sizes = [path for path in setting_paths() if setting(path).annotation is int]
+    sizes = [path for path in setting_paths() if setting(path).annotation in (int, int | None)]
     bounded = [path for path in sizes if any(hasattr(bound, "le") for bound in setting(path).metadata)]
     left_open = {path for path in sizes if path not in bounded and path.split(".")[-1] not in rarer_is_cheaper}
     assert left_open and left_open <= PUBLIC.settings.keys()

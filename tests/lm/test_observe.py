@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from cedkv.lm import packed_logits, read_attention, read_demo_kv, read_demonstrations
-from cedkv.lm.forward import pack_slices
+from cedkv.lm.forward import READ_TOKENS, pack_slices
 from cedkv.state import KVPrefix
 from tests.tiny import LAYERS, plain_model, text_tokens
 from tests.tolerance import FORWARD, forward
@@ -96,10 +96,11 @@ def test_scores_hide_slots_that_are_switched_off(tiny, short, queries):
     assert torch.equal(hidden, (~active)[:, None, None].expand_as(hidden))
 
 
-@pytest.mark.parametrize("times", [1, 40], ids=["at once", "in parts"])
+@pytest.mark.parametrize("times", [1, 120], ids=["at once", "in parts"])
 def test_how_the_last_demonstration_attends_is_told_by_their_own_forward(tiny, times):
     """As if it were read behind the others, and nothing of what is read changes."""
     tokens = text_tokens(tiny, "Q: lift\nA: lifted\n\n" * times)
+    assert (len(tokens) > READ_TOKENS) == (times > 1)
     start = len(tokens) - 6
     tokens = replace(tokens, demo=(*tokens.demo[:start], *[1] * 6))
     whole, reading = read_demonstrations(tiny, tokens, tail=4)
@@ -111,6 +112,15 @@ def test_how_the_last_demonstration_attends_is_told_by_their_own_forward(tiny, t
     for name in ("query", "own_lse", "own_out"):
         assert_close(getattr(reading, name), getattr(again, name), atol=forward(), rtol=1e-4)
     assert_close(reading.to_slots(), again.to_slots()[..., :start], atol=forward(), rtol=1e-4)
+
+
+def test_a_long_demonstration_may_end_before_the_last_part(tiny):
+    """Its own rows went by before; it is read again by whoever needs them."""
+    tokens = text_tokens(tiny, "Q: lift\nA: lifted\n\n" * 120)
+    last = len(tokens) - 2
+    tokens = replace(tokens, demo=(0, *[1] * (last - 1), -1, -1))
+    assert read_demonstrations(tiny, tokens, tail=4)[1] is not None
+    assert read_demonstrations(tiny, tokens, tail=last)[1] is None
 
 
 def test_one_demonstration_attends_to_no_other(tiny, demo_kv):

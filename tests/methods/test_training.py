@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from cedkv.events import StepTrace, Tick, Warned
 from cedkv.lm import log_probs
 from cedkv.methods import METHODS, run_method
-from cedkv.methods.objective import batch_terms, on_targets
+from cedkv.methods.objective import StressEval, batch_terms, on_targets
 from cedkv.metrics import cvar, kl, tail_stats
 from cedkv.optim.checkpoint import Checkpoint
 from cedkv.optim.loop import Training, optimiser_of, run_training, take_step
@@ -129,12 +129,42 @@ def test_a_tick_says_what_a_gate_would_count():
     assert measured.gate_p99 == pytest.approx(largest + 0.01 * 23 * (second - largest), rel=1e-3)
 
 
+def test_where_some_near_format_texts_are_read_they_stand_for_all():
+    """A sample of a third tells the p99 of a third as many."""
+    bench = bench_with("phase3.off_data.stress_samples=54", "phase3.optim.tick_stress_samples=8")
+    near = [off for off in bench.episode.off_set("stress", 54).texts if off.bucket == "near_format"]
+    assert len(near) == 6  # fewer than are read: those stand for themselves
+    assert StressEval(bench, "").standing_for == 54
+    bench = bench_with("phase3.off_data.stress_samples=216", "phase3.optim.tick_stress_samples=8")
+    assert StressEval(bench, "").standing_for == 72
+
+
+@pytest.mark.parametrize(
+    ("ticks", "taken"),
+    [
+        ([(0.3, 9.0), (0.3, 1.5)], 8),  # (L_on, p99) at steps 4, 8
+        ([(0.3, 9.0), (0.3, 2.5), (0.3, 1.5)], 12),
+        ([(0.3, 1.5), (0.3, 9.0)], 8),  # the louder last state is not kept
+        ([(0.0, 9.0), (0.6, 1.5)], 8),  # nor is one that is near the teacher and too loud
+    ],
+)
+def test_it_is_the_state_that_is_kept_which_has_to_be_quiet(ticks, taken):
+    training = training_of(
+        "phase3.optim.steps=8", "phase3.optim.tick_every=4", "phase3.optim.extend_to=16", "phase3.dual.target=1000"
+    )
+    scripted(training, *ticks)
+    list(run_training(training))
+    assert (training.done, training.wants_more) == (taken, False)
+    quiet = [step for step, (_, p99) in zip((3, 7, 11), ticks, strict=False) if p99 == 1.5]
+    assert [training.best_step] == quiet
+
+
 @pytest.mark.parametrize(("allowed", "steps"), [(1e-6, 12), (100.0, 8)])
 def test_a_training_that_may_goes_on_while_a_gate_would_fail_it(allowed, steps):
     extraction = ced(
         "phase3.optim.extend_to=12",
         "phase3.optim.tick_every=4",
-        f"phase3.thresholds.off_delta_p99_stress_max={allowed}",
+        f"phase3.optim.extend_above={allowed}",
     )
     assert len(extraction.training["steps"]) == steps
     assert [row["step"] + 1 for row in extraction.training["ticks"]] == list(range(4, steps + 1, 4))

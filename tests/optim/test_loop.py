@@ -149,7 +149,7 @@ def test_what_is_not_finite_ends_it_with_the_last_good_state(where, why):
         ((2.0, 2.0, 2.0), [4, 8, 10]),  # as far as it may go
     ],
 )
-def test_a_training_whose_last_tick_wants_more_is_extended_from_tick_to_tick(values, taken):
+def test_a_training_whose_best_tick_wants_more_is_extended_from_tick_to_tick(values, taken):
     objective = Scripted(values=values, bound=1.0)
     training = Training(objective, LoopSettings(4, tick_every=4, extend_to=10))
     events = list(run_training(training))
@@ -167,8 +167,9 @@ def test_no_training_is_extended_or_cut_that_may_not_be(settings):
     assert training.done == 4
 
 
-def test_only_its_last_tick_extends_a_training():
-    training = Training(Scripted(values=(2.0, 0.5), bound=1.0), LoopSettings(4, tick_every=2, extend_to=10))
+@pytest.mark.parametrize("values", [(2.0, 0.5), (0.5, 2.0)])
+def test_one_good_tick_is_enough(values):
+    training = Training(Scripted(values=values, bound=1.0), LoopSettings(4, tick_every=2, extend_to=10))
     list(run_training(training))
     assert training.done == 4
 
