@@ -96,7 +96,7 @@ def test_scores_hide_slots_that_are_switched_off(tiny, short, queries):
     assert torch.equal(hidden, (~active)[:, None, None].expand_as(hidden))
 
 
-@pytest.mark.parametrize("times", [1, 120], ids=["at once", "in parts"])
+@pytest.mark.parametrize("times", [1, 140], ids=["at once", "in parts"])
 def test_how_the_last_demonstration_attends_is_told_by_their_own_forward(tiny, times):
     """As if it were read behind the others, and nothing of what is read changes."""
     tokens = text_tokens(tiny, "Q: lift\nA: lifted\n\n" * times)
@@ -116,7 +116,7 @@ def test_how_the_last_demonstration_attends_is_told_by_their_own_forward(tiny, t
 
 def test_a_long_demonstration_may_end_before_the_last_part(tiny):
     """Its own rows went by before; it is read again by whoever needs them."""
-    tokens = text_tokens(tiny, "Q: lift\nA: lifted\n\n" * 120)
+    tokens = text_tokens(tiny, "Q: lift\nA: lifted\n\n" * 140)
     last = len(tokens) - 2
     tokens = replace(tokens, demo=(0, *[1] * (last - 1), -1, -1))
     assert read_demonstrations(tiny, tokens, tail=4)[1] is not None
