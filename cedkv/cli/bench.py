@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cedkv.bench import FULL, QUICK, iter_bench
-from cedkv.bench.latency import decoding_line
 from cedkv.cli.options import add_config_options, check_writable, config_from
 from cedkv.cli.show import ProgressLine, drain, kib, table
 from cedkv.events import Done, Event, Measured
@@ -21,6 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     check_writable(args.out)
+    from cedkv.bench import FULL, QUICK, iter_bench
+
     work = iter_bench(config_from(args), QUICK if args.quick else FULL)
     figures = drain(written(work, Path(args.out)), ProgressLine())
     shown = (steps_table, extract_table, latency_table, sizes_table, facts_table)
@@ -79,6 +79,8 @@ def sizes_table(figures: dict[str, Any]) -> str:
 
 
 def facts_table(figures: dict[str, Any]) -> str:
+    from cedkv.bench.latency import decoding_line
+
     load, decoding = figures["model_load_s"], figures["decoding"]
     return table(
         [

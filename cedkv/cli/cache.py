@@ -6,8 +6,6 @@ from pathlib import Path
 
 from cedkv.cli.show import kib, quoted, table
 from cedkv.errors import StateError
-from cedkv.methods.cached import extraction_cache
-from cedkv.state import KVPrefix
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,6 +13,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from cedkv.methods.cached import extraction_cache
+
     cache = extraction_cache()
     if args.action == "clear":
         print(f"{cache.clear()} states removed")
@@ -33,6 +33,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _facts(path: Path) -> list[str]:
+    from cedkv.state import KVPrefix
+
     try:
         prefix = KVPrefix.load(path)
     except StateError:

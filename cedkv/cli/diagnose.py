@@ -6,12 +6,8 @@ from typing import Any
 
 from cedkv.cli.options import add_config_options, check_writable, config_for_slots
 from cedkv.cli.show import ProgressLine, drain, table
-from cedkv.episodes import episode_from_config
 from cedkv.events import Progress
 from cedkv.files import dump_json, write_whole
-from cedkv.gate.diagnosis import Reach, iter_diagnosis
-from cedkv.lm import load_model
-from cedkv.methods import Workbench
 
 # Weights of the OFF loss that --train tries.
 _LAMBDAS = (0.5, 1.5, 3.0, 6.0)
@@ -30,6 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     path = Path(args.out) / "diagnosis.json"
     check_writable(str(path))
+    from cedkv.episodes import episode_from_config
+    from cedkv.gate.diagnosis import Reach, iter_diagnosis
+    from cedkv.lm import load_model
+    from cedkv.methods import Workbench
+
     config, progress = config_for_slots(args), ProgressLine()
     progress.show(Progress("loading the model", 0, 1))
     lm = load_model(config.run.model.id, config.run.runtime.torch_dtype, config.run.runtime.device)

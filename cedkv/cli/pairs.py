@@ -5,7 +5,6 @@ from pathlib import Path
 
 from cedkv.cli.show import quoted, table
 from cedkv.errors import ConfigError
-from cedkv.methods.pairs import PairLog
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,14 +15,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.action == "export" and not args.out:
+        raise ConfigError("pairs export needs a file to write; add --out pairs.safetensors")
+    from cedkv.methods.pairs import PairLog
+
     log = PairLog(Path(args.folder))
     if args.action == "verify":
         problems = list(log.problems())
         print("\n".join([*problems, f"{len(log.rows())} pairs, {len(problems)} problems"]))
         return int(bool(problems))
     if args.action == "export":
-        if not args.out:
-            raise ConfigError("pairs export needs a file to write; add --out pairs.safetensors")
         print(f"{log.export(Path(args.out))} pairs")
         print(args.out)
         return 0

@@ -15,12 +15,11 @@ from cedkv.lm import LanguageModel, generate, log_probs, packed_logits
 from cedkv.methods.base import Workbench
 from cedkv.methods.pool import HardPool, PooledText, draw_memory, recall_draw
 from cedkv.methods.token_weights import Weigh
-from cedkv.metrics import cvar, kl, p99_of_largest, role_mass, tail_stats
+from cedkv.metrics import cvar, kl, tail_stats
 from cedkv.optim.checkpoint import Memory
 from cedkv.optim.dual import DualLambda
 from cedkv.optim.loop import Losses, Measured, Objective, ParameterGroup
 from cedkv.optim.schedule import top_k_at
-from cedkv.probe import OffProbe
 from cedkv.slots.base import TrainableSlots, detached
 from cedkv.slots.mixture import MixtureSlots
 from cedkv.state import KVPrefix
@@ -245,58 +244,3 @@ class SlotObjective(Objective):
         self.trace = [StepTrace(**step) for step in own["trace"]]
         self.ticks = [Tick(**tick) for tick in own["ticks"]]
         self.pool.recall(memory.part("pool"))
-
-
-class StressEval:
-    """A part of the fixed stress eval with the base's answers, as dual ascent reads it.
-
-    Near-format texts come first: they decide the p99 of the whole, of which the first texts of all kinds tell little.
-    """
-
-    def __init__(self, bench: Workbench, remedy: str) -> None:
-        phase3 = bench.config.phase3
-        texts = bench.episode.off_set("stress", phase3.off_data.stress_samples).texts
-        hardest = sorted(texts, key=lambda off: off.bucket != "near_format")[: phase3.optim.tick_stress_samples]
-        near = sum(off.bucket == "near_format" for off in texts)
-        # Where not all near-format texts are read, those are a sample of them.
-        self.standing_for = round(len(texts) * min(1.0, len(hardest) / max(near, 1)))
-        self.probe = OffProbe(bench.trunk, [off.text for off in hardest], "stress eval", remedy)
-
-    def p99(self, prefix: KVPrefix) -> float:
-        """p99 of `Delta`, nats. Raises `NonFiniteError` where the model's answers are no numbers any more."""
-        return self.p99s(prefix)[0]
-
-    def p99s(self, prefix: KVPrefix) -> tuple[float, float]:
-        """Of the texts that are read, and of the whole stress eval if no other is as hard as near-format ones."""
-        delta = self.probe.delta(prefix)
-        return tail_stats(delta).p99, p99_of_largest(delta, self.standing_for)
-
-
-def measure_tick(
-    bench: Workbench, targets: OnTargets, stress: StressEval, method: str, state: KVPrefix, step: int
-) -> Tick:
-    """The real metrics of a state; on evaluation queries only where someone observes."""
-    count = bench.config.phase3.optim.tick_on_samples
-    teacher, reads = targets.teacher[:count], targets.reads[:count]
-    student = log_probs(bench.trunk, targets.ids[:count], state, reads)
-    first = [torch.stack([rows[0] for rows in answers]) for answers in (teacher, student.split(reads))]
-    stress_p99, gate_p99 = stress.p99s(state)
-    mass: dict[str, float] = {}
-    slot_mass: list[list[list[float]]] = []
-    if state.mixture is not None:
-        tokens = state.mixture.tokens
-        shares = role_mass(state.mixture.weights, tokens.roles, tokens.role_names).mean(1)
-        mass = dict(zip(tokens.role_names, shares.mean(dim=(0, 1)).tolist(), strict=True))
-        slot_mass = shares.tolist()
-    return Tick(
-        method=method,
-        step=step,
-        loss_on=on_loss(student, torch.cat(teacher), reads).item(),
-        train_kl=kl(*first).mean().item(),
-        train_agreement=(first[0].argmax(-1) == first[1].argmax(-1)).float().mean().item(),
-        stress_p99=stress_p99,
-        gate_p99=gate_p99,
-        role_mass=mass,
-        slot_role_mass=slot_mass,
-        **(bench.observe(state) if bench.observe else {}),
-    )

@@ -9,9 +9,10 @@ import torch
 
 from cedkv.events import Done, Event, Progress, Tick, Warned
 from cedkv.methods.base import Extraction, Workbench
-from cedkv.methods.objective import Batches, SlotObjective, StressEval, measure_tick, on_targets, remedy_for
+from cedkv.methods.objective import Batches, SlotObjective, on_targets, remedy_for
 from cedkv.methods.policy import check_policy
 from cedkv.methods.pool import HardPool
+from cedkv.methods.ticks import StressEval, measure_tick
 from cedkv.methods.token_weights import weigh_with
 from cedkv.optim.checkpoint import Checkpoint
 from cedkv.optim.dual import DualLambda

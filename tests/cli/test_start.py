@@ -48,6 +48,10 @@ def test_the_version_is_said():
         (["documents", "--tokens", "few"], "'few'"),
         (["train", "everything"], "invalid choice: 'everything'"),
         (["app", "--port", "many"], "'many'"),
+        (["cache", "list"], "invalid choice: 'list'"),
+        (["pairs", "export", "folder"], "add --out pairs.safetensors"),
+        (["bench", "--out", "."], "output '.' is a folder"),
+        (["diagnose", "--demos"], "expected one argument"),
     ],
 )
 def test_what_is_wrong_is_said_without_torch(arguments, named):
@@ -57,7 +61,7 @@ def test_what_is_wrong_is_said_without_torch(arguments, named):
     assert named in refused.stderr
 
 
-@pytest.mark.parametrize("name", ["inspect", "documents", "train", "app"])
+@pytest.mark.parametrize("name", ["inspect", "documents", "train", "app", "cache", "pairs", "bench", "diagnose"])
 def test_help_of_a_command_is_shown_without_torch(name):
     assert run(name, "--help").returncode == 0
 

@@ -135,7 +135,7 @@ def test_table_aligns_left_and_right():
 
 
 def test_diagnose_names_a_bottleneck_and_keeps_its_curves(cli, model, demos_file, tmp_path, monkeypatch):
-    monkeypatch.setattr("cedkv.cli.diagnose.Reach", lambda lambdas: Reach((2,), (1.0,), 1, lambdas, 2, 9))
+    monkeypatch.setattr("cedkv.gate.diagnosis.Reach", lambda lambdas: Reach((2,), (1.0,), 1, lambdas, 2, 9))
     told = cli("diagnose", "--demos", demos_file, "--model", model, "--out", tmp_path, "--set", "episode.on_train=4")
     assert told.code == 0, told.err
     found = json.loads((tmp_path / "diagnosis.json").read_text())

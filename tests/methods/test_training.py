@@ -10,7 +10,8 @@ from torch.testing import assert_close
 from cedkv.events import StepTrace, Tick, Warned
 from cedkv.lm import log_probs
 from cedkv.methods import METHODS, run_method
-from cedkv.methods.objective import StressEval, batch_terms, on_targets
+from cedkv.methods.objective import batch_terms, on_targets
+from cedkv.methods.ticks import StressEval
 from cedkv.metrics import cvar, kl, tail_stats
 from cedkv.optim.checkpoint import Checkpoint
 from cedkv.optim.loop import Training, optimiser_of, run_training, take_step
