@@ -6,7 +6,7 @@ from urllib.parse import parse_qs
 import gradio as gr
 import pytest
 
-from cedkv.config import PRESETS, Config, load_config
+from cedkv.config import PRESETS, Config, dump_config, load_config
 from cedkv.gate.kinds import KINDS
 from cedkv.methods import METHODS
 from cedkv.session.limits import Limits
@@ -23,7 +23,7 @@ from components.tabs.compare import CompareParts, on_input, on_table
 from components.tabs.frame import Page
 from components.tabs.runs import permalink
 from components.text import visible
-from components.wiring.start import from_address, from_preset, from_yaml, slots_shown
+from components.wiring.start import filled_in, from_address, from_preset, from_yaml, slots_shown
 
 MINE = [["lift", "lifted"], ["walk", "walked"]]
 PAIRS = [("lift", "lifted"), ("walk", "walked")]
@@ -189,3 +189,21 @@ def test_a_row_of_the_gates_queries_is_asked_as_it_was(tmp_path):
     ((shown, *_),) = on_table(Run(tmp_path))["data"]
     assert shown == visible(text) != text
     assert on_input(Run(tmp_path), shown) == text
+
+
+def test_a_kept_run_fills_the_form_unless_its_demonstrations_are_gone_or_a_link_speaks(page, desk, tmp_path):
+    demos = tmp_path / "demos.csv"
+    demos.write_text("input,output\nlift,lifted\nwalk,walked\n")
+    folder = tmp_path / "kept"
+    folder.mkdir()
+    (folder / "report_phase2.json").write_text('{"on": {}}')
+    settings = load_config(None, [f"episode.demos_file={demos}", "phase2.prefix_len=5"])
+    (folder / "config.yaml").write_text(dump_config(settings))
+    own = Run(folder)
+    (shown,) = filled_in(page, desk, {}, own)
+    assert asked(page, [shown[component] for component in page.setup.inputs()]).demos == PAIRS
+    (linked,) = filled_in(page, desk, {"settings": "phase2: {prefix_len: 7}"}, own)
+    assert asked(page, [linked[part] for part in page.setup.inputs()]).config.phase2.prefix_len == 7
+    demos.unlink()
+    (told,) = filled_in(page, desk, {}, own)
+    assert told.keys() == {page.setup.status} and "demos.csv" in str(told)
