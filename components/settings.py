@@ -83,6 +83,10 @@ def advanced_groups() -> dict[str, list[str]]:
     return groups
 
 
+# Kinds of settings that are whole numbers, or empty.
+_WHOLE = (int, int | None)
+
+
 def setting_widget(path: str, config: Config) -> gr.components.Component:
     """The widget of one setting, as a config has it."""
     field = setting(path)
@@ -94,9 +98,9 @@ def setting_widget(path: str, config: Config) -> gr.components.Component:
         return gr.Dropdown(choices=words, **common)
     if words:
         return gr.Dropdown(choices=words, allow_custom_value=True, **common)
-    if kind in (int, float):
+    if kind in (*_WHOLE, float):
         least, most = bound(path, "minimum"), bound(path, "maximum")
-        return gr.Number(precision=0 if kind is int else None, minimum=least, maximum=most, **common)
+        return gr.Number(precision=0 if kind in _WHOLE else None, minimum=least, maximum=most, **common)
     return gr.Textbox(lines=1, **common)
 
 
@@ -185,4 +189,4 @@ def _plain(path: str, value: Any) -> Any:
     field = setting(path)
     if isinstance(value, str) and value.startswith("[") and get_origin(field.annotation) is not Literal:
         return yaml.safe_load(value)
-    return int(value) if field.annotation is int else value
+    return int(value) if field.annotation in _WHOLE else value

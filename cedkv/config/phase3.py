@@ -154,8 +154,9 @@ class OptimSettings(Settings):
     tick_stress_samples: StrictInt = Field(
         40, ge=8, description="Fixed stress texts read at a tick, near-format ones first."
     )
-    extend_to: StrictInt | None = Field(
+    extend_to: int | None = Field(
         None,
+        strict=True,
         ge=1,
         le=5000,
         description="Where the steps are over and the best state is still louder than extend_above: train on, as many "

@@ -6,7 +6,7 @@ from urllib.parse import parse_qs
 import gradio as gr
 import pytest
 
-from cedkv.config import PRESETS, Config, dump_config, load_config
+from cedkv.config import PRESETS, Config, dump_config, load_config, parse_config
 from cedkv.gate.kinds import KINDS
 from cedkv.methods import METHODS
 from cedkv.session.limits import Limits
@@ -17,6 +17,7 @@ from components.desk import Desk
 from components.headline import headline_html
 from components.page import build_page
 from components.request import read_request, with_mixture
+from components.settings import overrides, setting_widget
 from components.setup import OWN, preset_files
 from components.tabs import TABS
 from components.tabs.compare import CompareParts, on_input, on_table
@@ -207,3 +208,13 @@ def test_a_kept_run_fills_the_form_unless_its_demonstrations_are_gone_or_a_link_
     demos.unlink()
     (told,) = filled_in(page, desk, {}, own)
     assert told.keys() == {page.setup.status} and "demos.csv" in str(told)
+
+
+def test_a_whole_number_that_may_be_left_empty_comes_back_as_one():
+    """A browser gives a number field's value as a number, and a text field's as a text, which the schema refuses."""
+    path = "phase3.optim.extend_to"
+    for mixture, held in ((None, None), ("fast", 40)):
+        widget = setting_widget(path, load_config(None, mixture=mixture))
+        assert isinstance(widget, gr.Number) and widget.value == held
+    assert parse_config("", "test", overrides([path], [40.0])).phase3.optim.extend_to == 40
+    assert parse_config("", "test", overrides([path], [None])).phase3.optim.extend_to is None
