@@ -103,8 +103,7 @@ class Tick:
     loss_on : `L_on` on ON training queries, nats. The best state is chosen by it and `stress_p99`.
     train_kl, train_agreement : on the same queries KL(teacher || student) of the first token, nats, and how often both
         would say the same.
-    stress_p99 : of `Delta` on the part of the fixed stress eval that ticks read, nats; what dual ascent reads.
-    gate_p99 : of the whole of it, as a gate counts, judged by that part: too little where other texts are harder.
+    stress_p99 : of `Delta` on those of the gate's stress texts that ticks read, nats.
     role_mass : the mixture's mass per token role, mean over layers and slots.
     slot_role_mass : the same per layer and slot, roles in the order of `role_mass`.
     eval_accuracy, eval_kl, eval_answer_logprob : on the evaluation queries, only where a gate is watching;
@@ -117,7 +116,6 @@ class Tick:
     train_kl: float
     train_agreement: float
     stress_p99: float
-    gate_p99: float
     role_mass: dict[str, float]
     eval_accuracy: float | None = None
     eval_kl: float | None = None

@@ -24,8 +24,7 @@ _MEANING = {
     "largest value cosine": "How alike the two most similar slots are, 1 being copies. Lower is better.",
     "largest overlap": "How much two slots draw on the same tokens, 1 being all. Lower is better.",
     "p99 on training’s texts, nats": "How far the slots move the model on texts that have nothing to do with the "
-    "examples, in all but the worst 1 of 100: of the hardest texts, which training reads, and of all texts as a gate "
-    "counts. Lower is better.",
+    "examples, in all but the worst 1 of 100: of those of the gate's texts that training reads. Lower is better.",
     "L_on, nats": "The training's loss: KL from the teacher on training queries. Lower is better.",
 }
 

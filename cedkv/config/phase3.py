@@ -152,7 +152,10 @@ class OptimSettings(Settings):
     tick_every: StrictInt = Field(5, ge=1, description="Steps between measurements of the real metrics.")
     tick_on_samples: StrictInt = Field(16, ge=1, description="ON training queries read at a tick.")
     tick_stress_samples: StrictInt = Field(
-        40, ge=8, description="Fixed stress texts read at a tick, near-format ones first."
+        128,
+        ge=8,
+        description="How many of the fixed stress texts a tick reads, all kinds alike; of all of them its p99 "
+        "is the gate's.",
     )
     extend_to: int | None = Field(
         None,
@@ -163,7 +166,7 @@ class OptimSettings(Settings):
         "steps as lie between ticks at a time, to at most so many; empty: never.",
     )
     extend_above: float = Field(
-        2.0, gt=0, description="That bound: the p99 of Delta, nats, that a gate would count on the stress eval."
+        2.0, gt=0, description="That bound: the p99 of Delta, nats, on the stress texts that ticks read."
     )
     early_stop: bool = Field(False, description="Stop when the ticks' metrics stop improving.")
     patience: StrictInt = Field(3, ge=1, description="Ticks without improvement before an early stop.")
@@ -178,7 +181,7 @@ class OptimSettings(Settings):
 class DualSettings(Settings):
     enabled: bool = Field(True, description="Raise lambda_off while the OFF constraint is violated.")
     target: float = Field(
-        0.3, gt=0, description="The constraint: stress p99 of Delta, as a share of the teacher's own."
+        0.4, gt=0, description="The constraint: stress p99 of Delta, as a share of the teacher's own."
     )
     eta: float = Field(1.0, gt=0, description="Step size of the ascent.")
     ema_beta: float = Field(0.5, ge=0, lt=1, description="Smoothing of the measured p99.")

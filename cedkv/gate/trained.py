@@ -53,6 +53,6 @@ def proxy_correlations(steps: Sequence[dict[str, Any]], ticks: Sequence[dict[str
 
 
 def constraint_warnings(training: dict[str, Any]) -> list[dict[str, float]]:
-    """Ticks at which the OFF constraint was violated, with the p99 that a gate would count; they warn, it decides."""
-    counted = {tick["step"]: tick["gate_p99"] for tick in training["ticks"]}
-    return [{**row, "gate_p99": counted[row["step"]]} for row in training["lambda_off"] if row["violation"] > 0]
+    """Ticks at which the OFF constraint was violated, with their p99 on stress texts; they warn, the gate decides."""
+    counted = {tick["step"]: tick["stress_p99"] for tick in training["ticks"]}
+    return [{**row, "stress_p99": counted[row["step"]]} for row in training["lambda_off"] if row["violation"] > 0]

@@ -219,7 +219,7 @@ class SlotObjective(Objective):
         self.dual.update(step, self._off_p99(sources.dual_metric_source, state, tick))
         constrained = self._off_p99(sources.off_constraint_source, state, tick)
         value, optim = tick.loss_on + max(constrained - self.dual.bound, 0.0), self.settings.optim
-        too_loud = max(tick.gate_p99 - optim.extend_above, 0.0) if optim.extend_to else 0.0
+        too_loud = max(tick.stress_p99 - optim.extend_above, 0.0) if optim.extend_to else 0.0
         return Measured(tick, value + too_loud, wants_more=too_loud > 0)
 
     def _off_p99(self, source: str, state: KVPrefix, tick: Tick) -> float:

@@ -6,34 +6,26 @@ from cedkv.events import Tick
 from cedkv.lm import log_probs
 from cedkv.methods.base import Workbench
 from cedkv.methods.objective import OnTargets, on_loss
-from cedkv.metrics import kl, p99_of_largest, role_mass, tail_stats
+from cedkv.metrics import kl, role_mass, tail_stats
 from cedkv.probe import OffProbe
 from cedkv.state import KVPrefix
 
 
 class StressEval:
-    """A part of the fixed stress eval with the base's answers, as dual ascent reads it.
+    """The first texts of the fixed stress eval, of all kinds alike, with the base's answers.
 
-    Near-format texts come first: they decide the p99 of the whole, of which the first texts of all kinds tell little.
+    No kind comes first: once near-format texts are quiet, greetings and foreign words decide what a gate counts.
     """
 
     def __init__(self, bench: Workbench, remedy: str) -> None:
         phase3 = bench.config.phase3
-        texts = bench.episode.off_set("stress", phase3.off_data.stress_samples).texts
-        hardest = sorted(texts, key=lambda off: off.bucket != "near_format")[: phase3.optim.tick_stress_samples]
-        near = sum(off.bucket == "near_format" for off in texts)
-        # Where not all near-format texts are read, those are a sample of them.
-        self.standing_for = round(len(texts) * min(1.0, len(hardest) / max(near, 1)))
-        self.probe = OffProbe(bench.trunk, [off.text for off in hardest], "stress eval", remedy)
+        count = min(phase3.optim.tick_stress_samples, phase3.off_data.stress_samples)
+        texts = bench.episode.off_set("stress", count).texts
+        self.probe = OffProbe(bench.trunk, [off.text for off in texts], "stress eval", remedy)
 
     def p99(self, prefix: KVPrefix) -> float:
         """p99 of `Delta`, nats. Raises `NonFiniteError` where the model's answers are no numbers any more."""
-        return self.p99s(prefix)[0]
-
-    def p99s(self, prefix: KVPrefix) -> tuple[float, float]:
-        """Of the texts that are read, and of the whole stress eval if no other is as hard as near-format ones."""
-        delta = self.probe.delta(prefix)
-        return tail_stats(delta).p99, p99_of_largest(delta, self.standing_for)
+        return tail_stats(self.probe.delta(prefix)).p99
 
 
 def measure_tick(
@@ -44,7 +36,6 @@ def measure_tick(
     teacher, reads = targets.teacher[:count], targets.reads[:count]
     student = log_probs(bench.trunk, targets.ids[:count], state, reads)
     first = [torch.stack([rows[0] for rows in answers]) for answers in (teacher, student.split(reads))]
-    stress_p99, gate_p99 = stress.p99s(state)
     mass: dict[str, float] = {}
     slot_mass: list[list[list[float]]] = []
     if state.mixture is not None:
@@ -58,8 +49,7 @@ def measure_tick(
         loss_on=on_loss(student, torch.cat(teacher), reads).item(),
         train_kl=kl(*first).mean().item(),
         train_agreement=(first[0].argmax(-1) == first[1].argmax(-1)).float().mean().item(),
-        stress_p99=stress_p99,
-        gate_p99=gate_p99,
+        stress_p99=stress.p99(state),
         role_mass=mass,
         slot_role_mass=slot_mass,
         **(bench.observe(state) if bench.observe else {}),

@@ -4,7 +4,7 @@ from cedkv.metrics.accuracy import answer_logprob, exact_match, first_token_corr
 from cedkv.metrics.attribution import role_mass, top_tokens
 from cedkv.metrics.collapse import attribution_overlap, collapse_summary, effective_rank, slot_cosine
 from cedkv.metrics.correlation import pearson, spearman
-from cedkv.metrics.divergence import TailStats, cvar, kl, off_summary, p99_of_largest, rel_kl, tail_stats
+from cedkv.metrics.divergence import TailStats, cvar, kl, off_summary, rel_kl, tail_stats
 
 __all__ = [
     "TailStats",
@@ -17,7 +17,6 @@ __all__ = [
     "first_token_correct",
     "kl",
     "off_summary",
-    "p99_of_largest",
     "pearson",
     "rel_kl",
     "role_mass",

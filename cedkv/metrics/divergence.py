@@ -97,18 +97,6 @@ def tail_stats(delta: Float[Tensor, " n"]) -> TailStats:
     )
 
 
-def p99_of_largest(delta: Float[Tensor, " n"], count: int) -> float:
-    """p99 (linear interpolation) of ``count`` values of which ``delta`` are the largest, in nats.
-
-    Where others are as large, the true one is larger; of ``n`` fewer than one in a hundred this is the smallest. Of all
-    values it is that of `tail_stats`.
-    """
-    falling = delta.detach().float().sort(descending=True).values
-    place = min(0.01 * (count - 1), len(falling) - 1.0)  # from the largest down
-    above, below = falling[math.floor(place)], falling[math.ceil(place)]
-    return torch.lerp(above, below, place % 1).item()
-
-
 def off_summary(delta: Float[Tensor, " n"], buckets: Sequence[str]) -> OffScores:
     """Tail statistics over all OFF texts and per bucket, buckets in order of first appearance.
 

@@ -96,14 +96,11 @@ def training_html(training: dict[str, Any] | None) -> str:
                 f"first tick {number(ticks[0]['train_kl'], 3)}",
             )
         )
-        counted = ticks[-1].get("gate_p99")  # not in what earlier versions kept
         stats.append(
             stat(
                 "p99 on training’s texts, nats",
                 number(ticks[-1]["stress_p99"]),
-                f"first tick {number(ticks[0]['stress_p99'])}"
-                if counted is None
-                else f"a gate counts {number(counted)}",
+                f"first tick {number(ticks[0]['stress_p99'])}",
             )
         )
     return f'<div class="ck ck-head">{"".join(stats)}</div>{_GLOSS}'

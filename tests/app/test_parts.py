@@ -321,12 +321,11 @@ def test_a_gates_stages_are_counted_as_they_come():
     assert stages.of(told[-1]) == "stage 4 of 4 · "
 
 
-def test_a_training_says_what_a_gate_would_count_where_that_was_kept():
+def test_a_training_says_its_last_tick_beside_its_first():
     step = {"step": 9, "steps": 20, "loss_on": 0.1}
     before, after = {"train_kl": 0.1, "stress_p99": 7.7}, {"train_kl": 0.1, "stress_p99": 3.1}
-    shown = training_html({"steps": [step], "ticks": [before, {**after, "gate_p99": 1.9}]})
-    assert "of 20" in shown and ">3.10<" in shown and "a gate counts 1.90" in shown
-    assert "first tick 7.70" in training_html({"steps": [step], "ticks": [before, after]})
+    shown = training_html({"steps": [step], "ticks": [before, after]})
+    assert "of 20" in shown and ">3.10<" in shown and "first tick 7.70" in shown
 
 
 def test_a_run_that_was_not_judged_offers_it_where_it_has_a_state(tmp_path):

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch.distributions import Categorical, kl_divergence
 
-from cedkv.metrics import TailStats, cvar, kl, off_summary, p99_of_largest, rel_kl, tail_stats
+from cedkv.metrics import TailStats, cvar, kl, off_summary, rel_kl, tail_stats
 
 HALVES = torch.tensor([0.5, 0.5]).log()
 QUARTERS = torch.tensor([0.25, 0.75]).log()
@@ -169,16 +169,3 @@ def test_off_summary_names_a_broken_value_by_its_place_among_all_texts():
 def test_off_summary_refuses_bucket_names_that_do_not_match_the_values():
     with pytest.raises(ValueError, match="2 bucket names were given for 3 values"):
         off_summary(torch.ones(3), ["prose", "code"])
-
-
-def test_the_largest_of_many_values_tell_the_p99_of_all():
-    """Of 201 values it is the third largest, whichever of the smaller ones were looked at."""
-    values = torch.arange(201.0)[torch.randperm(201, generator=torch.Generator().manual_seed(0))]
-    assert p99_of_largest(values, 201) == tail_stats(values).p99 == 198
-    assert p99_of_largest(torch.tensor([3.0, 198, 200, 7, 199]), 201) == 198
-    assert p99_of_largest(torch.tensor([1.0, 5.0, 4.0]), 51) == 4.5, "half way between the largest and the second"
-
-
-def test_too_few_of_the_largest_tell_the_least_of_them():
-    assert p99_of_largest(torch.tensor([2.0, 3.0]), 2048) == 2.0
-    assert p99_of_largest(torch.tensor([2.0]), 1) == 2.0

@@ -97,9 +97,9 @@ def test_role_mass_is_told_per_tick_slot_and_layer(report, data):
 def test_violated_ticks_are_written_to_the_warn_trace(report):
     warned = artifact(report, "phase3_constraint_warn_trace")
     training = artifact(report, "phase3_training_ced")
-    counted = {tick["step"]: tick["gate_p99"] for tick in training["ticks"]}
+    counted = {tick["step"]: tick["stress_p99"] for tick in training["ticks"]}
     violated = [row for row in training["lambda_off"] if row["violation"] > 0]
-    assert warned == [{**row, "gate_p99": counted[row["step"]]} for row in violated]
+    assert warned == [{**row, "stress_p99": counted[row["step"]]} for row in violated]
     assert len(warned) == 4
 
 
@@ -107,7 +107,7 @@ def test_a_tick_counts_as_the_gate_does(report, data):
     """Ticks read all stress texts here, in the precision of the gate."""
     training = artifact(report, "phase3_training_ced")
     (kept,) = [tick for tick in training["ticks"] if tick["step"] == training["best_step"]]
-    assert kept["gate_p99"] == pytest.approx(data["off"]["ced"]["stress"]["delta_p99"], rel=1e-3)
+    assert kept["stress_p99"] == pytest.approx(data["off"]["ced"]["stress"]["delta_p99"], rel=1e-3)
 
 
 def test_correlations_name_proxy_and_metric(data):
