@@ -85,18 +85,18 @@ def iter_diagnosis(bench: Workbench, reach: Reach | None = None) -> Iterator[Eve
     ruler, slots, weight = Ruler(bench, reach), bench.config.phase3.slots, bench.config.phase3.chunked.weight
     yield from iter_calibration(bench.lm)
     yield Progress("diagnosing: references", 0, 1)
+    state = closed_form(bench, slots, weight)
     found: dict[str, Any] = {
         "slots": slots,
         "weight": weight,
         "places": len(chunks_by_place(bench.episode.tokens)),
         "queries": len(ruler.queries),
-        "references": references(bench, ruler),
+        "references": references(bench, ruler, state),
     }
     yield from _curve(found, "by_slots", "slots", _sizes(reach, found), lambda size: _sized(bench, ruler, size, weight))
     yield from _curve(
         found, "by_weight", "weight", reach.dial, lambda dial: ruler.point(closed_form(bench, slots, dial))
     )
-    state = closed_form(bench, slots, weight)
     yield Progress("diagnosing: layers and roles", 0, 1)
     found["by_layer"] = by_layer(ruler, state, reach.bands)
     found["by_role"] = by_role(ruler, state)
@@ -107,10 +107,19 @@ def iter_diagnosis(bench: Workbench, reach: Reach | None = None) -> Iterator[Eve
     yield Done(found)
 
 
-def references(bench: Workbench, ruler: Ruler) -> dict[str, Point]:
-    """What the slots are between: nothing, all demonstrations, and neutral text in front."""
-    neutral = yardsticks(bench.lm, len(bench.episode.tokens))
-    return {name: ruler.point(prefix) for name, prefix in {"base": None, "teacher": bench.teacher, **neutral}.items()}
+def references(bench: Workbench, ruler: Ruler, state: KVPrefix) -> dict[str, Point]:
+    """What the slots are between: nothing, all demonstrations, neutral text in front, and the state's sink alone.
+
+    Behind a sink a text's own first token is none any more, which moves the text before any other slot does.
+    """
+    others = [slot for slot, kind in enumerate(_slot_roles(state)) if kind != "sink"]
+    prefixes = {
+        "base": None,
+        "teacher": bench.teacher,
+        **yardsticks(bench.lm, len(bench.episode.tokens)),
+        "sink_alone": state.without(others),
+    }
+    return {name: ruler.point(prefix) for name, prefix in prefixes.items()}
 
 
 def by_layer(ruler: Ruler, state: KVPrefix, bands: int) -> list[Point]:

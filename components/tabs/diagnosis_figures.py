@@ -42,6 +42,9 @@ def roles_html(found: "Diagnosis") -> str:
     whole = next(point for point in found["by_slots"] if point["slots"] == found["slots"])
     rows: list[tuple[str, str, Measured]] = [("nothing", "", whole)]
     rows += [(one["role"], ", ".join(str(slot + 1) for slot in one["slots"]), one) for one in found["by_role"]]
+    # Files of before have no such reference.
+    if "sink_alone" in found["references"]:
+        rows.append(("everything but the sink", "", found["references"]["sink_alone"]))
     body = "".join(
         f'<tr><th>{esc(role)}</th><td class="num">{slots}</td>'
         + "".join(f'<td class="num">{esc(number(read(point)))}</td>' for read in _COLUMNS.values())

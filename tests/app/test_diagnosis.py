@@ -57,6 +57,13 @@ def test_roles_stand_beside_the_whole_state_and_count_slots_from_one(found):
     assert ">0.75<" in told and ">6.00<" in told and ">4<" in told
 
 
+def test_the_sink_alone_ends_the_roles_where_a_diagnosis_has_it(found):
+    assert "but the sink" not in roles_html(found)
+    found["references"]["sink_alone"] = measured(0.0, 9.0, off=1.25)
+    told = roles_html(found)
+    assert told.index("output") < told.index("everything but the sink") < told.index(">1.25<")
+
+
 def test_what_the_command_wrote_is_opened(found, tmp_path):
     path = tmp_path / "diagnosis.json"
     path.write_text(json.dumps({"task": "present-past", "model": {}, **found}))

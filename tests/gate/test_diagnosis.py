@@ -12,6 +12,7 @@ from cedkv.gate.bottleneck import find_bottlenecks
 from cedkv.gate.diagnosed import read_diagnosis
 from cedkv.gate.diagnosis import Reach, Ruler, iter_diagnosis
 from cedkv.methods import Workbench
+from cedkv.methods.chunked import closed_form
 from tests.gate.reports import SMALL
 from tests.tiny import LAYERS, tiny_lm
 from tests.tolerance import forward
@@ -36,6 +37,14 @@ def test_the_ends_of_every_curve_are_known(found):
     assert references["base"]["off_p99"] < forward() and references["base"]["kl"] > 0.01
     assert references["teacher"]["kl"] < forward() and references["teacher"]["agreement"] == 1
     assert {"neutral_token", "neutral_paragraph"} < references.keys()
+
+
+def test_the_sink_alone_stands_beside_the_slots_and_knows_nothing_of_the_relation(bench, found):
+    alone = found["references"]["sink_alone"]
+    state = closed_form(bench, found["slots"], found["weight"])
+    sinks = [slot for point in found["by_role"] if point["role"] == "sink" for slot in point["slots"]]
+    assert alone == Ruler(bench, REACH).point(state.without([slot for slot in range(state.slots) if slot not in sinks]))
+    assert alone["off_p99"] > 0 and alone["kl"] > forward()
 
 
 def test_curves_stand_at_the_places_that_were_asked_for(found):
