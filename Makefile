@@ -29,7 +29,7 @@ QUICK = tests/test_frame.py tests/test_shapes.py tests/test_config.py tests/metr
 # Mask, collator and slicing, of which the tests reach every line.
 WHOLLY = cedkv/compressors/gist/mask.py,cedkv/compressors/gist/reading.py
 
-.PHONY: help app test coverage check gate lint types bench lock serve-vllm serve-vllm-test serve-llama-test clean browser
+.PHONY: help app test coverage check quick gate lint types bench lock serve-vllm serve-vllm-test serve-llama-test clean browser
 
 help: ## Show this list (the default)
 	@echo "make TARGET, where TARGET is one of:"
@@ -49,7 +49,11 @@ coverage: .venv/.dev ## Measure how much of gists and documents their tests reac
 	@$(BIN)/python -m coverage report --include='$(WHOLLY)' --fail-under=100
 	@$(BIN)/python -m coverage report --fail-under=80
 
-check: lint types ## Style, types and the quick tests, for every commit
+# Types beside the tests: the first time, mypy has no cache and takes a minute of one core.
+check: lint ## Style, types and the quick tests, for every commit
+	@$(MAKE) --no-print-directory -j 2 types quick
+
+quick: .venv/.dev
 	@echo "Running the quick tests."
 	@$(PYTEST) -q -m "not model and not browser and not slow" $(QUICK)
 

@@ -278,6 +278,14 @@ def test_shipped_configs_load(path):
         assert isinstance(load_config(path), Config)
 
 
+@pytest.mark.parametrize("name", ["mid", "full"])
+def test_the_wider_gates_train_as_the_thorough_mixture_and_their_ticks_read_what_they_judge(name):
+    path = ROOT / "configs" / f"{name}.yaml"
+    gate = load_config(path).phase3
+    assert gate == load_config(path, mixture="thorough").phase3
+    assert gate.optim.tick_stress_samples == gate.off_data.stress_samples
+
+
 def test_settings_of_trainings_are_no_settings_of_gates():
     path = ROOT / "configs" / "wmtp" / "rho1.yaml"
     with pytest.raises(ConfigError, match="'train' is not a setting"):
