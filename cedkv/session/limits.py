@@ -103,7 +103,7 @@ _PUBLIC_SETTINGS = {
     "phase3.optim.off_reads": 8,
     "phase3.optim.topk_schedule": 16,
     "phase3.optim.tick_on_samples": 64,
-    "phase3.optim.tick_stress_samples": 128,
+    "phase3.optim.tick_stress_samples": 512,
     "phase3.off_data.stress_samples": 512,
     "phase3.off_data.pool_size": 128,
     "phase3.off_data.candidates": 128,
