@@ -181,7 +181,9 @@ class OptimSettings(Settings):
 class DualSettings(Settings):
     enabled: bool = Field(True, description="Raise lambda_off while the OFF constraint is violated.")
     target: float = Field(
-        0.4, gt=0, description="The constraint: stress p99 of Delta, as a share of the teacher's own."
+        0.4,
+        gt=0,
+        description="The constraint: stress p99 of Delta, as a share of the teacher's; at most what the gate allows.",
     )
     eta: float = Field(1.0, gt=0, description="Step size of the ascent.")
     ema_beta: float = Field(0.5, ge=0, lt=1, description="Smoothing of the measured p99.")

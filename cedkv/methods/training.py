@@ -29,6 +29,8 @@ def open_objective(bench: Workbench, method: str, slots: TrainableSlots) -> Slot
     """Everything a training of these slots needs, read once: ON targets, hard pool, stress eval."""
     phase3 = bench.config.phase3
     targets, stress = on_targets(bench), StressEval(bench, remedy_for(slots))
+    # Some demonstrations are so loud that a share of them is more than any gate lets through.
+    bound = min(phase3.dual.target * stress.p99(bench.teacher), phase3.thresholds.off_delta_p99_stress_max)
     return SlotObjective(
         name=method,
         lm=bench.trunk,
@@ -38,7 +40,7 @@ def open_objective(bench: Workbench, method: str, slots: TrainableSlots) -> Slot
         pool=HardPool.open(
             bench.trunk, bench.episode, phase3.off_data.pool_size, phase3.optim.off_reads, phase3.off_data.pool_kinds
         ),
-        dual=DualLambda(phase3.dual, phase3.loss.lambda_off, phase3.dual.target * stress.p99(bench.teacher)),
+        dual=DualLambda(phase3.dual, phase3.loss.lambda_off, bound),
         measure_state=lambda state, step: measure_tick(bench, targets, stress, method, state, step),
         settings=phase3,
         weigh=weigh_with(phase3.loss.token_weights) if max(targets.reads) > 1 else None,

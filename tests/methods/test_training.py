@@ -11,6 +11,7 @@ from cedkv.events import StepTrace, Tick, Warned
 from cedkv.lm import log_probs
 from cedkv.methods import METHODS, run_method
 from cedkv.methods.objective import batch_terms, on_targets
+from cedkv.methods.ticks import StressEval
 from cedkv.metrics import cvar, kl, tail_stats
 from cedkv.optim.checkpoint import Checkpoint
 from cedkv.optim.loop import Training, optimiser_of, run_training, take_step
@@ -140,8 +141,9 @@ def test_a_tick_reads_the_first_texts_of_all_kinds_alike():
 )
 def test_it_is_the_state_that_is_kept_which_has_to_be_quiet(ticks, taken):
     training = training_of(
-        "phase3.optim.steps=8", "phase3.optim.tick_every=4", "phase3.optim.extend_to=16", "phase3.dual.target=1000"
-    )
+        "phase3.optim.steps=8", "phase3.optim.tick_every=4", "phase3.optim.extend_to=16", "phase3.dual.target=1000",
+        "phase3.thresholds.off_delta_p99_stress_max=1000",
+    )  # fmt: skip
     scripted(training, *ticks)
     list(run_training(training))
     assert (training.done, training.wants_more) == (taken, False)
@@ -231,6 +233,14 @@ def test_harm_above_the_bound_counts_against_a_state_and_below_it_does_not():
     list(run_training(training))
     assert training.values == pytest.approx([1.0, 0.9, 2.1, 0.95])
     assert training.best_value == pytest.approx(0.9)
+
+
+def test_the_bound_is_a_share_of_the_demonstrations_own_harm_and_never_more_than_the_gate_allows():
+    lax, allowed = "phase3.dual.target=2", "phase3.thresholds.off_delta_p99_stress_max"
+    share = training_of(lax, f"{allowed}=1000").objective.dual.bound
+    stress = StressEval(bench := bench_with(), "")
+    assert share == pytest.approx(2 * stress.p99(bench.teacher), rel=1e-4)
+    assert training_of(lax, f"{allowed}={share / 2}").objective.dual.bound == pytest.approx(share / 2)
 
 
 def test_an_early_stop_gives_its_reason():
