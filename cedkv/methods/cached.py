@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from cedkv.config import Config
+from cedkv.config.phase3 import Phase3Thresholds
 from cedkv.episodes import Episode
 from cedkv.errors import OutputError
 from cedkv.events import Done, Event, Warned
@@ -13,11 +14,12 @@ from cedkv.methods import METHODS, Extraction, Workbench, describe_source, iter_
 from cedkv.provenance import code_fingerprint
 from cedkv.state.cache import StateCache, content_key
 
-# Settings that judge or show a state but have no part in making it. Episode and model go in by content.
+# Settings that judge or show a state but have no part in making it; training aims at the bound on stress p99.
+# Episode and model go in by content.
 _NO_PART: dict[str, Any] = {
     "episode": True,
     "phase2": {"eval", "thresholds", "reporting"},
-    "phase3": {"thresholds", "pair_log"},
+    "phase3": {"thresholds": set(Phase3Thresholds.model_fields) - {"off_delta_p99_stress_max"}, "pair_log": True},
     "run": {"model"},
 }
 

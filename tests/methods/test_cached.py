@@ -24,6 +24,7 @@ def key(*overrides: str, method: str = "ced", slots: int = 4) -> str:
     [
         "phase2.eval.on_samples=4",
         "phase2.thresholds.on_gain_min=0.9",
+        "phase3.thresholds.acc_vs_teacher_min=0.8",
         "phase2.reporting.topk_tokens=2",
         "run.model.id=./the/same/model",
     ],
@@ -32,7 +33,10 @@ def test_what_only_judges_or_shows_a_state_is_not_in_its_key(override):
     assert key(override) == key()
 
 
-@pytest.mark.parametrize("override", ["run.seed=1", "phase3.optim.steps=9", "phase2.prefix_len=3"])
+@pytest.mark.parametrize(
+    "override",
+    ["run.seed=1", "phase3.optim.steps=9", "phase2.prefix_len=3", "phase3.thresholds.off_delta_p99_stress_max=1"],
+)
 def test_what_makes_a_state_is_in_its_key(override):
     assert key(override) != key()
 
