@@ -280,10 +280,46 @@ def test_shipped_configs_load(path):
 
 @pytest.mark.parametrize("name", ["mid", "full"])
 def test_the_wider_gates_train_as_the_thorough_mixture_and_their_ticks_read_what_they_judge(name):
-    path = ROOT / "configs" / f"{name}.yaml"
-    gate = load_config(path).phase3
-    assert gate == load_config(path, mixture="thorough").phase3
+    gate, thorough = load_config(name).phase3, load_config(mixture="thorough").phase3
+    assert (gate.loss, gate.least, gate.dual) == (thorough.loss, thorough.least, thorough.dual)
+    assert gate.optim.steps == thorough.optim.steps != Config().phase3.optim.steps
     assert gate.optim.tick_stress_samples == gate.off_data.stress_samples
+
+
+STANDING = "mixture: thorough\nphase3: {optim: {steps: 7}, off_data: {candidates: 70}}"
+
+
+def test_a_file_stands_on_the_mixture_that_it_names_and_its_own_settings_hold(tmp_path):
+    thorough = load_config(mixture="thorough")
+    config = parse_config(STANDING, "my.yaml", ["phase3.dual.target=0.5"])
+    assert config.phase3.loss == thorough.phase3.loss != Config().phase3.loss
+    assert config.phase3.off_data.pool_size == thorough.phase3.off_data.pool_size != Config().phase3.off_data.pool_size
+    assert (config.phase3.optim.steps, config.phase3.off_data.candidates, config.phase3.dual.target) == (7, 70, 0.5)
+    assert parse_config(dump_config(config), "my.yaml") == config
+    sweep = "base: mid\ntasks: [antonym]\nmethods: [ced]\ngrid: {phase3.slots: [8]}"
+    (tmp_path / "sweep.yaml").write_text(sweep, encoding="utf-8")
+    assert load_sweep(tmp_path / "sweep.yaml")[1][0].phase3 == load_config("mid").phase3
+
+
+def test_a_mixture_laid_over_a_file_takes_the_place_of_the_one_it_stands_on(tmp_path):
+    (tmp_path / "mine.yaml").write_text(STANDING, encoding="utf-8")
+    config = load_config(tmp_path / "mine.yaml", mixture="fast")
+    own = load_config(None, ["phase3.optim.steps=7", "phase3.off_data.candidates=70"], "fast")
+    assert config.phase3 == own.phase3.model_copy(update={"optim": load_config(mixture="fast").phase3.optim})
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("run: {seed: 1}\nmixture: thoroug", "my.yaml line 2: mixture = 'thoroug'"),
+        ("mixture: ../../secret", "my.yaml line 1: mixture = '../../secret'"),
+        ("mixture: [thorough]", "my.yaml line 1: mixture = ['thorough']"),
+        ("mixture:", "my.yaml line 1: mixture = None"),
+        ("<<: {mixture: mine}", "my.yaml: mixture = 'mine'"),
+    ],
+)
+def test_a_file_stands_on_no_mixture_but_one_that_ships(text, where):
+    assert refusal(text).startswith(f"{where} does not ship; name one of default, delimiter_capped, fast")
 
 
 def test_settings_of_trainings_are_no_settings_of_gates():

@@ -24,6 +24,8 @@ _YAML_ERRORS = (yaml.YAMLError, ValueError, RecursionError)
 # The repository's `configs`; a wheel carries a copy here.
 PRESETS = Path(__file__).parent / "presets"
 MIXTURES = PRESETS / "mixtures"
+# By this key a file says which of them it stands on; no setting of its own.
+_MIXTURE = "mixture"
 
 
 def load_config(
@@ -36,8 +38,10 @@ def load_config(
 
     Parameters
     ----------
-    path : a name from `preset_names()` or the path of a YAML file.
-    mixture : a name from `mixture_names()` or the path of a YAML file with only the settings it changes.
+    path : a name from `preset_names()` or the path of a YAML file, which may stand on a mixture that ships: by a line
+        `mixture: NAME` it takes from there what it does not set itself.
+    mixture : a name from `mixture_names()` or the path of a YAML file with only the settings it changes. It takes the
+        place of the mixture that the file stands on.
     recorded : the file tells of a run that is over. Paths that settings had before are then no matter for a warning.
 
     Raises
@@ -52,10 +56,12 @@ def load_config(
         file = _preset(path)
         source = str(file)
         tree, lines = _parse(_read(file), source, recorded)
-    if mixture is not None:
+    if mixture is None:
+        tree = _on_mixture(tree, lines, source)
+    else:
         file = MIXTURES / f"{mixture}.yaml" if mixture in mixture_names() else mixture
         overlay, lines = _parse(_read(file), str(file))
-        tree, source = overlaid(tree, overlay), str(file)
+        tree, source = overlaid(_own(tree), overlay), str(file)
     return _validated(tree, lines, source, overrides, Config)
 
 
@@ -78,7 +84,7 @@ def load_sweep(path: str | Path) -> tuple[SweepConfig, list[Config]]:
     tree, lines = _parse(_read(path), source)
     sweep = _validated(tree, lines, source, (), SweepConfig)
     load_config(sweep.base)
-    base = {} if sweep.base is None else _parse(_read(_preset(sweep.base)), sweep.base)[0]
+    base = {} if sweep.base is None else _on_mixture(*_parse(_read(_preset(sweep.base)), sweep.base), sweep.base)
     base = overlaid(base, settings_today(sweep.settings, source))
     shared = {place[1:]: line for place, line in lines.items() if place[0] == "settings"}
     configs = []
@@ -94,7 +100,8 @@ def load_sweep(path: str | Path) -> tuple[SweepConfig, list[Config]]:
 
 def parse_config(text: str, source: str, overrides: Sequence[str] = (), recorded: bool = False) -> Config:
     """Like `load_config`, from YAML text; `source` names it in errors."""
-    return _validated(*_parse(text, source, recorded), source, overrides, Config)
+    tree, lines = _parse(text, source, recorded)
+    return _validated(_on_mixture(tree, lines, source), lines, source, overrides, Config)
 
 
 def preset_names() -> list[str]:
@@ -135,6 +142,23 @@ def _parse(text: str, source: str, recorded: bool = False) -> tuple[dict, dict[t
         tell_moved(lines, tree, source)
     today = settings_then if recorded else settings_today
     return today(tree, source), {path_today(path): line for path, line in lines.items()}
+
+
+def _on_mixture(tree: dict, lines: dict[tuple, int], source: str) -> dict:
+    """The settings of a file over those of the mixture that it names, if it names one."""
+    if _MIXTURE not in tree:
+        return tree
+    name = tree[_MIXTURE]
+    if name not in mixture_names():  # a name and no path: whoever types settings in an app reads none of its files
+        where = f"{source} line {lines[_MIXTURE,]}" if (_MIXTURE,) in lines else source
+        raise ConfigError(f"{where}: mixture = {_short(name)} does not ship; name one of {', '.join(mixture_names())}")
+    file = MIXTURES / f"{name}.yaml"
+    return overlaid(_parse(_read(file), str(file))[0], _own(tree))
+
+
+def _own(tree: dict) -> dict:
+    """The settings of a file without the mixture that it stands on."""
+    return {name: block for name, block in tree.items() if name != _MIXTURE}
 
 
 def _validated(
