@@ -18,6 +18,8 @@ from components.theme import view_choices
 OWN = "(my own demonstrations)"
 # The choice of a format that leaves it to the reader; the others, as tasks and templates, come with the engine.
 FOUND_OUT = ("found out", "")
+# What the form opens on, and what a link that names no method means: the student, as in the example run beside it.
+OPENS_ON = "ced"
 
 
 @dataclass(frozen=True)
@@ -95,8 +97,8 @@ def build_setup(limits: Limits, config: Config) -> Setup:
             )  # fmt: skip
             use_pasted = gr.Button("Use these", size="sm", elem_id="use-pasted")
         method, preset = _method_row()
-        prefix_len = _slots_slider(limits, config.phase2.prefix_len, "phase2.prefix_len", True)
-        slots = _slots_slider(limits, config.phase3.slots, "phase3.slots", "hidden")
+        prefix_len = _slots_slider(limits, config.phase2.prefix_len, "phase2.prefix_len", "hidden")
+        slots = _slots_slider(limits, config.phase3.slots, "phase3.slots", True)
     run, gate, cancel, status = _buttons()
     with gr.Accordion("queries and template", open=False):
         count, template, on_source, pasted_inputs, test_pairs = _episode_widgets(limits, config)
@@ -141,7 +143,7 @@ def status_html(kind: str, message: str, share: float | None = None) -> str:
 
 def _method_row() -> tuple[gr.Dropdown, gr.Dropdown]:
     with gr.Row():
-        method = gr.Dropdown(view_choices(["select"]), value="select", label="method", min_width=120, elem_id="method")
+        method = gr.Dropdown(view_choices([OPENS_ON]), value=OPENS_ON, label="method", min_width=120, elem_id="method")
         preset = gr.Dropdown(
             list(preset_files()), value="smoke.yaml", label="preset", min_width=120, elem_id="preset",
         )  # fmt: skip

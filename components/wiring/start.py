@@ -16,7 +16,16 @@ from components.handlers import DRAWING, run_of, session_of, told
 from components.headline import top_html
 from components.request import read_request, read_table, shown_values, with_mixture
 from components.settings import found_settings
-from components.setup import FOUND_OUT, OWN, apply_button, mixture_files, preset_files, reading_html, status_html
+from components.setup import (
+    FOUND_OUT,
+    OPENS_ON,
+    OWN,
+    apply_button,
+    mixture_files,
+    preset_files,
+    reading_html,
+    status_html,
+)
 from components.tabs.compare import NOT_SUGGESTED, CompareParts, comparing
 from components.tabs.frame import Page, show_files, show_states
 from components.theme import view_choices
@@ -122,7 +131,7 @@ def from_address(page: Page, desk: Desk, parameters: dict[str, str]) -> Iterator
     setup, service = page.setup, desk.service
     try:
         config = parse_config(parameters.get("settings", ""), "the link's settings")
-        method = parameters.get("method", "select")
+        method = parameters.get("method", OPENS_ON)
         if method not in service.methods:
             raise CedKVError(f"the link's method {method!r} is unknown; known are {', '.join(service.methods)}")
         pasted = parameters.get("demos")
@@ -149,7 +158,7 @@ def from_run(page: Page, desk: Desk, run: Run) -> list[Any]:
     demos, plain = desk.service.as_asked(config)
     own = config.episode.demos_file is not None and config.episode.task is None
     task = OWN if own else desk.service.task_of(config)
-    method = run.made_by if run.made_by in desk.service.methods else "select"
+    method = run.made_by if run.made_by in desk.service.methods else OPENS_ON
     return shown_values(form, plain, task, demos, method)
 
 

@@ -99,6 +99,7 @@ def test_pasted_demonstrations_run_and_show_hostile_text_literally(page):
     page.get_by_role("option", name="present-past", exact=True).click()
     page.get_by_role("button", name="Use these").click()
     expect(page.locator("#task input")).to_have_value("(my own demonstrations)")
+    choose(page, "#method", "Select-KV")
     page.locator("#run").click()
     expect(page.locator("#status .done")).to_contain_text("done in", timeout=LONG)
     expect(page.locator("#headline")).to_contain_text(re.compile("own demonstrations.*Gate A not run", re.S))
@@ -114,7 +115,7 @@ def test_pasted_demonstrations_run_and_show_hostile_text_literally(page):
 
 
 def test_a_link_restores_settings_and_a_gate_is_kept_as_far_as_it_came_or_fills_the_tabs(browser, server):
-    query = urlencode({"settings": QUICK, "query": "walk"})
+    query = urlencode({"settings": QUICK, "method": "select", "query": "walk"})
     for page in open_page(browser, f"{server}/?{query}"):
         expect(page.locator("#query textarea")).to_have_value("walk")
         expect(page.locator("#status")).to_contain_text("restored from the link")
@@ -153,6 +154,7 @@ def test_two_visitors_take_turns_and_see_only_their_own_runs_and_a_cancelled_tra
         open_tab(first, "Training")
         expect(first.locator("#training-curves .scatterlayer .trace").first).to_be_attached()
 
+        choose(second, "#method", "Select-KV")
         second.locator("#run").click()
         expect(second.locator("#status")).to_contain_text("queue")
         second.locator("#cancel").click()
@@ -197,6 +199,7 @@ def a_cancelled_training_is_shown_and_can_be_used(page) -> None:
 
 
 def test_two_runs_stand_side_by_side_and_lend_each_other_slots(page):
+    choose(page, "#method", "Select-KV")
     page.locator("#run").click()
     expect(page.locator("#status .done")).to_contain_text("done in", timeout=LONG)
     open_tab(page, "Runs")

@@ -73,6 +73,13 @@ def test_the_slider_that_is_seen_is_the_one_that_the_method_runs_on(page, desk, 
     assert held(page, rail, seen) == KINDS[desk.service.phase_of(method)].slots(asked(page, rail).config)
 
 
+def test_the_form_opens_on_the_student_of_the_example_with_its_slider(page, desk):
+    opening = page.setup.method.value
+    assert METHODS[opening].gate_role == "student"
+    seen = [slider.visible is True for slider in page.setup.slots_of_phase().values()]
+    assert seen == [update.visible is True for update in slots_shown(page, desk, opening)]
+
+
 @pytest.mark.parametrize(
     ("text", "slots"), [("", (16, 8)), ("phase3: {slots: 4}", (16, 4)), ("phase2: {prefix_len: 5}", (5, 8))]
 )
