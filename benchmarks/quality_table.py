@@ -128,13 +128,13 @@ def measure(lm: LanguageModel, table: Table, task: str, seed: int, args: argpars
         overrides = [*args.set, f"run.seed={seed}", *view.overrides]
         return for_task(load_config(args.config, overrides, view.mixture or args.mixture), task)
 
-    bench = TaskBench(lm, config_of(REFERENCE_VIEWS["teacher"]))
+    bench, model = TaskBench(lm, config_of(REFERENCE_VIEWS["teacher"])), {"model": lm.fingerprint}
     references = [(name, 0, view) for name, view in REFERENCE_VIEWS.items()]
     chosen = {name: (STUDENTS | FREEDOMS)[name] for name in args.views}
     students = [(name, slots, view) for slots in args.slots for name, view in chosen.items() if slots in view.slots]
     for name, slots, view in [*references, *students]:
         config = config_of(view)
-        key = {"task": task, "seed": seed, "slots": slots, "view": name, "config": config_hash(config, 3)}
+        key = {"task": task, "seed": seed, "slots": slots, "view": name, "config": config_hash(config, 3)} | model
         row = table.find(key)
         if row is None:
             row = table.add(key, judged(bench, view.method, slots, config))

@@ -94,6 +94,13 @@ def test_unknown_key_like_no_other_is_named_with_those_there_are():
         ("run: {seed: 0.5}", "my.yaml line 1: run.seed = 0.5: input should be a valid integer"),
         ("phase2: {prefix_len: '8'}", "my.yaml line 1: phase2.prefix_len = '8': input should be a valid integer"),
         ("phase3: {slots: true}", "my.yaml line 1: phase3.slots = True: input should be a valid integer"),
+        ("phase3: {dual: {target: true}}", "my.yaml line 1: phase3.dual.target = True: input should be a valid number"),
+        ("phase3: {least: {weight: 0}}", "my.yaml line 1: phase3.least.weight = 0: input should be true or false"),
+        (
+            "phase3: {thresholds: {off_delta_p99_stress_max: .inf}}",
+            "off_delta_p99_stress_max = inf: input should be a finite number",
+        ),
+        ("phase2: {thresholds: {on_gain_min: .nan}}", "on_gain_min = nan: input should be a finite number"),
         ("episode: {task: 3}", "my.yaml line 1: episode.task = 3: input should be a valid string"),
         ("episode: {demos: many}", "my.yaml line 1: episode.demos = 'many': input should be a valid integer"),
         ("phase2: {eval: {repro_runs: 1}}", "phase2.eval.repro_runs = 1: input should be greater than or equal to 2"),

@@ -14,7 +14,7 @@ from cedkv.extractor.pairs import start_from_pairs
 from cedkv.files import dump_json, write_whole
 from cedkv.ledger import row_key
 from cedkv.lm import LanguageModel, load_model
-from cedkv.optim.checkpoint import Checkpoint
+from cedkv.optim.checkpoint import FILE_NAME, Checkpoint
 from cedkv.optim.folder import kept
 from cedkv.optim.loop import LoopSettings, Training, run_training
 from cedkv.provenance import library_versions
@@ -73,7 +73,7 @@ def training_of(lesson: ExtractorLesson, folder: Path) -> Training:
     """The training of a lesson, with its checkpoint in the folder."""
     config, lm = lesson.config, lesson.lm
     key = row_key(extractor=config.model_dump(mode="json"), model=lm.fingerprint, dtype=str(lm.dtype))
-    checkpoint = Checkpoint(folder / "checkpoint.safetensors", key, config.training.checkpoint_every)
+    checkpoint = Checkpoint(folder / FILE_NAME, key, config.training.checkpoint_every)
     told = config.training
     settings = LoopSettings(told.steps, told.decay, told.clip, tick_every=told.tick_every)
     return Training(lesson, settings, checkpoint=checkpoint)

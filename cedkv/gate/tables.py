@@ -87,8 +87,8 @@ def iter_table(
     """Run the gate on every task and yield what happens; the last event is `Done(GateTable)`.
 
     `OUT/table.csv` and `OUT/table.json` grow task by task beside the runs' own folders, and `OUT/table.jsonl` keeps
-    the rows of every setting. A task that it already holds under the same settings, task file and code is not run
-    again, so an interrupted table goes on where it stopped. A task that fails with a `CedKVError` becomes a row with
+    the rows of every setting. A task that it already holds under the same settings, task file, model and code is not
+    run again, so an interrupted table goes on where it stopped. A task that fails with a `CedKVError` becomes a row with
     that error, is warned of, and is tried again next time.
 
     Parameters
@@ -106,16 +106,17 @@ def iter_table(
     ledger = Ledger.beside(table.folder / "table.json")
     kept = {key: entry["rows"] for key, entry in ledger.rows().items() if _is_of_this_version(entry)}
     configs = {task: for_task(config, task) for task in table.tasks}
-    keys = {task: config_hash(configs[task], phase) for task in table.tasks}
+    if lm is None:
+        yield Progress("loading the model", 0, 1)
+        lm = load_model(config.run.model.id, config.run.runtime.torch_dtype, config.run.runtime.device)
+    model = [lm.fingerprint, str(lm.dtype)]  # another one may have come under the same name
+    keys = {task: row_key(config=config_hash(configs[task], phase), model=model) for task in table.tasks}
     done = {task for task, key in keys.items() if key in kept and not any(row["error"] for row in kept[key])}
     for rows in [*kept.values(), *(kept[keys[task]] for task in done)]:
         table.put(rows)
     if table.rows:
         table.write()
     left = [task for task in table.tasks if task not in done]
-    if left and lm is None:
-        yield Progress("loading the model", 0, 1)
-        lm = load_model(config.run.model.id, config.run.runtime.torch_dtype, config.run.runtime.device)
     for number, task in enumerate(left):
         yield Progress(f"task {task}", number, len(left))
         rows = yield from _task_rows(configs[task], task, phase, lm, out)
@@ -133,7 +134,7 @@ def for_task(config: Config, task: str) -> Config:
 
 
 def config_hash(config: Config, phase: int) -> str:
-    """Names everything a row depends on: the settings, what a task file says, the phase and this program's code."""
+    """Names all that a row depends on but the model: settings, what a task file says, phase and this program's code."""
     file = Path(config.episode.task_file or "")
     said = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None  # none: the gate says so
     return row_key(settings=dump_config(config), task_file=said, phase=phase)[:16]

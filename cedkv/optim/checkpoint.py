@@ -19,6 +19,8 @@ from cedkv.files import dump_json
 from cedkv.state.container import as_bytes, open_container, write_container
 
 FORMAT = "cedkv-checkpoint-1"
+# What a training's checkpoint is called in its folder.
+FILE_NAME = "checkpoint.safetensors"
 _PLAIN = "plain"
 
 

@@ -8,6 +8,7 @@ from cedkv.config import Settings, dump_config
 from cedkv.errors import OutputError
 from cedkv.events import Event, Opened
 from cedkv.files import write_whole
+from cedkv.optim.checkpoint import FILE_NAME
 from cedkv.optim.sinks import fed, open_sinks
 
 
@@ -27,5 +28,7 @@ def kept(work: Iterator[Event], config: Settings, sinks: Sequence[str], folder: 
 
 
 def _begun(config: Settings, folder: Path) -> Iterator[Event]:
-    write_whole(folder / "config.yaml", dump_config(config))
+    # Beside a checkpoint stand the settings it was made with. Others are refused as it is read, and must not be noted.
+    if not (folder / FILE_NAME).exists() or not (folder / "config.yaml").exists():
+        write_whole(folder / "config.yaml", dump_config(config))
     yield Opened(folder)

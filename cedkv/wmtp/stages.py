@@ -19,7 +19,7 @@ from cedkv.lm.adapters import LoraShape, save_trained, with_lora
 from cedkv.lm.finetune import FineTuning, iter_finetuning
 from cedkv.lm.heads import MTPWrapper
 from cedkv.lm.hidden import hidden_states
-from cedkv.optim.checkpoint import Checkpoint
+from cedkv.optim.checkpoint import FILE_NAME, Checkpoint
 from cedkv.optim.folder import kept
 from cedkv.optim.loop import LoopSettings, Training, run_training
 from cedkv.optim.weights import Scorer, ScorerSettings, find_scorer
@@ -81,7 +81,7 @@ def _iter_all(config: TrainingConfig, folder: Path) -> Iterator[Event]:
     runtime = config.run.runtime
     lm = load_model(config.run.model.id, runtime.torch_dtype, runtime.device)
     readings = yield from read_texts(lm, config.train, scorer_of(config.train).needs)
-    checkpoint = Checkpoint(folder / "checkpoint.safetensors", _key(lm, config), config.train.checkpoint_every)
+    checkpoint = Checkpoint(folder / FILE_NAME, _key(lm, config), config.train.checkpoint_every)
     trained = yield from train_weighted(lm, config, readings, folder, checkpoint)
     save_trained(trained.wrapper, folder / "model")
     report = {

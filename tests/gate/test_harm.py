@@ -51,6 +51,16 @@ def test_the_tables_show_the_yardsticks(finished):
     assert harm_table(unread) == ""
 
 
+def test_a_saved_state_is_asked_the_same(finished, tmp_path):
+    """The student's name stands for the file's state wherever a criterion reads."""
+    state = finished.folder / "artifacts" / "select.safetensors"
+    asked = [*SMALL, HARM, ASKED.replace("}", ", choice_loss_max: 1}")]
+    data = run_gate(load_config(None, asked), lm=tiny_lm("llama"), out=tmp_path, state=str(state)).data
+    rows = {row["name"]: row["value"] for row in data["gate_b"]}
+    assert rows["same_continuations"] == data["continued"]["state"]["same_first"]["8"]
+    assert rows["choice_loss"] == data["choice"]["state"]["base"] - data["choice"]["state"]["accuracy"]
+
+
 @pytest.mark.parametrize("phase", ["phase2", "phase3"])
 def test_a_bound_on_what_is_not_read_is_refused(phase):
     with pytest.raises(ConfigError, match=rf"{phase}.thresholds.harm.choice_loss_max is set, .*questions is 0"):

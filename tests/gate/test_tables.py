@@ -111,6 +111,14 @@ def test_other_settings_are_run_again_and_replace_the_rows(small_config, tmp_pat
     assert {row["slots"] for row in after.rows} == {4}
 
 
+def test_another_model_under_the_same_name_is_judged_anew(finished, small_config, tmp_path):
+    table_of(small_config, TASKS[:1], tmp_path)
+    other = tiny_lm("qwen2")
+    assert other.fingerprint != tiny_lm("llama").fingerprint
+    events = list(iter_table(small_config, TASKS[:1], lm=other, out=tmp_path))
+    assert judged(events) == TASKS[:1]
+
+
 def test_more_tasks_join_the_table(finished, small_config, tmp_path):
     table_of(small_config, TASKS[:1], tmp_path)
     table, events = table_of(small_config, TASKS[1:], tmp_path)

@@ -192,3 +192,6 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
     list(iter_wmtp(config_of("train.steps=2"), tmp_path))
     with pytest.raises(CheckpointError, match="other settings, data or model"):
         list(iter_wmtp(config_of("train.steps=2", "train.lr=0.5"), tmp_path, resume=True))
+    assert load_settings(TrainingConfig, tmp_path / "config.yaml") == config_of("train.steps=2"), (
+        "what is kept is told of"
+    )

@@ -15,7 +15,7 @@ from cedkv.ledger import row_key
 from cedkv.lm import LanguageModel, load_model
 from cedkv.lm.finetune import FineTuning, iter_finetuning
 from cedkv.lm.gists import GistReader, GistShape, make_reader, save_reader
-from cedkv.optim.checkpoint import Checkpoint
+from cedkv.optim.checkpoint import FILE_NAME, Checkpoint
 from cedkv.optim.folder import kept
 from cedkv.provenance import library_versions
 
@@ -102,5 +102,5 @@ def tuning_of(config: GistConfig, lm: LanguageModel, folder: Path) -> FineTuning
         accumulate=training.gradient_accumulation_steps,
         warmup=training.warmup_steps,
         seed=config.run.seed,
-        checkpoint=Checkpoint(folder / "checkpoint.safetensors", key, training.checkpoint_every),
+        checkpoint=Checkpoint(folder / FILE_NAME, key, training.checkpoint_every),
     )

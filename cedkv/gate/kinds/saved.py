@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from cedkv.config import Config
 from cedkv.events import GateCriterion
@@ -15,15 +15,17 @@ from cedkv.state import KVPrefix
 SAVED = "state"
 # What costs no training and is judged beside it.
 _BESIDE = ("floor", "rival")
+# Blocks of a report that tell of views by name.
+_BY_VIEW = ("on", "off", "continued", "choice")
 
 
 def in_place_of_student(kind: Kind, state: KVPrefix) -> Kind:
     """The kind with a saved state as its student, on as many slots, beside the floors and rivals."""
 
     def criteria(report: Report, config: Config) -> Iterator[GateCriterion]:
-        on = {**report["on"], kind.student: report["on"][SAVED]}
-        off = {**report["off"], kind.student: report["off"][SAVED]}
-        for criterion in kind.criteria({**report, "on": on, "off": off}, config):
+        blocks = cast(dict[str, Any], report)
+        renamed = {name: {**blocks[name], kind.student: blocks[name][SAVED]} for name in _BY_VIEW if name in blocks}
+        for criterion in kind.criteria(cast(Report, {**blocks, **renamed}), config):
             yield replace(criterion, name=criterion.name.replace(kind.student, SAVED))
 
     return replace(
