@@ -88,8 +88,8 @@ def iter_table(
 
     `OUT/table.csv` and `OUT/table.json` grow task by task beside the runs' own folders, and `OUT/table.jsonl` keeps
     the rows of every setting. A task that it already holds under the same settings, task file, model and code is not
-    run again, so an interrupted table goes on where it stopped. A task that fails with a `CedKVError` becomes a row with
-    that error, is warned of, and is tried again next time.
+    run again, so an interrupted table goes on where it stopped. A task that fails with a `CedKVError` becomes a row
+    with that error, is warned of, and is tried again next time.
 
     Parameters
     ----------
