@@ -3,7 +3,7 @@
 import argparse
 
 from cedkv.cli.described import slots_table
-from cedkv.cli.options import add_config_options, check_writable, config_for_slots, positive
+from cedkv.cli.options import add_config_options, add_setting, check_writable, config_for_slots, positive
 from cedkv.cli.show import ProgressLine, drain, kib, table
 from cedkv.episodes import episode_from_config
 from cedkv.events import Progress
@@ -16,7 +16,7 @@ from cedkv.state import PRECISIONS
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_options(parser)
     parser.add_argument("--method", choices=METHODS, default="ced", help="how slots are made (default: ced)")
-    parser.add_argument("--slots", type=positive, default=8, metavar="S", help="slots of the prefix (default: 8)")
+    add_setting(parser, "--slots", "phase3.slots", type=positive, metavar="S")
     parser.add_argument("--out", required=True, metavar="FILE", help="the state file, such as state.safetensors")
     parser.add_argument("--precision", choices=PRECISIONS, help="of the file (default: the precision the state has)")
     parser.add_argument("--no-cache", action="store_true", help="make the state anew and keep no copy of it")
@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     episode = episode_from_config(lm, config)
     for event in episode.reading.events() if episode.reading else ():
         progress.show(event)
-    wanted = (lm, episode, args.method, args.slots, config)
+    wanted = (lm, episode, args.method, config.phase3.slots, config)
     events = iter_extract(*wanted) if args.no_cache else iter_cached_extract(extraction_cache(), *wanted)
     extraction = drain(events, progress)
     extraction.prefix.save(args.out, args.precision)

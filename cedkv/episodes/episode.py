@@ -92,7 +92,7 @@ class Episode:
         return PLAIN
 
     def content(self) -> list[Any]:
-        """All that an extraction reads of the episode; evaluation queries are not part of it."""
+        """All that an extraction reads of the episode but OFF texts; evaluation queries are not part of it."""
         return [
             list(self.tokens.ids),
             list(self.tokens.roles),

@@ -87,9 +87,13 @@ class LanguageModel:
         return self.model.config.max_position_embeddings
 
     def for_training(self, dtype: str) -> "LanguageModel":
-        """The model to train slots on: `model` as it is, `bfloat16`, or `auto`, bfloat16 where it is native."""
+        """The model to train slots on, in `training_dtype`."""
+        return self.in_dtype(self.training_dtype(dtype))
+
+    def training_dtype(self, dtype: str) -> torch.dtype:
+        """What slots are trained in: `model` as it is, `bfloat16`, or `auto`, bfloat16 where it is native."""
         native = self.device.type == "cuda" or (self.device.type == "cpu" and torch.cpu._is_avx512_bf16_supported())
-        return self.in_dtype(torch.bfloat16) if dtype == "bfloat16" or (dtype == "auto" and native) else self
+        return torch.bfloat16 if dtype == "bfloat16" or (dtype == "auto" and native) else self.dtype
 
     def in_dtype(self, dtype: torch.dtype) -> "LanguageModel":
         """The same model with weights of another precision; itself when it already has that one.

@@ -30,17 +30,20 @@ def extraction_cache() -> StateCache:
 
 
 def extraction_key(lm: LanguageModel, episode: Episode, method: str, slots: int, config: Config) -> str:
-    """What an extraction is made of: episode, method, settings, model and its precision, code, format version.
+    """What an extraction is made of: episode, method, settings, model and its precisions, code, format version.
 
+    Evaluation queries have a part only where training reads foreign templates, which keep off what is asked.
     Of another package's method the code is told by the package's version.
     """
+    foreign = "foreign" in config.phase3.off_data.pool_kinds
     return content_key(
         episode=episode.sha256,
         method=method,
         slots=slots,
         settings=config.model_dump(mode="json", exclude=_NO_PART),
         model=lm.fingerprint,
-        dtype=str(lm.dtype),
+        dtype=[str(lm.dtype), str(lm.training_dtype(config.phase3.optim.train_dtype))],
+        kept_off=[episode.task, [list(query.ids) for query in episode.on_eval]] if foreign else None,
         beside=METHODS[method].beside(lm, config),
         code=[code_fingerprint(), METHODS.package(method)],
     )
@@ -60,7 +63,7 @@ def iter_cached_extract(
     """
     key = extraction_key(lm, episode, method, slots, config)
     prefix = states.get(key, lm.fingerprint)
-    if prefix is not None:
+    if prefix is not None and not config.phase3.pair_log:  # a pair is noted by the training that found it
         # The name of the task and the settings that only judge may be others than when it was made.
         source = describe_source(method, Workbench(lm, episode, config))
         yield Done(Extraction(method, replace(prefix, meta={**prefix.meta, **source})))

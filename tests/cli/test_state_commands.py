@@ -44,6 +44,14 @@ def test_extract_prints_a_summary_and_the_file_last(cli, model, tmp_path):
     assert "few_shot" in outcome.out and "capitalize" in outcome.out and "in place of" in outcome.out
 
 
+@pytest.mark.parametrize("asked", [["--slots", "3"], ["--set", "phase3.slots=3"]])
+def test_extract_makes_as_many_slots_as_the_settings_say_and_notes_them(cli, model, tmp_path, asked):
+    out = tmp_path / "state.safetensors"
+    outcome = cli("extract", "--task", "capitalize", "--method", "select", "--model", model, "--out", out, *asked)
+    assert outcome.code == 0, outcome.err
+    assert KVPrefix.load(out).slots == KVPrefix.load(out).meta["settings"]["phase3"]["slots"] == 3
+
+
 @pytest.mark.parametrize(
     "form", ["lift\tlifted\nwalk\twalked\nbake\tbaked", "Q: lift\nA: lifted\n\nQ: walk\nA: walked"]
 )

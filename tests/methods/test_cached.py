@@ -1,5 +1,7 @@
 """The key of a cached extraction: whatever makes a state is in it, what only judges or shows it is not."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -9,8 +11,9 @@ from cedkv.events import Done, drain
 from cedkv.lm import demo_kv_bytes, read_demo_kv
 from cedkv.methods import METHODS
 from cedkv.methods.cached import extraction_key, iter_cached_extract
+from cedkv.methods.pairs import PairLog
 from cedkv.state.cache import StateCache
-from tests.optim.trainings import SMALL, bench_with
+from tests.optim.trainings import CHUNKS, SMALL, bench_with
 from tests.tiny import ARCHITECTURES, text_tokens, tiny_lm
 
 
@@ -39,6 +42,32 @@ def test_what_only_judges_or_shows_a_state_is_not_in_its_key(override):
 )
 def test_what_makes_a_state_is_in_its_key(override):
     assert key(override) != key()
+
+
+def test_what_is_asked_is_in_the_key_where_training_keeps_foreign_templates_off_it():
+    keys = {}
+    for kinds in ("[made]", "[made, foreign]"):
+        bench = bench_with(f"phase3.off_data.pool_kinds={kinds}")
+        fewer = replace(bench.episode, on_eval=bench.episode.on_eval[:1])
+        assert fewer.sha256 == bench.episode.sha256
+        keys[kinds] = {extraction_key(bench.lm, those, "ced", 4, bench.config) for those in (bench.episode, fewer)}
+    assert (len(keys["[made]"]), len(keys["[made, foreign]"])) == (1, 2)
+
+
+def test_the_precision_of_training_is_in_the_key_as_this_machine_has_it(monkeypatch):
+    keys = set()
+    for native in (True, False):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda native=native: native)
+        keys.add(key("phase3.optim.train_dtype=auto"))
+    assert len(keys) == 2
+
+
+def test_a_training_whose_pair_is_to_be_kept_is_done_again(tmp_path):
+    bench, states = bench_with(*CHUNKS), StateCache(tmp_path / "states")
+    logged = bench_with(*CHUNKS, f"phase3.pair_log={tmp_path / 'pairs'}").config
+    for config in (bench.config, logged):
+        drain(iter_cached_extract(states, bench.lm, bench.episode, "ced", 4, config))
+    assert len(PairLog(tmp_path / "pairs").ledger.rows()) == 1
 
 
 def test_method_and_slots_are_in_the_key():
