@@ -117,7 +117,7 @@ def judged(bench: TaskBench, method: str, slots: int, config: Config) -> Row:
     elif method == "random":
         prefixes = [*bench.random(slots, config.phase2.eval.n_random_trials)]
     else:
-        prefixes = [bench.extract(method, slots, config).prefix]
+        prefixes = [bench.extract(method, slots, config)[0].prefix]
     return {"seconds": time.perf_counter() - started, **bench.figures(prefixes)}
 
 

@@ -293,6 +293,24 @@ def test_the_wider_gates_train_as_the_thorough_mixture_and_their_ticks_read_what
     assert gate.optim.tick_stress_samples == gate.off_data.stress_samples
 
 
+def test_a_mistake_is_told_of_the_file_it_is_in(tmp_path):
+    """A mixture lies over it, and has no part in it."""
+    mine, over = tmp_path / "mine.yaml", tmp_path / "over.yaml"
+    mine.write_text("run: {seed: 1}\nphase3: {sluts: 4}")
+    over.write_text("phase3:\n  optim:\n    steps: 0\n")
+    with pytest.raises(ConfigError, match=rf"{mine} line 2: 'phase3.sluts' is not a setting"):
+        load_config(mine, mixture="fast")
+    with pytest.raises(ConfigError, match=rf"{over} line 3: phase3.optim.steps = 0"):
+        load_config("smoke", mixture=over)
+
+
+def test_a_block_that_is_there_twice_is_refused():
+    assert refusal("phase3: {slots: 4}\nrun: {seed: 1}\nphase3: {optim: {steps: 3}}") == (
+        "my.yaml line 3: 'phase3' is there twice; it is on line 1 already; put both into one"
+    )
+    assert refusal("run:\n  seed: 1\n  seed: 2").startswith("my.yaml line 3: 'run.seed' is there twice")
+
+
 STANDING = "mixture: thorough\nphase3: {optim: {steps: 7}, off_data: {candidates: 70}}"
 
 

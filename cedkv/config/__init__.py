@@ -26,7 +26,6 @@ from cedkv.config.read import (
     PRESETS,
     choices,
     dump_config,
-    leaves,
     load_config,
     load_settings,
     load_sweep,
@@ -52,6 +51,7 @@ from cedkv.config.schema import (
 )
 from cedkv.config.sweep import SweepConfig
 from cedkv.config.train import LoraSettings, TrainingConfig, TrainSettings, TrainTexts, WeightSettings
+from cedkv.config.trees import leaves
 
 __all__ = [
     "PRESETS",

@@ -1,7 +1,7 @@
 """Reading settings: YAML, a named mixture on top, overrides; and what is wrong with them, in one line."""
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -13,11 +13,13 @@ from cedkv.config.base import Settings
 from cedkv.config.moved import path_today, settings_then, settings_today, tell_moved
 from cedkv.config.schema import Config
 from cedkv.config.sweep import SweepConfig
-from cedkv.config.trees import nested, overlaid
+from cedkv.config.trees import leaves, nested, overlaid
 from cedkv.errors import ConfigError
 from cedkv.files import check_writable_again
 
 Schema = TypeVar("Schema", bound=Settings)
+# The file and line of every key, by its path.
+Places = dict[tuple, str]
 
 # Besides its own errors, PyYAML lets those of impossible dates and of deep nesting through.
 _YAML_ERRORS = (yaml.YAMLError, ValueError, RecursionError)
@@ -50,26 +52,26 @@ def load_config(
         A file cannot be read, a key is unknown (the nearest valid one is named) or a value is out of range.
     """
     tree: dict[str, Any] = {}
-    lines: dict[tuple, int] = {}
+    places: Places = {}
     source = "settings"
     if path is not None:
         file = _preset(path)
         source = str(file)
-        tree, lines = _parse(_read(file), source, recorded)
+        tree, places = _parse(_read(file), source, recorded)
     if mixture is None:
-        tree = _on_mixture(tree, lines, source)
+        tree = _on_mixture(tree, places, source)
     else:
         file = MIXTURES / f"{mixture}.yaml" if mixture in mixture_names() else mixture
-        overlay, lines = _parse(_read(file), str(file))
-        tree, source = overlaid(_own(tree), overlay), str(file)
-    return _validated(tree, lines, source, overrides, Config)
+        overlay, above = _parse(_read(file), str(file))
+        tree, places = overlaid(_own(tree), overlay), places | above
+    return _validated(tree, places, source, overrides, Config)
 
 
 def load_settings(schema: type[Schema], path: str | Path | None = None, overrides: Sequence[str] = ()) -> Schema:
     """Like `load_config`, for the settings of a training, which have a schema of their own; raises what it raises."""
     source = "settings" if path is None else str(path)
-    tree, lines = ({}, {}) if path is None else _parse(_read(path), source)
-    return _validated(tree, lines, source, overrides, schema)
+    tree, places = ({}, {}) if path is None else _parse(_read(path), source)
+    return _validated(tree, places, source, overrides, schema)
 
 
 def load_sweep(path: str | Path) -> tuple[SweepConfig, list[Config]]:
@@ -81,16 +83,16 @@ def load_sweep(path: str | Path) -> tuple[SweepConfig, list[Config]]:
         As `load_config`.
     """
     source = str(path)
-    tree, lines = _parse(_read(path), source)
-    sweep = _validated(tree, lines, source, (), SweepConfig)
+    tree, places = _parse(_read(path), source)
+    sweep = _validated(tree, places, source, (), SweepConfig)
     load_config(sweep.base)
     base = {} if sweep.base is None else _on_mixture(*_parse(_read(_preset(sweep.base)), sweep.base), sweep.base)
     base = overlaid(base, settings_today(sweep.settings, source))
-    shared = {place[1:]: line for place, line in lines.items() if place[0] == "settings"}
+    shared = {place[1:]: where for place, where in places.items() if place[0] == "settings"}
     configs = []
     for number, point in enumerate(sweep.points):
         above = ("list", str(number)) if sweep.list else ("grid",)
-        own = {tuple(name.split(".")): lines[(*above, name)] for name in point}
+        own = {tuple(name.split(".")): places[(*above, name)] for name in point if (*above, name) in places}
         tree = base
         for name, value in point.items():
             tree = overlaid(tree, nested(name.split("."), value))
@@ -100,8 +102,8 @@ def load_sweep(path: str | Path) -> tuple[SweepConfig, list[Config]]:
 
 def parse_config(text: str, source: str, overrides: Sequence[str] = (), recorded: bool = False) -> Config:
     """Like `load_config`, from YAML text; `source` names it in errors."""
-    tree, lines = _parse(text, source, recorded)
-    return _validated(_on_mixture(tree, lines, source), lines, source, overrides, Config)
+    tree, places = _parse(text, source, recorded)
+    return _validated(_on_mixture(tree, places, source), places, source, overrides, Config)
 
 
 def preset_names() -> list[str]:
@@ -126,31 +128,37 @@ def _read(path: str | Path) -> str:
         raise ConfigError(f"config {str(path)!r} cannot be read: {error}") from error
 
 
-def _parse(text: str, source: str, recorded: bool = False) -> tuple[dict, dict[tuple, int]]:
-    """The tree of settings and the line of every key."""
+def _parse(text: str, source: str, recorded: bool = False) -> tuple[dict, Places]:
+    """The tree of settings and the file and line of every key."""
     try:
         tree = yaml.safe_load(text) or {}
-        lines = dict(_key_lines(yaml.compose(text)))
+        keys = list(_key_lines(yaml.compose(text)))
     except _YAML_ERRORS as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}" if mark else ""
         problem = str(getattr(error, "problem", error)).splitlines()[0]
         raise ConfigError(f"{source}{where}: not valid YAML: {problem}") from error
+    lines: dict[tuple, int] = {}
+    for path, line in keys:
+        if path in lines:  # YAML itself would keep the last and say nothing
+            first = f"it is on line {lines[path]} already; put both into one"
+            raise ConfigError(f"{source} line {line}: {'.'.join(path)!r} is there twice; {first}")
+        lines[path] = line
     if not isinstance(tree, dict):
         raise ConfigError(f"{source}: the top level must be a mapping of settings, not {type(tree).__name__}")
     if not recorded:
         tell_moved(lines, tree, source)
     today = settings_then if recorded else settings_today
-    return today(tree, source), {path_today(path): line for path, line in lines.items()}
+    return today(tree, source), {path_today(path): f"{source} line {line}" for path, line in lines.items()}
 
 
-def _on_mixture(tree: dict, lines: dict[tuple, int], source: str) -> dict:
+def _on_mixture(tree: dict, places: Places, source: str) -> dict:
     """The settings of a file over those of the mixture that it names, if it names one."""
     if _MIXTURE not in tree:
         return tree
     name = tree[_MIXTURE]
     if name not in mixture_names():  # a name and no path: whoever types settings in an app reads none of its files
-        where = f"{source} line {lines[_MIXTURE,]}" if (_MIXTURE,) in lines else source
+        where = places.get((_MIXTURE,), source)
         raise ConfigError(f"{where}: mixture = {_short(name)} does not ship; name one of {', '.join(mixture_names())}")
     file = MIXTURES / f"{name}.yaml"
     return overlaid(_parse(_read(file), str(file))[0], _own(tree))
@@ -161,25 +169,23 @@ def _own(tree: dict) -> dict:
     return {name: block for name, block in tree.items() if name != _MIXTURE}
 
 
-def _validated(
-    tree: dict, lines: dict[tuple, int], source: str, overrides: Sequence[str], schema: type[Schema]
-) -> Schema:
+def _validated(tree: dict, places: Places, source: str, overrides: Sequence[str], schema: type[Schema]) -> Schema:
     for override in overrides:
         _apply(tree, override)
     tell_moved((_path(override) for override in overrides), tree, "--set")
     tree = settings_today(tree, "--set")
-    _check_leaves(tree, lines, source)
+    _check_leaves(tree, places, source)
     try:
         return schema.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(_explain(error, source, lines, schema)) from error
+        raise ConfigError(_explain(error, source, places, schema)) from error
 
 
-def _check_leaves(tree: dict, lines: dict[tuple, int], source: str) -> None:
+def _check_leaves(tree: dict, places: Places, source: str) -> None:
     try:
         for name, value in leaves(tree):
             path = tuple(name.split("."))
-            where = f"{source} line {lines[path]}: {name}" if path in lines else f"{source}: {name}"
+            where = f"{places.get(path, source)}: {name}"
             check_writable_again({name: value})
     except ValueError as error:
         raise ConfigError(f"{where}: {error}") from error
@@ -190,15 +196,6 @@ def _check_leaves(tree: dict, lines: dict[tuple, int], source: str) -> None:
 def dump_config(config: Settings) -> str:
     """The fully resolved settings as YAML; loading it gives an equal config."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-
-def leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """The settings of a tree by dotted path, in its order: `phase2.select.mode` and its value."""
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from leaves(value, f"{above}{name}.")
-        else:
-            yield f"{above}{name}", value
 
 
 def setting(path: str) -> FieldInfo:
@@ -244,11 +241,11 @@ def _key_lines(node: yaml.Node | None, path: tuple = ()) -> Iterator[tuple[tuple
             yield from _key_lines(value, (*path, str(number)))
 
 
-def _explain(error: ValidationError, source: str, lines: dict[tuple, int], schema: Any) -> str:
+def _explain(error: ValidationError, source: str, places: Places, schema: Any) -> str:
     """One line for the first mistake: where it is, what it is, what would be right."""
     first = error.errors()[0]
-    path = tuple(part for part in first["loc"] if isinstance(part, str) and _is_key(part, lines, first))
-    where = f"{source} line {lines[path]}" if path in lines else source
+    path = tuple(part for part in first["loc"] if isinstance(part, str) and _is_key(part, first))
+    where = places.get(path, source)
     name = ".".join(path)
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
@@ -259,7 +256,7 @@ def _explain(error: ValidationError, source: str, lines: dict[tuple, int], schem
     return f"{where}: {name} = {_short(first['input'])}: {message[0].lower()}{message[1:]}{more}"
 
 
-def _is_key(part: str, lines: dict[tuple, int], error: Any) -> bool:
+def _is_key(part: str, error: Any) -> bool:
     # For a union pydantic appends the tried type's name to the location; settings never contain these characters.
     return not any(character in part for character in "[]()") and part not in ("str", "int")
 

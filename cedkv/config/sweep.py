@@ -7,6 +7,8 @@ from typing import Any
 from pydantic import Field, StrictInt, ValidationInfo, field_validator
 
 from cedkv.config.base import Seed, Settings
+from cedkv.config.moved import path_today
+from cedkv.config.trees import leaves
 
 # Settings that a sweep says in another place, or that change none of its cells.
 _ELSEWHERE = {
@@ -47,13 +49,20 @@ class SweepConfig(Settings):
             raise ValueError(f"{twice[0]!r} is there twice; name it once")
         return values
 
+    @field_validator("settings")
+    @classmethod
+    def _shared(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        _check_places(settings)
+        return settings
+
     @field_validator("grid")
     @classmethod
     def _has_values(cls, grid: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
-        _check_places(grid)
         for path, values in grid.items():
             if not values:
                 raise ValueError(f"{path} has no values; give some, or leave it out")
+            for value in values:
+                _check_places({path: value})
             cls._once(values)
         return grid
 
@@ -75,7 +84,8 @@ class SweepConfig(Settings):
         return tuple(dict(zip(self.grid, values, strict=True)) for values in product(*self.grid.values()))
 
 
-def _check_places(point: Mapping[str, Any]) -> None:
-    for path in point:
-        if path in _ELSEWHERE:
-            raise ValueError(f"{path} is no setting to sweep; {_ELSEWHERE[path]}")
+def _check_places(tree: Mapping[str, Any]) -> None:
+    for path, _ in leaves(tree):
+        today = ".".join(path_today(tuple(path.split("."))))
+        if today in _ELSEWHERE:
+            raise ValueError(f"{path} is no setting to sweep; {_ELSEWHERE[today]}")

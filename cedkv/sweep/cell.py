@@ -53,14 +53,14 @@ class Workplace:
             raise ConfigError("model or code differ from where the sweep began; install the same on every machine")
         bench, started = self._bench_of(lm, cell), time.perf_counter()
         if cell.slots is None:
-            prefix, made = bench.reference(cell.method), None
+            prefix, made, episode = bench.reference(cell.method), None, bench.episode
         else:
-            made = bench.extract(cell.method, cell.slots, cell.config)
+            made, episode = bench.extract(cell.method, cell.slots, cell.config)
             prefix = made.prefix
         seconds = time.perf_counter() - started
         run = None
         if made and made.prefix.slots:  # few-shot has none where no demonstration fits
-            report = report_of_extraction(lm, bench.episode, cell.config, made, "", seconds)
+            report = report_of_extraction(lm, episode, cell.config, made, "", seconds)
             run = {"report": report, "state": _as_bytes(made.prefix)}
         return {"figures": bench.figures([prefix]), "seconds": seconds, "run": run}
 

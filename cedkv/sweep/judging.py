@@ -55,9 +55,10 @@ class TaskBench:
         """Random choices of the demonstrations' tokens."""
         return [random_trial(self.workbench, slots, trial) for trial in range(trials)]
 
-    def extract(self, method: str, slots: int, config: Config) -> Extraction:
-        """What a method makes with its own settings.
+    def extract(self, method: str, slots: int, config: Config) -> tuple[Extraction, Episode]:
+        """What a method makes with its own settings, and the episode that it is made in.
 
         Its training queries may be others than the references'; the evaluation queries, drawn first, are the same.
         """
-        return extract(self.lm, episode_from_config(self.lm, config), method, slots, config)
+        episode = episode_from_config(self.lm, config)
+        return extract(self.lm, episode, method, slots, config), episode

@@ -93,6 +93,10 @@ def read_plan(path: str | Path) -> Plan:
                 raise ConfigError(f"{path}: tasks: there is no file {task!r}; give one that is there")
         elif task not in task_names():
             raise ConfigError(f"{path}: tasks: {task!r} is unknown; {_nearest(task, task_names())}")
+    for number, config in enumerate(configs):
+        if config in configs[:number]:
+            same = [dict(sweep.points[place]) for place in (configs.index(config), number)]
+            raise ConfigError(f"{path}: points {same[0]} and {same[1]} are the same settings; leave one of them out")
     return Plan(sweep, tuple(_cells(sweep, configs)))
 
 

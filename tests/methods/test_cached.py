@@ -11,9 +11,8 @@ from cedkv.events import Done, drain
 from cedkv.lm import demo_kv_bytes, read_demo_kv
 from cedkv.methods import METHODS
 from cedkv.methods.cached import extraction_key, iter_cached_extract
-from cedkv.methods.pairs import PairLog
 from cedkv.state.cache import StateCache
-from tests.optim.trainings import CHUNKS, SMALL, bench_with
+from tests.optim.trainings import SMALL, bench_with
 from tests.tiny import ARCHITECTURES, text_tokens, tiny_lm
 
 
@@ -60,14 +59,6 @@ def test_the_precision_of_training_is_in_the_key_as_this_machine_has_it(monkeypa
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda native=native: native)
         keys.add(key("phase3.optim.train_dtype=auto"))
     assert len(keys) == 2
-
-
-def test_a_training_whose_pair_is_to_be_kept_is_done_again(tmp_path):
-    bench, states = bench_with(*CHUNKS), StateCache(tmp_path / "states")
-    logged = bench_with(*CHUNKS, f"phase3.pair_log={tmp_path / 'pairs'}").config
-    for config in (bench.config, logged):
-        drain(iter_cached_extract(states, bench.lm, bench.episode, "ced", 4, config))
-    assert len(PairLog(tmp_path / "pairs").ledger.rows()) == 1
 
 
 def test_method_and_slots_are_in_the_key():

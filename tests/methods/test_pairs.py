@@ -7,8 +7,11 @@ import torch
 from safetensors.torch import load_file
 
 from cedkv.cli import main
+from cedkv.events import drain
 from cedkv.methods import run_method
+from cedkv.methods.cached import iter_cached_extract
 from cedkv.methods.pairs import PairError, PairLog
+from cedkv.state.cache import StateCache
 from tests.optim.trainings import bench_with
 
 CHUNKS = ("phase3.mixture={}", "phase3.start=chunks", "phase3.optim.steps=1", "phase3.optim.tick_every=1")
@@ -91,3 +94,11 @@ def test_a_line_that_was_torn_is_not_there(kept, tmp_path):
     index.write_bytes(index.read_bytes()[:-40])
     assert len(PairLog(folder).rows()) == 1
     assert len(PairLog(kept[0]).rows()) == 2
+
+
+def test_a_training_whose_pair_is_to_be_kept_is_done_again(tmp_path):
+    bench, states = bench_with(*CHUNKS), StateCache(tmp_path / "states")
+    logged = bench_with(*CHUNKS, f"phase3.pair_log={tmp_path / 'pairs'}").config
+    for config in (bench.config, logged):
+        drain(iter_cached_extract(states, bench.lm, bench.episode, "ced", 4, config))
+    assert len(PairLog(tmp_path / "pairs").ledger.rows()) == 1

@@ -88,3 +88,31 @@ def test_a_mistake_is_one_line(file, changes, message):
     with pytest.raises(ConfigError, match=message) as raised:
         read_plan(file(**changes))
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"settings": {"run": {"seed": 7}}},
+        {"settings": {"episode": {"task": "antonym"}}},
+        {"grid": {"phase2.seed": [1, 2]}},
+        {"grid": {"run": [{"seed": 3}]}},
+        {"list": [{"episode": {"task_file": "mine.json"}}]},
+    ],
+)
+def test_what_a_sweep_says_elsewhere_is_refused_however_it_is_written(file, changes):
+    with pytest.raises(ConfigError, match="is no setting to sweep; list"):
+        read_plan(file(**changes))
+
+
+def test_points_of_the_same_settings_are_refused(file):
+    """They would be one row, told of twice."""
+    with pytest.raises(ConfigError, match=r"points \{\} and \{'phase3.slots': 8\} are the same settings"):
+        read_plan(file(list=[{}, {"phase3.slots": 8}]))
+
+
+def test_a_point_may_be_made_of_another_by_a_merge_key(file, tmp_path):
+    text = file().read_text() + "list: [&a {phase3.slots: 4}, {<<: *a, phase3.chunked.weight: 0.5}]\n"
+    (tmp_path / "merged.yaml").write_text(text)
+    cells = cells_of(read_plan(tmp_path / "merged.yaml"), "slots", "settings")
+    assert cells == [(4, {"phase3.slots": 4}), (4, {"phase3.slots": 4, "phase3.chunked.weight": 0.5})]
