@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cedkv.cli.options import positive
+from cedkv.cli.options import check_writable, not_negative, positive
 from cedkv.cli.show import ProgressLine, drain, table
 from cedkv.errors import ConfigError
 from cedkv.files import dump_json, write_whole
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--kinds", nargs="+", default=["passkey"], help="of needles: passkey distractors multi_key multi_value"
     )
-    parser.add_argument("--themes", type=int, default=0, help="theme questions per length")
+    parser.add_argument("--themes", type=not_negative, default=0, help="theme questions per length")
     parser.add_argument(
         "--views",
         nargs="+",
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--off-texts",
-        type=int,
+        type=not_negative,
         default=64,
         help="stress texts read behind a document of each length, beside yardsticks",
     )
@@ -52,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
     """Exits 1 where one of the plan's criteria fails."""
     if args.mask:
         return _draw(args)
+    check_writable(args.out)
     desk = _desk(args)
     questions = [] if args.profile else _questions(args, desk.lm.encode)
     found = _judged(args, desk, questions)

@@ -108,6 +108,11 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def not_negative(text: str) -> int:
+    """A whole number, 0 for none of them, as argparse's `type`."""
+    return 0 if text == "0" else positive(text)
+
+
 def check_writable(path: str) -> None:
     """Find out before the work, not after it, that its result could not be written.
 

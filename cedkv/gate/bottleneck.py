@@ -108,8 +108,8 @@ def _trade_off(found: dict[str, Any]) -> Iterator[Finding]:
     paragraph, here = found["references"]["neutral_paragraph"]["off_p99"], _at(found)
     if here["off_p99"] <= paragraph:
         return
-    quiet = [point for point in found["by_weight"] if good(point) and point["off_p99"] < here["off_p99"]]
-    best = min(quiet, key=lambda point: point["off_p99"], default=None)
+    quieter = [p for p in found["by_weight"] if p["weight"] < found["weight"] and p["off_p99"] < here["off_p99"]]
+    best = min(filter(good, quieter), key=lambda point: point["off_p99"], default=None)
     trained = [point for point in found["by_lambda"] if good(point)]
     quietest = min(trained, key=lambda point: point["off_p99"], default=None)
     seen = f"OFF p99 is {here['off_p99']:.2f} nats, an ordinary paragraph's {paragraph:.2f}"
@@ -119,7 +119,10 @@ def _trade_off(found: dict[str, Any]) -> Iterator[Finding]:
         option = f"phase3.chunked.weight={best['weight']:g}: {best['off_p99']:.2f} at KL {best['kl']:.2f}."
     else:
         option = "The method ced, which learns the weights against OFF texts; --train shows how far it gets."
-    lighter = "less weight is quieter and still good" if best else "less weight is quieter but no longer good"
+    if best:
+        lighter = "less weight is quieter and still good"
+    else:
+        lighter = "less weight is quieter but no longer good" if quieter else "less weight is no quieter"
     yield Finding("trade-off", f"{seen}; {lighter}.", option)
 
 

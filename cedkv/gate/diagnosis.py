@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -123,11 +122,11 @@ def references(bench: Workbench, ruler: Ruler, state: KVPrefix) -> dict[str, Poi
 
 
 def by_layer(ruler: Ruler, state: KVPrefix, bands: int) -> list[Point]:
-    """The state without each band of layers: what the band gives, and what it costs other text."""
-    parts = torch.arange(state.active.shape[0]).tensor_split(min(bands, state.active.shape[0]))
+    """The state without each band of the layers that see it: what the band gives, and what it costs other text."""
+    seen = state.active.any(dim=-1).nonzero().flatten().cpu()
     points = []
-    for part in parts:
-        others = [layer for layer in range(state.active.shape[0]) if layer not in part.tolist()]
+    for part in seen.tensor_split(min(bands, len(seen))):
+        others = [layer for layer in seen.tolist() if layer not in part.tolist()]
         points.append({"layers": part.tolist(), **ruler.point(state.with_injection_layers(others))})
     return points
 

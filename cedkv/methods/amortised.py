@@ -14,9 +14,9 @@ from cedkv.config import Config
 from cedkv.events import Done, Event, Progress, Warned
 from cedkv.lm import LanguageModel
 from cedkv.methods.base import Extraction, Workbench
+from cedkv.methods.ced import set_free
 from cedkv.methods.chunked import closed_form
 from cedkv.methods.training import train_slots
-from cedkv.slots.least import LeastSlots
 from cedkv.state import KVPrefix
 
 NAME = "amortised"
@@ -75,5 +75,4 @@ def _refined(bench: Workbench, start: KVPrefix, slots: int) -> Iterator[Event]:
     phase3 = bench.config.phase3
     optim = phase3.optim.model_copy(update={"steps": phase3.amortised.refine_steps, "extend_to": None})
     config = bench.config.model_copy(update={"phase3": phase3.model_copy(update={"optim": optim})})
-    trained = LeastSlots.warm_start(bench.lm, start, bench.demo_kv, bench.directions, phase3.least)
-    yield from train_slots(replace(bench, config=config), NAME, trained, slots)
+    yield from train_slots(replace(bench, config=config), NAME, set_free(bench, start), slots)

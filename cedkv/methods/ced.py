@@ -15,6 +15,7 @@ from cedkv.methods.training import train_slots
 from cedkv.methods.warm import attention_by_kv_head, warm_prefix, warm_up
 from cedkv.slots.least import LeastSlots
 from cedkv.slots.mixture import MixtureSlots
+from cedkv.state import KVPrefix
 
 # Queries, and OFF texts, that a selective weight is fitted on.
 _TOLD_APART = 48
@@ -57,16 +58,19 @@ def ced_slots(bench: Workbench, slots: int) -> LeastSlots | MixtureSlots:
 
 
 def least_slots(bench: Workbench, slots: int) -> LeastSlots:
-    """Chunked slots as they are before training, less heavy than those that are not trained.
+    """Chunked slots as they are before training, less heavy than those that are not trained; raises as `set_free`."""
+    return set_free(bench, closed_form(bench, slots, bench.config.phase3.least.start_weight))
+
+
+def set_free(bench: Workbench, chunked: KVPrefix) -> LeastSlots:
+    """Chunked slots with what `phase3.least` lets training change of them.
 
     Raises
     ------
     ConfigError
         Nothing of them may change.
     """
-    settings = bench.config.phase3.least
-    chunked = closed_form(bench, slots, settings.start_weight)
-    apart = None
+    settings, apart = bench.config.phase3.least, None
     if settings.selective:
         off = [bench.lm.encode(off.text) for off in bench.episode.off_set("pool", _TOLD_APART).texts]
         apart = selective_directions(bench.lm, chunked, bench.train_ids[:_TOLD_APART], off)
@@ -74,8 +78,8 @@ def least_slots(bench: Workbench, slots: int) -> LeastSlots:
     if not made.groups:
         raise ConfigError(
             f"phase3.least: weight, gain and selective are false, value_rank is 0, and within_chunks = "
-            f"{settings.within_chunks} leaves no slot to learn either; set one of them to true, or extract with the "
-            "method chunked"
+            f"{settings.within_chunks} leaves no slot to learn either; set one of them to true, or train nothing: "
+            "the method chunked, or refine_steps=0"
         )
     return made
 

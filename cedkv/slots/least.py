@@ -109,7 +109,7 @@ class LeastSlots:
         return torch.where(self.mixed[:, None], learnt, means)
 
     def prefix(self, top_k: int) -> KVPrefix:
-        weights, gain, felt = self.mixture(), 1 + self._learnt(self.gain), self._learnt(self.selective)
+        weights, gain, felt = self.mixture(), self.gained(), self._learnt(self.selective)
         vectors = (self.demo_kv.keys, self.demo_kv.values)
         keys, means = (weights.expand(*those.shape[:2], -1, -1) @ those.float() for those in vectors)
         counted, added = self.counted(), self.turned(means)
@@ -135,6 +135,11 @@ class LeastSlots:
             assert fixed is not None, "chunked slots say what they count"
             bias = torch.where(self._pure, fixed, bias)
         return bias * (self.along != 0).any(-1)
+
+    def gained(self) -> Float[Tensor, "layers kv_heads slots"]:
+        """The factors on values."""
+        gain, fixed = 1 + self._learnt(self.gain), self._chunks.value_gain
+        return torch.where(self._pure, fixed, gain) if self.settings.pure_sink and fixed is not None else gain
 
     def turned(
         self, means: Float[Tensor, "layers kv_heads slots head_dim"]

@@ -43,6 +43,8 @@ def test_settings(cli, tmp_path, yaml, named):
         (["gate", "--phase2-max-on", "few"], ["--phase2-max-on", "'few'"]),
         (["gate", "--phase", "7"], ["--phase", "7", "choose from"]),
         (["gate", "--phase2-prefix", "7"], ["unrecognized", "--phase2-prefix"]),
+        (["documents", "--out", "."], ["output '.' is a folder"]),
+        (["documents", "--off-texts", "-5"], ["--off-texts", "'-5'", "whole number"]),
         (["extract", "--slots", "0", "--out", "x"], ["--slots", "'0'", "at least 1"]),
         (["extract", "--method", "magic", "--out", "x"], ["--method", "magic", "select"]),
         (["extract"], ["--out"]),

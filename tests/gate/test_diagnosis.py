@@ -10,7 +10,7 @@ from cedkv.events import drain
 from cedkv.files import dump_json
 from cedkv.gate.bottleneck import find_bottlenecks
 from cedkv.gate.diagnosed import read_diagnosis
-from cedkv.gate.diagnosis import Reach, Ruler, iter_diagnosis
+from cedkv.gate.diagnosis import Reach, Ruler, by_layer, iter_diagnosis
 from cedkv.methods import Workbench
 from cedkv.methods.chunked import closed_form
 from tests.gate.reports import SMALL
@@ -130,6 +130,25 @@ def test_every_shape_has_its_words(changed, name, option):
     first, *_ = find_bottlenecks(curve(**changed))
     assert first.name == name
     assert option in first.option
+
+
+@pytest.mark.parametrize(
+    ("here", "weights", "words"),
+    [
+        (3.0, {2: {"off_p99": 2.5}, 0: {"off_p99": 3.4}, 1: {"off_p99": 3.2}}, "less weight is no quieter"),
+        (3.0, {0: {**BAD, "off_p99": 1.0}, 1: {"off_p99": 3.2}}, "less weight is quieter but no longer good"),
+        (3.0, {0: {**BAD, "off_p99": 1.0}, 1: {"off_p99": 2.2}}, "less weight is quieter and still good"),
+    ],
+)
+def test_less_weight_is_said_to_be_what_less_weight_is(here, weights, words):
+    """A heavier state that happens to be quieter is no lighter one."""
+    (finding,) = find_bottlenecks(curve(by_slots={1: {"off_p99": here}}, by_weight=weights))
+    assert finding.words.endswith(f"; {words}.")
+
+
+def test_bands_are_of_the_layers_that_see_the_slots(bench):
+    state = closed_form(bench, 4, 1.0).with_injection_layers([1, 3])
+    assert [point["layers"] for point in by_layer(Ruler(bench, REACH), state, 3)] == [[1], [3]]
 
 
 def test_a_training_that_is_quieter_than_any_weight_is_named():

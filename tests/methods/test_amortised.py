@@ -18,7 +18,7 @@ from cedkv.compressors.extractor import (
     shape_for,
     token_kinds,
 )
-from cedkv.errors import ModelError
+from cedkv.errors import ConfigError, ModelError
 from cedkv.events import StepTrace, Warned
 from cedkv.lm import log_probs
 from cedkv.methods import Extraction, run_method
@@ -182,6 +182,14 @@ def test_refining_goes_on_from_the_extractors_slots(slots, folder):
     refined, events = extract(slots, named(folder), "phase3.amortised.refine_steps=2")
     assert refined.method == "amortised" and len(events_of(events, StepTrace)) == 2
     assert not torch.equal(refined.prefix.keys, start.keys)
+
+
+def test_refining_heeds_what_is_free(folder):
+    refine = ("phase3.amortised.refine_steps=1", named(folder))
+    with pytest.raises(ConfigError, match=r"phase3\.least: .* or refine_steps=0"):
+        extract(5, *refine, "phase3.least={weight: false, gain: false, within_chunks: none}")
+    refined, _ = extract(5, *refine, "phase3.least={weight: false, gain: false, within_chunks: none, selective: true}")
+    assert refined.prefix.mixture.selective is not None
 
 
 def test_what_ships_is_found_by_the_models_fingerprint(folder, monkeypatch):

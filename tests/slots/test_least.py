@@ -1,5 +1,7 @@
 """Chunks that learn how much they count: what may change, what stays, and that it pays."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -9,7 +11,7 @@ from cedkv.lm import log_probs
 from cedkv.lm.observe import read_attention
 from cedkv.lm.weighing import WeightDirections
 from cedkv.methods import Workbench
-from cedkv.methods.ced import least_slots
+from cedkv.methods.ced import least_slots, set_free
 from cedkv.methods.chunked import closed_form
 from cedkv.metrics import kl
 from cedkv.slots.chunked import chunks_by_place
@@ -79,6 +81,15 @@ def test_a_pure_sink_stays_as_it_is():
     assert torch.equal(after.keys[:, :, 0], before.keys[:, :, 0])
     assert torch.equal(after.values[:, :, 0], before.values[:, :, 0])
     assert (after.keys[:, :, 1:] != before.keys[:, :, 1:]).any(-1).all()
+
+
+def test_a_pure_sink_keeps_the_gain_it_came_with():
+    """An extractor's slots have gains; they are where a refinement starts."""
+    bench = bench_of("phase3.least.pure_sink=true")
+    closed = closed_form(bench, SLOTS, bench.config.phase3.least.start_weight)
+    gains = torch.full_like(closed.mixture.log_bias, 1.5)
+    slots = set_free(bench, replace(closed, mixture=replace(closed.mixture, value_gain=gains)))
+    assert_close(slots.prefix(1).values[:, :, 0], 1.5 * closed.values[:, :, 0])
 
 
 def test_the_price_is_the_mean_of_log_one_plus_count():

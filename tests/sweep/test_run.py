@@ -58,6 +58,16 @@ def test_trainings_of_a_sweep_leave_their_pairs(tmp_path):
     assert list(PairLog(tmp_path / "pairs").problems()) == []
 
 
+def test_the_report_of_a_cell_is_of_the_episode_that_its_state_was_made_in(tmp_path):
+    """The model makes up queries to train on, which the references have no part in."""
+    optim = {"steps": 1, "tick_every": 1, "made_up_queries": 4}
+    settings = {**small_settings(), "phase3": {**SMALL["phase3"], "optim": optim}}
+    sweep, _ = swept(write_sweep(tmp_path, settings=settings, methods=["ced"]), tmp_path / "out")
+    (row,) = (row for row in sweep.rows if row["slots"])
+    run = Run(sweep.folder / "runs" / row["run"])
+    assert "made_up" in run.report["episode"]["on_train_source"]
+
+
 def test_without_resume_nothing_is_touched_and_with_it_nothing_is_judged_again(finished):
     file, sweep, _ = finished
     before = (sweep.folder / "rows.jsonl").read_bytes()
