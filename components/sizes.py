@@ -67,11 +67,11 @@ def build_sizes() -> Sizes:
     return Sizes(measure, places, plot, gr.State(None), gr.State(None))
 
 
-def place_of(run: Run | None) -> tuple[int, float] | None:
-    """Where a run's state stands on the strip; None where it is not of its kind."""
-    if run is None or run.student != "chunked":
+def place_of(run: Run | None, strip: "Strip") -> tuple[int, float] | None:
+    """Where a run's state stands on the strip; None where it is not of its kind, or its slots were mixed by hand."""
+    if run is None or run.student != "chunked" or "slot_factors" in run.report:
         return None
-    return run.report["slots_budget"], run.config.phase3.chunked.weight
+    return strip.place_of(run.config)
 
 
 def sizes_figure(strip: "Strip", shown: tuple[int, float] | None) -> go.Figure:

@@ -10,7 +10,7 @@ from cedkv.methods import Workbench
 from cedkv.session.examine import Examination, iter_examine
 from cedkv.session.models import ModelShelf
 from cedkv.session.runs import Run
-from cedkv.session.strip import Strip, at_place, iter_strip
+from cedkv.session.strip import Strip, iter_strip
 from cedkv.session.turns import Turns
 from cedkv.session.views import Weighed
 from cedkv.session.weights import weigh_demonstrations, weigh_text
@@ -21,8 +21,6 @@ _QUICK = Reach(queries=16, texts=24)
 
 class Looks:
     """Each look gives way to short calls whenever it has found something."""
-
-    at_place = staticmethod(at_place)
 
     def __init__(self, models: ModelShelf, turns: Turns) -> None:
         self._models, self._turns = models, turns

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from cedkv.calibration import iter_calibration
 from cedkv.config import Config
 from cedkv.episodes import episode_from_config
+from cedkv.errors import ConfigError
 from cedkv.evaluation import Judge
 from cedkv.events import Done, Progress
 from cedkv.lm import LanguageModel
@@ -40,11 +41,13 @@ class Point:
 class Strip:
     """States by (slots, weight) as far as they are measured, on the same queries and texts as the yardsticks.
 
-    slots, weight : the present settings, from which every state differs in at most one of the two.
+    config : what was measured: demonstrations, model and all other settings of the states.
+    slots, weight : its own, from which every state differs in at most one of the two.
     places : all (slots, weight) that are asked for.
     gold : `labels`, or `teacher` where the teacher's own answers are taken for right.
     """
 
+    config: Config
     slots: int
     weight: float
     queries: int
@@ -54,6 +57,26 @@ class Strip:
     points: dict[tuple[int, float], Point] = field(default_factory=dict)
     yardsticks: dict[str, Point] = field(default_factory=dict)
     done: bool = False
+
+    def place_of(self, config: Config) -> tuple[int, float] | None:
+        """Where the chunked state of a config stands; None where it is of other demonstrations or another model."""
+        same = (config.episode, config.run) == (self.config.episode, self.config.run)
+        return (config.phase3.slots, config.phase3.chunked.weight) if same else None
+
+    def config_at(self, slots: int, weight: float) -> Config:
+        """The config of the chunked state that a point stands for.
+
+        Raises
+        ------
+        ConfigError
+            There is no such point: what was measured is within the limits, anything else need not be.
+        """
+        if (slots, weight) not in self.points:
+            raise ConfigError(f"{slots} slots at weight {weight:g} were not measured; choose a point that is drawn")
+        phase3 = self.config.phase3
+        chunked = phase3.chunked.model_copy(update={"weight": weight})
+        phase3 = phase3.model_copy(update={"slots": slots, "chunked": chunked})
+        return self.config.model_copy(update={"phase3": phase3})
 
     def sizes(self) -> list[tuple[int, float]]:
         """The places of every number of slots at the present weight."""
@@ -69,14 +92,14 @@ def iter_strip(lm: LanguageModel, config: Config) -> Iterator[Strip | Progress]:
 
     A model that has to be calibrated first is said to be.
     """
-    config = _quick(config)
+    given, config = config, _quick(config)
     slots, weight = config.phase3.slots, config.phase3.chunked.weight
     episode = episode_from_config(lm, config)
     bench = Workbench(lm, episode, config)
     yield from iter_calibration(bench.lm)
     judge = Judge(lm, episode, bench.teacher, {"stress": episode.off_set("stress", _TEXTS)})
     asked = [*((size, weight) for size in sorted({*SIZES, slots})), *((slots, dial) for dial in WEIGHTS)]
-    strip = Strip(slots, weight, len(episode.on_eval), _TEXTS, episode.gold, tuple(dict.fromkeys(asked)))
+    strip = Strip(given, slots, weight, len(episode.on_eval), _TEXTS, episode.gold, tuple(dict.fromkeys(asked)))
     strip = replace(strip, yardsticks={"teacher": _measured(judge, bench.teacher)})
     yield strip
     for place in strip.places:
@@ -86,12 +109,6 @@ def iter_strip(lm: LanguageModel, config: Config) -> Iterator[Strip | Progress]:
         if isinstance(event, Done):
             select = _measured(judge, event.result.prefix)
             yield replace(strip, yardsticks={**strip.yardsticks, "select": select}, done=True)
-
-
-def at_place(config: Config, slots: int, weight: float) -> Config:
-    """The config of the chunked state that a point stands for."""
-    chunked = config.phase3.chunked.model_copy(update={"weight": weight})
-    return config.model_copy(update={"phase3": config.phase3.model_copy(update={"slots": slots, "chunked": chunked})})
 
 
 def _quick(config: Config) -> Config:

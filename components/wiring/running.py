@@ -49,11 +49,8 @@ def wire_running(page: Page, desk: Desk) -> None:
         return desk.service.judge(session, shown[0], stop)
 
     def open_place(session: str, given: Sequence[Any], stop: Stop) -> Iterator[Event]:
-        (slots, weight, _), *rail = given
-        asked = read_request(setup.form, rail)
-        config = desk.service.looks.at_place(asked.config, slots, weight)
-        config = desk.service.prepare(session, config, asked.demos, asked.own)
-        return desk.service.running.iter_run(session, config, "chunked", stop)
+        (slots, weight, _), strip = given
+        return desk.service.running.iter_run(session, strip.config_at(slots, weight), "chunked", stop)
 
     def waiting(request: gr.Request) -> Any:
         said = desk.service.going.others(session_of(request))
@@ -63,7 +60,8 @@ def wire_running(page: Page, desk: Desk) -> None:
     started = []
     for asks, start, inputs in (
         (setup.run.click, asked(start_run), rail), (setup.gate.click, asked(start_gate), rail),
-        (page.judge.click, judge, [page.run_id]), (page.sizes.chosen.change, open_place, [page.sizes.chosen, *rail]),
+        (page.judge.click, judge, [page.run_id]),
+        (page.sizes.chosen.change, open_place, [page.sizes.chosen, page.sizes.found]),
     ):  # fmt: skip
         asks(waiting, None, setup.status, **DRAWING)
         event = asks(

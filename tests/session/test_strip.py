@@ -5,7 +5,7 @@ import torch
 
 from cedkv.config import parse_config
 from cedkv.episodes import Demonstration, episode_from_config, get_template, make_query, tokenize_demos
-from cedkv.errors import CedKVError
+from cedkv.errors import CedKVError, ConfigError
 from cedkv.evaluation import Judge
 from cedkv.lm import log_probs, read_demo_kv
 from cedkv.methods import Workbench
@@ -13,7 +13,7 @@ from cedkv.methods.chunked import closed_form
 from cedkv.metrics import kl
 from cedkv.session import strip as module
 from cedkv.session.examine import iter_examine
-from cedkv.session.strip import Strip, at_place, iter_strip
+from cedkv.session.strip import Strip, iter_strip
 from components.demo_rows import demo_rows_html, reordered
 from components.sizes import places_html, sizes_figure
 from tests.tiny import PAIRS, tiny_lm
@@ -53,7 +53,7 @@ def test_a_strip_grows_by_every_size_and_every_weight_and_ends_with_its_yardstic
 
 def test_a_point_is_what_the_state_does_that_its_click_opens(lm, strips):
     slots, weight = 16, CONFIG.phase3.chunked.weight
-    config = at_place(CONFIG, slots, weight)
+    config = strips[-1].config_at(slots, weight)
     assert (config.phase3.slots, config.phase3.chunked.weight) == (slots, weight) and config.episode == CONFIG.episode
     episode = episode_from_config(lm, config)
     bench = Workbench(lm, episode, config)
@@ -64,6 +64,17 @@ def test_a_point_is_what_the_state_does_that_its_click_opens(lm, strips):
     assert point.accuracy == view.accuracy
     assert point.kl == pytest.approx(kl(judge.teacher_on.first, view.first).mean().item(), abs=1e-5)
     assert point.off == pytest.approx(torch.quantile(judge.delta_off(state, "stress"), 0.99).item(), abs=1e-4)
+
+
+def test_a_state_of_other_demonstrations_or_another_model_has_no_place_on_it(strips):
+    strip = strips[-1]
+    at = strip.config_at(12, 0.8)
+    assert strip.place_of(at) == (12, 0.8)
+    for other in ("episode: {task: antonym}", "run: {seed: 4}", "run: {model: {id: another}}"):
+        changed = parse_config(other, "test")
+        assert strip.place_of(at.model_copy(update={"episode": changed.episode, "run": changed.run})) is None
+    with pytest.raises(ConfigError, match="99 slots at weight 0.8 were not measured"):
+        strip.config_at(99, 0.8)
 
 
 def test_the_strip_is_drawn_with_its_yardsticks_and_a_ring_around_what_is_shown(strips):
