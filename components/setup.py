@@ -192,7 +192,9 @@ def _episode_widgets(limits: Limits, config: Config) -> tuple[gr.Slider, gr.Drop
         choices("episode.on_source"), value=config.episode.on_source, label="training queries",
         info=setting("episode.on_source").description,
     )  # fmt: skip
-    pasted = gr.Textbox(lines=3, label="pasted inputs", info="One input per line, for on_source: pasted.")
+    pasted = gr.Textbox(
+        lines=3, label="pasted inputs", max_length=limits.demo_chars, info="One input per line, for on_source: pasted.",
+    )  # fmt: skip
     tests = gr.Textbox(
         lines=3, label="labelled test pairs", elem_id="test-pairs", max_length=limits.demo_chars,
         info="Pairs that the gate judges on, in any format of demonstrations. Without them queries of your own "

@@ -11,7 +11,7 @@ from cedkv.config import Config, setting
 from cedkv.episodes import Demonstration, Template, noted_template, read_demos, template_for, tokenize_demos
 from cedkv.errors import DemoError
 from cedkv.events import Progress
-from cedkv.lm import EMBEDDED, LanguageModel, generate, load_model, log_probs, read_demo_kv, read_lead
+from cedkv.lm import EMBEDDED, LanguageModel, check_room, generate, load_model, log_probs, read_demo_kv, read_lead
 from cedkv.state import KVPrefix
 
 _TOP = 5
@@ -67,15 +67,6 @@ def _load(args: argparse.Namespace, prefix: KVPrefix) -> LanguageModel:
         return load_model(id, dtype)
     finally:
         progress.close()
-
-
-def check_room(lm: LanguageModel, tokens: int, what: str, new_tokens: int) -> None:
-    """Refuse what would run past the end of the model's context."""
-    if tokens + new_tokens > lm.context:
-        raise DemoError(
-            f"{what} with {tokens} tokens and {new_tokens} new ones do not fit into the {lm.context} that {lm.id} "
-            "takes; use a shorter text or fewer demonstrations"
-        )
 
 
 def answers(

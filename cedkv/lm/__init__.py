@@ -14,6 +14,7 @@ from cedkv.lm.forward import (
 from cedkv.lm.generate import generate, read_behind_each, read_queries, stream_tokens
 from cedkv.lm.load import LanguageModel, load_model
 from cedkv.lm.observe import AttentionReading, read_attention, read_demonstrations, reading_of, record_tail
+from cedkv.lm.room import check_room
 
 __all__ = [
     "EMBEDDED",
@@ -21,6 +22,7 @@ __all__ = [
     "LanguageModel",
     "View",
     "cache_root",
+    "check_room",
     "demo_kv_bytes",
     "generate",
     "iter_log_probs",

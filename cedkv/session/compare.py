@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cedkv.episodes import make_query, tokenize_demos
 from cedkv.errors import CedKVError
-from cedkv.lm import LanguageModel, read_behind_each, read_demo_kv, read_lead, stream_tokens
+from cedkv.lm import LanguageModel, check_room, read_behind_each, read_demo_kv, read_lead, stream_tokens
 from cedkv.metrics import kl
 from cedkv.session.runs import Run
 from cedkv.session.slots import Mix, SlotChange
@@ -59,11 +59,7 @@ def iter_compare(
     longest = max(prefix.query_start for prefix in prefixes.values() if prefix is not None)
     if not ids:
         raise CedKVError("the query is empty; write something to compare")
-    if longest + len(ids) + max_new_tokens > lm.context:
-        raise CedKVError(
-            f"the query has {len(ids)} tokens; with {longest} of demonstrations and {max_new_tokens} to generate "
-            f"that is more than the {lm.context} that {lm.id} takes"
-        )
+    check_room(lm, longest + len(ids), "the query behind the demonstrations", max_new_tokens)
     read = read_behind_each(lm, ids, list(prefixes.values()))
     comparison = Comparison(query, _next_tokens(lm, dict(zip(prefixes, read.logits, strict=True)), top_k))
     yield comparison

@@ -3,10 +3,11 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from operator import attrgetter
 from pathlib import Path
 
-from cedkv.config import Config
+from cedkv.config import Config, EpisodeSettings
 from cedkv.errors import CedKVError
 
 
@@ -61,8 +62,17 @@ class Limits:
             value = attrgetter(path)(config)
             if value is not None:
                 _at_most(path, len(value) if isinstance(value, tuple) else value, most, "ask for less")
+        self._check_queries(config.episode)
         self.check_model(config.run.model.id)
         self._check_paths(config)
+
+    def _check_queries(self, episode: EpisodeSettings) -> None:
+        """A few entries can be as long as many."""
+        pairs = sum(map(len, chain.from_iterable(episode.test_pairs)))
+        _at_most(
+            "characters of pasted inputs", sum(map(len, episode.pasted_inputs)), self.demo_chars, "use shorter ones"
+        )
+        _at_most("characters of test pairs", pairs, self.demo_chars, "use shorter ones")
 
     def check_model(self, id: str) -> None:
         if self.models is not None and id not in self.models:

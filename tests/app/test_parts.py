@@ -191,6 +191,8 @@ def test_a_mistake_in_the_yaml_is_told_with_its_line():
         ("phase3: {off_data: {candidates: 100000000}}", "phase3.off_data.candidates"),
         ("phase3: {optim: {off_reads: 9}}", "phase3.optim.off_reads"),
         (f"episode: {{pasted_inputs: {['word'] * 129}}}", "129 episode.pasted_inputs"),
+        (f"episode: {{pasted_inputs: [{'x' * 20_001}]}}", "20001 characters of pasted inputs.* 20000; use shorter"),
+        (f"episode: {{test_pairs: [[a, {'x' * 20_000}]]}}", "20001 characters of test pairs.* 20000; use shorter"),
     ],
 )
 def test_a_public_deployment_refuses_by_name(settings, named):

@@ -46,6 +46,11 @@ def test_no_two_parts_of_the_page_have_one_id(page):
     assert len(ids) > 40 and sorted(set(ids)) == sorted(ids)
 
 
+def test_no_text_can_be_pasted_that_is_longer_than_demonstrations_may_be(page):
+    boxes = [page.setup.paste, page.setup.pasted_inputs, page.setup.test_pairs]
+    assert [box.max_length for box in boxes] == [Limits().demo_chars] * 3
+
+
 def asked(page, rail):
     return read_request(page.setup.form, rail)
 

@@ -213,6 +213,22 @@ def test_demonstrations_longer_than_the_context_are_refused_with_counts():
     )
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"test_pairs": [Demonstration("king " * 600, "x")]},
+        {"test_pairs": [Demonstration("short", "king " * 600)]},
+        {"held_out": [], "on_source": "pasted", "pasted_inputs": ["short", "king " * 600], "on_train": 1},
+        {"on_source": "pasted", "pasted_inputs": ["king " * 600]},
+    ],
+)
+def test_a_query_that_the_model_cannot_read_behind_the_demonstrations_is_refused(options):
+    with pytest.raises(
+        DemoError, match=r"query '(king|short).*' behind .* do not fit into the 512 that llama takes; use"
+    ):
+        build(**options)
+
+
 def test_episode_of_a_shipped_task():
     episode = from_yaml(
         "episode: {task: plural-singular, demos: 4, on_train: 7, template: arrow}\n"

@@ -14,10 +14,11 @@ from cedkv.episodes.relation.demo_file import read_demos
 from cedkv.episodes.relation.foreign import foreign_stream
 from cedkv.episodes.relation.made_up import generated_inputs
 from cedkv.episodes.relation.parse import Demonstration, Reading
+from cedkv.episodes.relation.parse.reading import short
 from cedkv.episodes.relation.tasks import Task, load_task, load_task_file
 from cedkv.episodes.relation.template import Template, answer_tokens, leading_blanks, tokenize_demos
 from cedkv.errors import DemoError
-from cedkv.lm import LanguageModel, generate, read_demo_kv
+from cedkv.lm import LanguageModel, check_room, generate, read_demo_kv
 from cedkv.report import EpisodeBlock
 from cedkv.state import DemoTokens
 
@@ -107,7 +108,7 @@ def build_episode(
     Raises
     ------
     DemoError
-        The demonstrations do not fit into the model's context, or there are too few queries.
+        The demonstrations or a query behind them do not fit into the model's context, or there are too few queries.
     """
     check_conversation(lm, template, demos)
     template = template.fitted(lm, demos)
@@ -122,7 +123,7 @@ def build_episode(
     inputs = _training_inputs(lm, tokens, template, source, spare, pasted_inputs, taken, wanted, seed)
     _check_enough(inputs, 1 if judged else 2, source)
     if judged:
-        evaluated = [make_query(lm, template, pair.input, pair.output) for pair in judged]
+        evaluated = [_fitting_query(lm, tokens, template, pair.input, pair.output) for pair in judged]
     else:
         inputs, others = _trained_and_judged(inputs, on_train, on_eval)
         evaluated = _answered_by_teacher(lm, tokens, template, others)
@@ -136,7 +137,7 @@ def build_episode(
         demos=tuple(demos),
         template=template,
         tokens=tokens,
-        on_train=tuple(make_query(lm, template, text) for text in trained),
+        on_train=tuple(_fitting_query(lm, tokens, template, text) for text in trained),
         on_train_source=source,
         on_eval=tuple(evaluated),
         gold="labels" if judged else "teacher",
@@ -213,13 +214,26 @@ def _answered_by_teacher(
 ) -> list[Query]:
     """Queries without labels, with the teacher's own greedy answers as gold."""
     teacher = read_demo_kv(lm, tokens).as_prefix()
-    ids = [lm.encode(template.query(text)) for text in inputs]
-    room = max(_ANSWER_TOKENS, tokens.longest("output") + len(lm.encode(template.stop)))
+    ids = [_fitting_query(lm, tokens, template, text).ids for text in inputs]
+    room = _answer_room(lm, tokens, template)
     answers = [answer.strip() for answer in generate(lm, ids, teacher, room, stop=template.stop)]
     answered = [(text, answer) for text, answer in zip(inputs, answers, strict=True) if answer]
     if not answered:
         raise DemoError("the model answers nothing after these demonstrations; give other demonstrations")
     return [make_query(lm, template, text, answer) for text, answer in answered]
+
+
+def _answer_room(lm: LanguageModel, tokens: DemoTokens, template: Template) -> int:
+    """Tokens of an answer like those that were demonstrated, with its end."""
+    return max(_ANSWER_TOKENS, tokens.longest("output") + len(lm.encode(template.stop)))
+
+
+def _fitting_query(lm: LanguageModel, tokens: DemoTokens, template: Template, text: str, output: str = "") -> Query:
+    """A query that the model can read behind the demonstrations and answer."""
+    query = make_query(lm, template, text, output)
+    room = max(_answer_room(lm, tokens, template), len(query.answer_ids))
+    check_room(lm, len(tokens) + len(query.ids), f"query {short(text)} behind the demonstrations", room)
+    return query
 
 
 def episode_from_config(lm: LanguageModel, config: Config) -> RelationEpisode:
