@@ -106,5 +106,4 @@ def with_mixture(config: Config, preset: str) -> Config:
         if value_of(config, path) == value
     }
     laid = {**undone, **shipped[preset]}
-    emptied = [f"{path}=null" for path, value in laid.items() if value is None]
-    return parse_config(compact_yaml(config), "settings", overrides(list(laid), list(laid.values())) + emptied)
+    return parse_config(compact_yaml(config), "settings", overrides(list(laid), list(laid.values())))

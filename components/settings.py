@@ -83,8 +83,9 @@ def advanced_groups() -> dict[str, list[str]]:
     return groups
 
 
-# Kinds of settings that are whole numbers, or empty.
+# Kinds of settings that are numbers, or empty.
 _WHOLE = (int, int | None)
+_NUMBERS = (*_WHOLE, float, float | None)
 
 
 def setting_widget(path: str, config: Config) -> gr.components.Component:
@@ -98,18 +99,22 @@ def setting_widget(path: str, config: Config) -> gr.components.Component:
         return gr.Dropdown(choices=words, **common)
     if words:
         return gr.Dropdown(choices=words, allow_custom_value=True, **common)
-    if kind in (*_WHOLE, float):
+    if kind in _NUMBERS:
         least, most = bound(path, "minimum"), bound(path, "maximum")
         return gr.Number(precision=0 if kind in _WHOLE else None, minimum=least, maximum=most, **common)
     return gr.Textbox(lines=1, **common)
 
 
 def overrides(paths: list[str], values: list[Any]) -> list[str]:
-    """`a.b=value` for what the widgets hold, as `parse_config` takes it. An emptied widget keeps the default."""
+    """`a.b=value` for what the widgets hold, as `parse_config` takes it.
+
+    An emptied widget empties a setting that may be empty; any other then stays what it is without the widget.
+    """
+    given = [(path, _plain(path, value)) for path, value in zip(paths, values, strict=True)]
     return [
-        f"{path}={json.dumps(_plain(path, value), ensure_ascii=False)}"
-        for path, value in zip(paths, values, strict=True)
-        if value is not None
+        f"{path}={json.dumps(value, ensure_ascii=False)}"
+        for path, value in given
+        if value is not None or _may_be_empty(path)
     ]
 
 
@@ -184,9 +189,15 @@ def _words(annotation: Any) -> list[str]:
     return [word for part in get_args(annotation) if get_origin(part) is Literal for word in get_args(part)]
 
 
+def _may_be_empty(path: str) -> bool:
+    return type(None) in get_args(setting(path).annotation)
+
+
 def _plain(path: str, value: Any) -> Any:
     """Text typed for a setting that also takes lists is YAML; everything else stays what it is."""
     field = setting(path)
+    if value is None or (value == "" and _may_be_empty(path)):
+        return None
     if isinstance(value, str) and value.startswith("[") and get_origin(field.annotation) is not Literal:
         return yaml.safe_load(value)
     return int(value) if field.annotation in _WHOLE else value

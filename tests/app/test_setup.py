@@ -230,3 +230,21 @@ def test_a_whole_number_that_may_be_left_empty_comes_back_as_one():
         assert isinstance(widget, gr.Number) and widget.value == held
     assert parse_config("", "test", overrides([path], [40.0])).phase3.optim.extend_to == 40
     assert parse_config("", "test", overrides([path], [None])).phase3.optim.extend_to is None
+
+
+@pytest.mark.parametrize("empty", [None, ""])
+def test_an_emptied_setting_is_empty_whatever_the_typed_settings_hold(page, desk, empty):
+    rail = from_preset(page, desk, "mixtures/fast.yaml", "ced", from_yaml(page, desk, "antonym", MINE, "ced", ""))
+    assert asked(page, rail).config.phase3.optim.extend_to == 40
+    rail[page.setup.inputs().index(page.setup.form.widgets["phase3.optim.extend_to"])] = empty
+    assert asked(page, rail).config.phase3.optim.extend_to is None
+
+
+def test_a_bound_that_may_be_left_empty_is_a_number_within_the_schemas_bounds():
+    path = "phase3.thresholds.harm.choice_loss_max"
+    widget = setting_widget(path, Config())
+    assert isinstance(widget, gr.Number) and (widget.value, widget.minimum, widget.maximum) == (None, 0, 1)
+    text = "phase2: {eval: {harm: {questions: 8}}}"
+    for held in (0.25, None, ""):
+        config = parse_config(text, "test", overrides([path], [held]))
+        assert config.phase3.thresholds.harm.choice_loss_max == (held or None)
