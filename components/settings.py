@@ -110,10 +110,9 @@ def overrides(paths: list[str], values: list[Any]) -> list[str]:
 
     An emptied widget empties a setting that may be empty; any other then stays what it is without the widget.
     """
-    given = [(path, _plain(path, value)) for path, value in zip(paths, values, strict=True)]
     return [
-        f"{path}={json.dumps(value, ensure_ascii=False)}"
-        for path, value in given
+        f"{path}={_written(path, value)}"
+        for path, value in zip(paths, values, strict=True)
         if value is not None or _may_be_empty(path)
     ]
 
@@ -193,11 +192,11 @@ def _may_be_empty(path: str) -> bool:
     return type(None) in get_args(setting(path).annotation)
 
 
-def _plain(path: str, value: Any) -> Any:
-    """Text typed for a setting that also takes lists is YAML; everything else stays what it is."""
+def _written(path: str, value: Any) -> str:
+    """A value as YAML. Text typed for a setting that also takes lists is YAML already, which `parse_config` reads."""
     field = setting(path)
-    if value is None or (value == "" and _may_be_empty(path)):
-        return None
     if isinstance(value, str) and value.startswith("[") and get_origin(field.annotation) is not Literal:
-        return yaml.safe_load(value)
-    return int(value) if field.annotation in _WHOLE else value
+        return value
+    if value is None or (value == "" and _may_be_empty(path)):
+        return "null"
+    return json.dumps(int(value) if field.annotation in _WHOLE else value, ensure_ascii=False)

@@ -7,6 +7,7 @@ import gradio as gr
 import pytest
 
 from cedkv.config import PRESETS, Config, dump_config, load_config, parse_config
+from cedkv.errors import ConfigError
 from cedkv.gate.kinds import KINDS
 from cedkv.methods import METHODS
 from cedkv.session.limits import Limits
@@ -238,6 +239,14 @@ def test_an_emptied_setting_is_empty_whatever_the_typed_settings_hold(page, desk
     assert asked(page, rail).config.phase3.optim.extend_to == 40
     rail[page.setup.inputs().index(page.setup.form.widgets["phase3.optim.extend_to"])] = empty
     assert asked(page, rail).config.phase3.optim.extend_to is None
+
+
+@pytest.mark.parametrize("path", ["phase3.optim.topk_schedule", "phase3.layer_scope.mixture"])
+@pytest.mark.parametrize("typed", ["[16, 8, 4", "[2026-13-45]", "[2026-10-05]", "[" * 3000])
+def test_a_list_typed_with_a_slip_is_refused_by_name(path, typed):
+    with pytest.raises(ConfigError, match=path) as caught:
+        parse_config("", "test", overrides([path], [typed]))
+    assert "\n" not in str(caught.value)
 
 
 def test_a_bound_that_may_be_left_empty_is_a_number_within_the_schemas_bounds():
