@@ -7,6 +7,7 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
+from cedkv.files import write_whole
 from cedkv.session.runs import Run
 from components.figures import similarity_matrix, slot_heatmap
 from components.headline import headline_html
@@ -30,7 +31,7 @@ _PLOT_WIDTH = "min-width:640px"
 def write_report_page(run: Run) -> Path:
     """The page as a file beside the run's others."""
     path = run.folder / "report.html"
-    path.write_text(report_page(run), encoding="utf-8")
+    write_whole(path, report_page(run))
     return path
 
 

@@ -1,23 +1,33 @@
 """A session's runs as one zip file, and a zip of runs taken apart again."""
 
+import lzma
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
+from cedkv.files import whole_file
 from cedkv.session.limits import Limits
 from cedkv.session.runs import Run, RunError
 from cedkv.session.upload import ACCEPTED
 
 # A zip may unpack to this many times what may be uploaded; states hardly shrink, so a bomb alone needs more.
 _SWELL = 8
+# What zipfile lets through of a damaged file, from its own checks and from those of what is compressed.
+_DAMAGES = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, RuntimeError, NotImplementedError, EOFError, ValueError,
+)  # fmt: skip
 
 
 def pack_runs(runs: Sequence[Run], path: Path) -> Path:
-    """Write the folders of runs into a zip, each under the run's name. A page made of a run can be made again."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+    """Write the folders of runs into a zip, each under the run's name. A page made of a run can be made again.
+
+    A file whose name begins with a dot is one that is still being written.
+    """
+    with whole_file(path) as unfinished, zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED) as archive:
         for run in runs:
             for file in sorted(run.folder.rglob("*")):
-                if file.is_file() and file.suffix != ".html":
+                if file.is_file() and file.suffix != ".html" and not file.name.startswith("."):
                     archive.write(file, PurePosixPath(run.id) / file.relative_to(run.folder).as_posix())
     return path
 
@@ -43,7 +53,7 @@ def unpack_runs(path: Path, scratch: Path, limits: Limits) -> Iterator[tuple[str
                 folder = scratch / str(number)
                 folder.mkdir(parents=True)
                 yield name, [_unpacked(archive, entry, folder) for entry in files]
-    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError) as error:
+    except _DAMAGES as error:
         raise RunError(f"{path.name!r} is no zip of runs, or damaged: {error}") from error
 
 

@@ -1,6 +1,7 @@
 """Files from elsewhere: what a run keeps of them, and what is refused before it is kept."""
 
 import json
+import random
 import shutil
 import zipfile
 from dataclasses import replace
@@ -10,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from cedkv.config import Config, dump_config, parse_config
-from cedkv.errors import CedKVError
+from cedkv.errors import CedKVError, OutputError
 from cedkv.events import drain
 from cedkv.methods import run_method
 from cedkv.session.limits import PUBLIC, LimitError, Limits
@@ -22,7 +23,7 @@ from cedkv.session.upload import open_files
 from cedkv.state import KVPrefix
 from components.example import FOLDER
 from components.headline import headline_html
-from components.report_page import report_page
+from components.report_page import report_page, write_report_page
 from components.run_figures import off_figure
 from components.tabs.runs import history_rows
 from tests.optim.trainings import bench_with
@@ -336,6 +337,34 @@ def test_a_session_opened_where_it_is_already_adds_nothing(service, tmp_path):
     assert len(service.store.runs("you")) == 1
 
 
+def test_a_download_is_there_whole_while_it_is_made_again(service, tmp_path, monkeypatch):
+    """Others may be reading it under its name."""
+    shutil.copytree(EXAMPLE, tmp_path / "mine")
+    run = service.store.add("me", Run(tmp_path / "mine"))
+    packed, page = service.pack("me"), write_report_page(run)
+    before = packed.read_bytes(), page.read_text()
+    seen = []
+
+    def interrupted(*args, **kwargs):
+        seen.append((packed.read_bytes(), page.read_text()))
+        raise OSError("full")
+
+    monkeypatch.setattr(zipfile.ZipFile, "write", interrupted)
+    monkeypatch.setattr(Path, "write_text", interrupted)
+    for make in (lambda: service.pack("me"), lambda: write_report_page(run)):
+        with pytest.raises(OutputError):
+            make()
+    assert seen == [before, before] and (packed.read_bytes(), page.read_text()) == before
+
+
+def test_a_page_that_is_still_being_written_is_not_packed(service, tmp_path):
+    shutil.copytree(EXAMPLE, tmp_path / "mine")
+    (tmp_path / "mine/.report.html-0a1b2c3d").write_text("half")
+    service.store.add("me", Run(tmp_path / "mine"))
+    with zipfile.ZipFile(service.pack("me")) as archive:
+        assert "mine/config.yaml" in archive.namelist() and not [name for name in archive.namelist() if "html" in name]
+
+
 def test_a_name_in_a_zip_that_is_no_runs_name_is_not_taken_over(service, tmp_path):
     report = (EXAMPLE / "report_phase3.json").read_bytes()
     run = service.open_zip("me", zipped(tmp_path, **{"..\\evil/report_phase3.json": report}))
@@ -357,3 +386,17 @@ def test_a_zip_that_is_no_session_is_refused(service, tmp_path, files, named):
     assert service.store.runs("me") == [] and not list(tmp_path.parent.glob("evil*"))
     with pytest.raises(RunError, match="no zip of runs"):
         service.open_zip("me", written(tmp_path, "text.zip", "no zip"))
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+@pytest.mark.parametrize("place", [0.3, 0.6])
+def test_a_damaged_zip_is_refused(service, tmp_path, method, place):
+    path, page = tmp_path / "session.zip", random.Random(0).randbytes(2_000).hex()
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("run/report.json", page)
+    data = bytearray(path.read_bytes())
+    start = int(len(data) * place)
+    data[start : start + 8] = b"\xff" * 8
+    path.write_bytes(data)
+    with pytest.raises(RunError, match="no zip of runs, or damaged"):
+        service.open_zip("me", path)
