@@ -4,7 +4,7 @@ import re
 from math import sqrt
 from typing import Literal
 
-from cedkv.report import Report
+from cedkv.report import Report, of_harm
 from cedkv.session.runs import Run
 from components.text import esc, number
 from components.theme import view_name
@@ -87,7 +87,7 @@ def task_name(report: Report) -> str:
 def verdict_sentence(report: Report, view: str) -> str:
     """Gate B as two sentences, each with its yardsticks."""
     rows, on, off = report["gate_b"], report["on"], report["off"]
-    harm = [row for row in rows if row["name"].startswith("off_")]
+    harm = [row for row in rows if of_harm(row)]
     works, harmless = (all(row["passed"] for row in part) for part in ([r for r in rows if r not in harm], harm))
     name: Literal["whole_answer", "accuracy"] = (
         "whole_answer" if on[view].get("whole_answer") is not None else "accuracy"

@@ -1,6 +1,8 @@
 """What a run leaves behind: its report, and the folder that the report and all other files lie in."""
 
 from cedkv.report.blocks import (
+    CHOICE_LOSS,
+    SAME_CONTINUATIONS,
     ChoiceScores,
     CollapseBlock,
     ContinuedScores,
@@ -20,10 +22,13 @@ from cedkv.report.blocks import (
     StateFile,
     Tail,
     TrainingBlock,
+    of_harm,
 )
 from cedkv.report.folder import RunFolder, new_run_id
 
 __all__ = [
+    "CHOICE_LOSS",
+    "SAME_CONTINUATIONS",
     "ChoiceScores",
     "CollapseBlock",
     "ContinuedScores",
@@ -45,4 +50,5 @@ __all__ = [
     "Tail",
     "TrainingBlock",
     "new_run_id",
+    "of_harm",
 ]

@@ -10,6 +10,9 @@ from typing import Annotated, NotRequired
 from pydantic import ConfigDict, Field, WrapValidator, with_config
 from typing_extensions import TypedDict
 
+# Criteria of harm besides those of Delta, whose names begin with `off_`.
+SAME_CONTINUATIONS, CHOICE_LOSS = "same_continuations", "choice_loss"
+
 # What a cut run has not come to is an empty object.
 _OrNothingYet = WrapValidator(lambda value, check: value if value == {} else check(value))
 
@@ -80,6 +83,11 @@ class CriterionRow(TypedDict):
     threshold: float
     passed: bool
     about: str
+
+
+def of_harm(row: CriterionRow) -> bool:
+    """Whether a criterion of Gate B asks what the slots do to other text, and not whether they work."""
+    return row["name"].startswith("off_") or row["name"] in (SAME_CONTINUATIONS, CHOICE_LOSS)
 
 
 class OnScores(TypedDict):

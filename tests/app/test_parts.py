@@ -312,6 +312,14 @@ def test_the_verdict_is_a_sentence_with_its_yardsticks(tmp_path):
     assert "an ordinary paragraph costs 2.60" in said and "To try against the harm" in said
 
 
+@pytest.mark.parametrize("name", ["off_foreign_delta_p99", "same_continuations", "choice_loss"])
+def test_any_harm_that_fails_a_gate_is_called_harm(tmp_path, name):
+    (run,) = example_runs(tmp_path)
+    failed = {"name": name, "value": 0.9, "op": "<=", "threshold": 0.1, "passed": False, "about": ""}
+    said = verdict_sentence({**run.report, "gate_b": [*run.report["gate_b"], failed]}, "ced")
+    assert "<b>Works</b>" in said and "<b>Disturbs other text</b>" in said
+
+
 def test_a_gates_stages_are_counted_as_they_come():
     stages = Stages()
     assert stages.of(Progress("loading the model", 0, 1)) == ""

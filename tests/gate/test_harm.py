@@ -8,6 +8,7 @@ from cedkv.errors import ConfigError
 from cedkv.gate import run_gate
 from cedkv.gate.kinds.harmless import beside, harm_criteria
 from cedkv.harm import YARDSTICKS
+from cedkv.report import of_harm
 from tests.gate.reports import SMALL, unnamed
 from tests.tiny import tiny_lm
 
@@ -79,3 +80,13 @@ def test_bounds_by_hand():
     assert (share.value, share.threshold, share.passed) == (1.5, pytest.approx(1.4), False)
     assert (loss.value, loss.passed) == (pytest.approx(0.1), True)
     assert list(harm_criteria(report, "it", HarmThresholds())) == []
+
+
+def test_every_bound_on_harm_is_known_as_one():
+    """The inspector tells by it whether a state is harmless."""
+    figures = {"delta_mean": 0.1, "delta_p99": 0.1, "perplexity_ratio": 1.0}
+    off = {name: {"stress": figures, "real_text": figures, "foreign": figures} for name in ("it", "neutral_paragraph")}
+    scores = {"continued": {"it": {"same_first": {"8": 1.0}}}, "choice": {"it": {"base": 0.8, "accuracy": 0.8}}}
+    limits = HarmThresholds(**dict.fromkeys(HarmThresholds.model_fields, 0.5))
+    rows = [found.as_row() for found in harm_criteria({"off": off, **scores}, "it", limits)]
+    assert len(rows) == len(HarmThresholds.model_fields) and all(map(of_harm, rows))

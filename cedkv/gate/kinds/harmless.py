@@ -6,7 +6,7 @@ from typing import Literal
 from cedkv.config import HarmThresholds
 from cedkv.events import GateCriterion
 from cedkv.gate.kinds.base import criterion
-from cedkv.report import OffScores, Report
+from cedkv.report import CHOICE_LOSS, SAME_CONTINUATIONS, OffScores, Report
 
 # Continuations are compared over so many tokens.
 _COMPARED = "8"
@@ -49,7 +49,7 @@ def harm_criteria(report: Report, student: str, limits: HarmThresholds) -> Itera
             yield criterion(name, value, "<=", bound, f"{about}; an ordinary paragraph scores {paragraph:.3f}.")
     if limits.same_continuations_min is not None:
         yield criterion(
-            "same_continuations",
+            SAME_CONTINUATIONS,
             report["continued"][student]["same_first"][_COMPARED],
             ">=",
             limits.same_continuations_min,
@@ -58,7 +58,7 @@ def harm_criteria(report: Report, student: str, limits: HarmThresholds) -> Itera
     if limits.choice_loss_max is not None:
         scores = report["choice"][student]
         yield criterion(
-            "choice_loss",
+            CHOICE_LOSS,
             scores["base"] - scores["accuracy"],
             "<=",
             limits.choice_loss_max,
