@@ -148,6 +148,7 @@ def wire(page: Page, desk: Desk) -> None:
     parts.demos.click(choose_token, [page.run_id, parts.method, parts.layer, parts.head], parts.slot, **DRAWING)
     parts.clicks.click(choose_cell, None, parts.slot, **DRAWING)
 
+    @told
     def another_state(run_id: str, method: str, request: gr.Request) -> Updates:
         return show_steering(parts.steering, run_of(desk, request, run_id), method)
 

@@ -8,7 +8,7 @@ import gradio as gr
 
 from cedkv.events import Progress
 from components.desk import Desk
-from components.handlers import DRAWING, drawn, session_of, told_stream, waiting_line
+from components.handlers import DRAWING, drawn, session_of, told, told_stream, waiting_line
 from components.request import read_request
 from components.sizes import place_of, places_html, sizes_figure, stage_html
 from components.tabs.frame import Page
@@ -39,6 +39,7 @@ def wire_sizes(page: Page, desk: Desk) -> None:
     def choose(event: gr.EventData) -> tuple[int, float, float]:
         return int(event.slots), float(event.weight), time.monotonic()
 
+    @told
     def ring(run_id: str, strip: Any, request: gr.Request) -> Any:
         if strip is None or not run_id:
             return gr.skip()

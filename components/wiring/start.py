@@ -1,6 +1,5 @@
 """From an empty page to one that is ready: choices, demonstrations, settings from the address, the example run."""
 
-import json
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -15,7 +14,7 @@ from components.desk import Desk
 from components.handlers import DRAWING, run_of, session_of, told
 from components.headline import top_html
 from components.request import read_request, read_table, shown_values, with_mixture
-from components.settings import found_settings
+from components.settings import found_settings, overrides
 from components.setup import (
     FOUND_OUT,
     OPENS_ON,
@@ -198,10 +197,10 @@ def _wire_demos(page: Page, desk: Desk) -> None:
     setup = page.setup
 
     @told
-    def draw(task: str, count: float, seed: float) -> Any:
+    def draw(task: str, count: float, seed: float | None) -> Any:
         if task == OWN:
             return gr.skip()
-        given = [f"episode.task={json.dumps(task)}", f"episode.demos={int(count)}", f"run.seed={int(seed)}"]
+        given = overrides(["episode.task", "episode.demos", "run.seed"], [task, count, seed])
         return [list(pair) for pair in desk.service.task_demos(parse_config("", "settings", given))]
 
     @told

@@ -1,6 +1,7 @@
 """What the rail shows is what runs, after Apply, a preset, another method or a link: the same as without the app."""
 
 import json
+from collections.abc import Callable
 from urllib.parse import parse_qs
 
 import gradio as gr
@@ -23,8 +24,10 @@ from components.setup import OWN, preset_files
 from components.tabs import TABS
 from components.tabs.compare import CompareParts, on_input, on_table
 from components.tabs.frame import Page
+from components.tabs.slots import SlotsParts
 from components.tabs.runs import permalink
 from components.text import visible
+from components.wiring import wire
 from components.wiring.start import filled_in, from_address, from_preset, from_yaml, slots_shown
 
 MINE = [["lift", "lifted"], ["walk", "walked"]]
@@ -50,6 +53,34 @@ def test_no_two_parts_of_the_page_have_one_id(page):
 def test_no_text_can_be_pasted_that_is_longer_than_demonstrations_may_be(page):
     boxes = [page.setup.paste, page.setup.pasted_inputs, page.setup.test_pairs]
     assert [box.max_length for box in boxes] == [Limits().demo_chars] * 3
+
+
+def handler(page, desk, name: str, fills) -> Callable:
+    """What the page calls to fill a component, by its name in the code."""
+    with gr.Blocks() as blocks:
+        page = build_page(blocks, Limits(), page.config, None, TABS)
+        wire(page, desk)
+    found = [event.fn for event in blocks.fns.values() if event.fn and event.outputs[:1] == [fills(page)]]
+    return next(fn for fn in found if fn.__name__ == name)
+
+
+@pytest.mark.parametrize("seed", [None, 0.0])
+def test_a_task_is_drawn_while_the_seed_is_emptied(page, desk, seed):
+    drawn = handler(page, desk, "draw", lambda page: page.setup.demos)("antonym", 4.0, seed)
+    config = parse_config("episode: {task: antonym, demos: 4}", "test")
+    assert drawn == [list(pair) for pair in desk.service.task_demos(config)]
+
+
+@pytest.mark.parametrize(
+    ("name", "fills", "given"),
+    [
+        ("ring", lambda page: page.sizes.plot, ("a strip",)),
+        ("another_state", lambda page: page.part(SlotsParts).steering.reset()[0], ("ced",)),
+    ],
+)
+def test_a_run_that_is_gone_is_told(page, desk, name, fills, given):
+    with pytest.raises(gr.Error, match="gone.* is not kept in this session"):
+        handler(page, desk, name, fills)("gone", *given, gr.Request(session_hash="me"))
 
 
 def asked(page, rail):
