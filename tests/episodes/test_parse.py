@@ -66,6 +66,9 @@ def test_every_format_gives_the_same_pairs(text, newline):
         ("a\u2028b -> c\x85d", [("a\u2028b", "c\x85d")]),
         ('[{"input": 1, "output": 2.5}]', [("1", "2.5")]),
         ("don't -> do not", [("don't", "do not")]),
+        ('cat -> "cat"\ndog -> "dog"', [("cat", '"cat"'), ("dog", '"dog"')]),
+        ("`cat`: cat\n`dog`: dog", [("`cat`", "cat"), ("`dog`", "dog")]),
+        ("Q: cat\nA: “cat”\n\nQ: dog\nA: “dog”", [("cat", "“cat”"), ("dog", "“dog”")]),
     ],
 )
 def test_data_that_looks_like_a_format_stays_data(text, pairs):

@@ -123,6 +123,9 @@ def test_a_reading_says_what_was_read_and_what_was_left_out():
             json.dumps([{"instruction": "Past.", "input": "lift", "output": "lifted", "text": "Past. lift"}]),
             ["Past.\nlift"], "left out: 'text'",
         ),
+        ('lift -> "lifted"\nwalk -> "walked"', ["lift", "walk"], "quotes around the sides are taken off"),
+        ('"cat" -> "cat"\n"dog" -> "dog"', ["cat", "dog"], "quotes around the sides are taken off"),
+        ('Q: "lift"\nA: lifted\n\nQ: "walk"\nA: walked', ["lift", "walk"], "quotes around the sides are taken off"),
         ("Verbs:\n\n| verb | past |\n|---|---|\n| lift | lifted |", ["lift"], "'Verbs:'"),
     ],
 )  # fmt: skip

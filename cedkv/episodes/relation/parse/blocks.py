@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cedkv.episodes.relation.parse.fields import ASIDES, is_heading, label_side, normal
 from cedkv.episodes.relation.parse.reading import Format, Found, Outcome, Refusal, Strength
-from cedkv.episodes.relation.parse.rows import unquoted
+from cedkv.episodes.relation.parse.rows import without_quotes
 
 _LABEL = re.compile(
     r"(?P<indent>[ \t]*)(?:\d{1,4}[.)][ \t]+|#{1,6}[ \t]+)?(?P<bold>\*\*|__)?"
@@ -263,11 +263,13 @@ def _pairs(
     targets, more = _without_trailing(targets)
     if label_side(blocks[0][0].label) == "output" or label_side(closing) == "input":
         sources, targets = targets, sources
-    sources, targets = unquoted(sources), unquoted(targets)
+    sources, targets, bared = without_quotes(sources, targets)
     numbers = range(1, len(sources) + 1)
     shown = next(line.name for line in blocks[0] if line.label == closing)
     detail = f" '{blocks[0][0].name}:' and '{shown}:'"
-    return Found(list(zip(numbers, sources, targets, strict=True)), Strength.SURE, detail, about, warnings + more)
+    return Found(
+        list(zip(numbers, sources, targets, strict=True)), Strength.SURE, detail, about, warnings + more + bared
+    )
 
 
 def _side(head: str, lines: Sequence[str], start: int, end: int, between: set[int]) -> str:

@@ -11,9 +11,9 @@ from cedkv.episodes.relation.parse.rows import (
     masked,
     numbered_lines,
     numbering,
-    unquoted,
     without_comments,
     without_labels,
+    without_quotes,
 )
 
 # A run of dashes is looked at once, from its start: a paste may be nothing else.
@@ -109,8 +109,9 @@ def _pairs(
     skips, told = numbering([line[: match.start()] for (_, line), match in zip(rows, places, strict=True)])
     sources = [line[skip : m.start()].strip() for (_, line), m, skip in zip(rows, places, skips, strict=True)]
     targets = [line[m.end() :].strip() for (_, line), m in zip(rows, places, strict=True)]
-    sources, targets, more = without_labels(unquoted(sources, ARROW), unquoted(targets, ARROW))
-    pairs, warnings = list(zip((row[0] for row in rows), sources, targets, strict=True)), warnings + told + more
+    sources, targets, bared = without_quotes(sources, targets, ARROW)
+    sources, targets, more = without_labels(sources, targets)
+    pairs, warnings = list(zip((row[0] for row in rows), sources, targets, strict=True)), warnings + told + bared + more
     if len(pairs) > 1:
         number, source, target = pairs[0]
         if named_sides([source, target]):

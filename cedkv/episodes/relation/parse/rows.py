@@ -70,6 +70,20 @@ def _by_number(numbers: list[int], ends: list[int]) -> tuple[list[int], tuple[st
     return [0] * len(numbers), (warning,)
 
 
+def without_quotes(
+    sources: Sequence[str], targets: Sequence[str], needed: re.Pattern[str] | None = None
+) -> tuple[list[str], list[str], tuple[str, ...]]:
+    """Sides without the quotes around them, as `unquoted` takes them off, and a warning where a whole side had them.
+
+    Where they are all that one side adds to the other, to quote is the relation: they stay.
+    """
+    bare = unquoted(sources, needed), unquoted(targets, needed)
+    if bare[0] == bare[1] and (list(sources) == bare[0]) != (list(targets) == bare[1]):
+        return list(sources), list(targets), ()
+    whole = any(unquoted(side) != list(side) for side in (sources, targets))
+    return *bare, (("quotes around the sides are taken off",) if whole else ())
+
+
 def unquoted(texts: Sequence[str], needed: re.Pattern[str] | None = None) -> list[str]:
     """Texts without the quotes around them: where all are quoted, and where what is inside needs them."""
     inner = [
