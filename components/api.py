@@ -1,6 +1,7 @@
 """Every action as an endpoint with a plain signature: for `gradio_client`, scripts, and assistants (MCP).
 
-A client's session is its own: it sees the runs it made, and the example. Assistants have one session together.
+A client's session is its own: it sees the runs it made, and the example. Assistants have one session together. A bare
+request has a session of its own too: whoever wants to name its run again sends the same `session_hash` each time.
 """
 
 import inspect

@@ -73,7 +73,8 @@ def message_of(error: CedKVError) -> gr.Error:
 
 
 def session_of(request: gr.Request) -> str:
-    """Whose page or client asks. Those that name no session have one together."""
+    """Whose page or client asks. Assistants, who name no session, have one together; of a bare request without a
+    `session_hash` gradio makes a session that is never seen again."""
     return request.session_hash or ""
 
 

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 
 from cedkv.events import Event, StepTrace
 from cedkv.session.limits import LimitError, Limits
@@ -13,10 +13,13 @@ _END_WAIT = 3.0
 
 
 class Going:
-    """Which sessions have a run going on. Each has an event that asks it to stop, and one that says it has."""
+    """Which sessions have a run going on. Each has an event that asks it to stop, and one that says it has.
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+    held : keeps what a session has while its run goes on, which may touch none of it for minutes.
+    """
+
+    def __init__(self, limits: Limits, held: Callable[[str], AbstractContextManager] = nullcontext) -> None:
+        self._limits, self._held = limits, held
         self._runs: dict[str, tuple[threading.Event, threading.Event]] = {}
         self._seconds_left: float | None = None
 
@@ -36,7 +39,8 @@ class Going:
         stop, over = threading.Event(), threading.Event()
         self._runs[session] = (stop, over)
         try:
-            yield stop.is_set
+            with self._held(session):
+                yield stop.is_set
         finally:
             over.set()
             if self._runs.get(session, (None,))[0] is stop:

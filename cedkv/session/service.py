@@ -47,7 +47,7 @@ class Service:
     def __init__(self, limits: Limits, store: SessionStore) -> None:
         self.limits, self.store = limits, store
         self.models = ModelShelf()
-        self.going = Going(limits)
+        self.going = Going(limits, store.held)
         self.running = Runner(self.models, store)
         self.turns = Turns()
         self.looks = Looks(self.models, self.turns)
@@ -80,8 +80,9 @@ class Service:
 
     def open_files(self, session: str, paths: Sequence[Path], names: Sequence[str], run_id: str = "") -> Run:
         """Uploaded files of a run from elsewhere, as a run of this session."""
-        folder = self.store.folder(session)
-        return self.store.add(session, open_files(paths, names, folder, self.models.get, self.limits, run_id))
+        with self.store.held(session):
+            folder = self.store.folder(session)
+            return self.store.add(session, open_files(paths, names, folder, self.models.get, self.limits, run_id))
 
     def open_zip(self, session: str, path: Path) -> Run:
         """The runs of a zip as runs of this session, which has each once however often it is opened.
@@ -119,7 +120,8 @@ class Service:
     def keep(self, session: str, run_id: str, mix: Mix) -> Run:
         """A run of its own whose state is another run's with its slots mixed; it can be saved and judged like any."""
         run = self.store.get(session, run_id)
-        return self.store.add(session, keep_mixed(self.models.of(run), run, mix, self.store.folder(session)))
+        with self.store.held(session):
+            return self.store.add(session, keep_mixed(self.models.of(run), run, mix, self.store.folder(session)))
 
     def end(self, session: str) -> None:
         """Stop and forget what a session that has ended was doing."""

@@ -1,11 +1,13 @@
-"""Runs by session. Nobody can name another session's runs, and the least recently seen sessions make room."""
+"""Runs by session. Nobody can name another session's runs, and sessions that have none, seen long ago, make room."""
 
 import hashlib
 import itertools
 import re
 import shutil
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from cedkv.session.limits import Limits
@@ -27,6 +29,7 @@ class SessionStore:
         self._shared = {run.id: run for run in shared}
         self._sessions: OrderedDict[str, OrderedDict[str, Run]] = OrderedDict()
         self._homes: dict[str, str] = {}
+        self._held: Counter[str] = Counter()
         self._shown: dict[str, str] = {}
         self._why: dict[str, Why | None] = {}
         self._asked: dict[str, int] = {}
@@ -38,7 +41,19 @@ class SessionStore:
         with self._lock:
             if key:
                 self._homes[session] = key
-            self._touch(session)
+            self._seen(session)
+
+    @contextmanager
+    def held(self, session: str) -> Iterator[None]:
+        """Nothing of the session makes room for others while it makes something here."""
+        with self._lock:
+            home = self._home(session)
+            self._held[home] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._held -= Counter([home])  # which drops what is no longer counted
 
     def folder(self, session: str) -> Path:
         """Where the session's run folders appear."""
@@ -59,7 +74,7 @@ class SessionStore:
     def runs(self, session: str) -> list[Run]:
         """The session's runs, newest first, then the shared ones."""
         with self._lock:
-            return [*reversed(self._touch(session).values()), *self._shared.values()]
+            return [*reversed(self._seen(session).values()), *self._shared.values()]
 
     @property
     def shared(self) -> list[Run]:
@@ -140,13 +155,26 @@ class SessionStore:
         # A browser sends its session's name or key, so it is hashed before it becomes part of a path.
         return self._root / hashlib.sha256(home.encode()).hexdigest()[:16]
 
+    def _seen(self, session: str) -> OrderedDict[str, Run]:
+        """The session's runs for whoever reads. It makes no session: calls that cost nothing must push nobody out."""
+        home = self._home(session)
+        if home in self._sessions:
+            self._sessions.move_to_end(home)
+        return self._sessions.get(home, OrderedDict())
+
     def _touch(self, session: str) -> OrderedDict[str, Run]:
+        """The session's runs for whoever keeps something; a session that is new takes the place of another."""
         home = self._home(session)
         runs = self._sessions.setdefault(home, OrderedDict())
         self._sessions.move_to_end(home)
-        while len(self._sessions) > self._limits.sessions:
-            self._end(next(iter(self._sessions)))
+        while len(self._sessions) > self._limits.sessions and (spare := self._spare(home)) is not None:
+            self._end(spare)
         return runs
+
+    def _spare(self, home: str) -> str | None:
+        """Who makes room for one: those without runs first, of them who was not seen longest, and nobody at work."""
+        others = (other for other in self._sessions if other != home and other not in self._held)
+        return min(others, key=lambda other: bool(self._sessions[other]), default=None)
 
     def _end(self, home: str) -> None:
         for kept in (self._sessions, self._shown, self._why, self._asked):

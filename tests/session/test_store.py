@@ -3,6 +3,7 @@
 import pytest
 
 from cedkv.session import store as module
+from cedkv.session.going import Going
 from cedkv.session.limits import Limits
 from cedkv.session.runs import Run, RunError
 from cedkv.session.store import SessionStore
@@ -56,6 +57,44 @@ def _started(monkeypatch, store: SessionStore, session: str) -> list:
     monkeypatch.setattr(module.threading, "Timer", lambda *given: timers.append(timer(*given)) or timers[-1])
     store.drop(session)
     return timers
+
+
+def few(tmp_path) -> SessionStore:
+    """A store with room for two sessions."""
+    return SessionStore(tmp_path / "app", Limits(sessions=2, keep_runs=False), [])
+
+
+def test_who_only_reads_pushes_nobody_out(tmp_path):
+    store = few(tmp_path)
+    run = made(store, "me", "mine")
+    for visitor in map(str, range(5)):
+        store.resume(visitor, f"key {visitor}")
+        assert store.runs(visitor) == []
+        with pytest.raises(RunError):
+            store.get(visitor, "mine")
+    assert store.get("me", "mine") is run and run.folder.is_dir()
+
+
+def test_sessions_without_runs_make_room_first_and_then_who_was_not_seen_longest(tmp_path):
+    store = few(tmp_path)
+    first = made(store, "first", "one")
+    folders = [store.folder(visitor) for visitor in "abc"]
+    assert first.folder.is_dir() and [folder.is_dir() for folder in folders] == [False, False, True]
+    second = made(store, "second", "two")
+    store.runs("first")
+    made(store, "third", "three")
+    assert first.folder.is_dir() and not second.folder.exists()
+
+
+def test_who_has_a_run_going_on_makes_room_for_nobody_until_it_is_over(tmp_path):
+    store = few(tmp_path)
+    folder = store.folder("me")
+    with Going(Limits(), store.held).of("me"):
+        for visitor in "abc":
+            made(store, visitor, "run")
+        assert folder.is_dir()
+    made(store, "late", "run")
+    assert not folder.exists()
 
 
 def test_what_a_session_asked_before_is_no_longer_wanted_and_what_others_ask_changes_nothing(store):
