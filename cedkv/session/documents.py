@@ -80,9 +80,12 @@ class Documents:
     def iter_off(self, config: Config, document: str, views: Sequence[str]) -> Iterator[Event]:
         """What views of a document do to other text, beside neutral prefixes; the last event is `Done(dict[str,
         OffScores])`. Raises what `iter_document` raises."""
-        desk = self.desk(self.service.models.get(config))
-        work = iter_off_effect(desk, [Question(document, "", ())], views, _OFF_TEXTS)
+        work = self._off_effect(self.service.models.get(config), Question(document, "", ()), views)
         yield from self.service.turns.parted(work)
+
+    def _off_effect(self, lm: LanguageModel, question: Question, views: Sequence[str]) -> Iterator[Event]:
+        """The desk belongs to the work: its gists are read by a copy of the model, made while it has no hooks."""
+        yield from iter_off_effect(self.desk(lm), [question], views, _OFF_TEXTS)
 
     def _answered(self, lm: LanguageModel, question: Question, view: str) -> DocumentAnswer:
         desk = self.desk(lm)

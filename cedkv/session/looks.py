@@ -6,6 +6,7 @@ from cedkv.config import Config
 from cedkv.episodes import episode_from_config
 from cedkv.events import Event, Progress
 from cedkv.gate.diagnosis import Reach, iter_diagnosis
+from cedkv.lm import LanguageModel
 from cedkv.methods import Workbench
 from cedkv.session.examine import Examination, iter_examine
 from cedkv.session.models import ModelShelf
@@ -31,9 +32,7 @@ class Looks:
 
     def diagnose(self, config: Config) -> Iterator[Event]:
         """What limits the slots of a config's demonstrations; the last event is `Done(Diagnosis)`."""
-        lm = self._models.get(config)
-        bench = Workbench(lm, episode_from_config(lm, config), config)
-        return self._turns.parted(iter_diagnosis(bench, _QUICK))
+        return self._turns.parted(_iter_diagnose(self._models.get(config), config))
 
     def examine(self, config: Config, demos: Sequence[tuple[str, str]]) -> Iterator[Examination]:
         """Demonstrations one by one, as far as is known."""
@@ -44,3 +43,8 @@ class Looks:
         with self._turns.short():
             lm = self._models.of(run)
             return weigh_text(lm, run, text) if text.strip() else weigh_demonstrations(lm, run.prefix(run.student))
+
+
+def _iter_diagnose(lm: LanguageModel, config: Config) -> Iterator[Event]:
+    """The episode belongs to the work: for want of labelled queries the model itself makes some up and answers them."""
+    yield from iter_diagnosis(Workbench(lm, episode_from_config(lm, config), config), _QUICK)

@@ -13,7 +13,7 @@ from cedkv.config import load_config
 from cedkv.errors import CedKVError, DemoError, OutputError
 from cedkv.events import Progress, drain
 from cedkv.harm import YARDSTICKS
-from cedkv.lm.gists import save_reader
+from cedkv.lm.gists import load_reader, save_reader
 from cedkv.session.documents import DocumentAnswer, Documents
 from cedkv.session.limits import LimitError, Limits
 from cedkv.session.service import Service
@@ -100,6 +100,15 @@ def test_the_gists_effect_on_other_text_stands_beside_a_paragraphs(documents):
     assert f"<b>{gist:.2f}</b>: {than} behind an ordinary paragraph of 5 tokens ({paragraph:.2f})" in html
     assert html.count('class="mark"') == 4 and "full context" in html and "a line break" in html
     assert "Behind the gists" not in off_html({name: off[name] for name in YARDSTICKS}, slots=5)
+
+
+def test_what_reads_gists_is_made_of_the_model_in_a_turn(documents, monkeypatch):
+    turns, taken = documents.service.turns, []
+    monkeypatch.setattr(
+        "cedkv.session.documents.load_reader", lambda *given: taken.append(turns._taken) or load_reader(*given)
+    )
+    next(documents.iter_off(config(), DOCUMENT, ("gist",)))
+    assert taken == [True]
 
 
 def test_the_tab_is_built_before_there_is_an_engine():
