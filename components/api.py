@@ -48,7 +48,7 @@ def _followed(
         pairs = desk.service.parse_demos(demos) if demos.strip() else desk.service.task_demos(config)
         config = desk.service.prepare(session, config, pairs, own=bool(demos.strip()) and not config.episode.task)
         with desk.service.going.of(session) as stop:
-            yield from filter(None, map(_heard, desk.service.in_turn(start(config, stop))))
+            yield from filter(None, map(_heard, desk.service.in_turn(start(config, stop), stop)))
     except CedKVError as error:
         raise message_of(error) from error
 
@@ -92,7 +92,7 @@ def _judge(desk: Desk) -> Any:
         try:
             with desk.service.going.of(session) as stop:
                 events = desk.service.judge(session, run_id, stop)
-                yield from filter(None, map(_heard, desk.service.in_turn(events)))
+                yield from filter(None, map(_heard, desk.service.in_turn(events, stop)))
         except CedKVError as error:
             raise message_of(error) from error
 

@@ -1,15 +1,24 @@
-"""The runs that are going on, one a session: marked, stopped when asked, and ended when their time is used up."""
+"""The runs that are going on, one a session: marked, and stopped when asked or when their time is used up."""
 
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 
-from cedkv.events import Event, StepTrace
+from cedkv.events import Done, Event, StepTrace, Warned
 from cedkv.session.limits import LimitError, Limits
 
 # How long a session that ends waits for its run to do so before its files are removed, seconds.
 _END_WAIT = 3.0
+# How long a run whose time is used up may take to end itself, as a share of that time.
+_LAST_SHARE = 0.25
+
+
+class Stop(threading.Event):
+    """Set to ask a run to stop; called, as the engine does, it says whether that is so."""
+
+    def __call__(self) -> bool:
+        return self.is_set()
 
 
 class Going:
@@ -20,7 +29,7 @@ class Going:
 
     def __init__(self, limits: Limits, held: Callable[[str], AbstractContextManager] = nullcontext) -> None:
         self._limits, self._held = limits, held
-        self._runs: dict[str, tuple[threading.Event, threading.Event]] = {}
+        self._runs: dict[str, tuple[Stop, threading.Event]] = {}
         self._seconds_left: float | None = None
 
     def others(self, session: str) -> str:
@@ -34,31 +43,46 @@ class Going:
         return session in self._runs
 
     @contextmanager
-    def of(self, session: str) -> Iterator[Callable[[], bool]]:
-        """Marks a session's run as going on; what comes with it says whether `cancel` was called."""
-        stop, over = threading.Event(), threading.Event()
+    def of(self, session: str) -> Iterator[Stop]:
+        """Marks a session's run as going on; what comes with it is set by `cancel`."""
+        stop, over = Stop(), threading.Event()
         self._runs[session] = (stop, over)
         try:
             with self._held(session):
-                yield stop.is_set
+                yield stop
         finally:
             over.set()
             if self._runs.get(session, (None,))[0] is stop:
                 del self._runs[session]
 
-    def in_time(self, events: Iterator[Event]) -> Iterator[Event]:
-        """The events of a run, which is closed when its time here is used up."""
-        started, most = time.perf_counter(), self._limits.run_seconds
+    def in_time(self, events: Iterator[Event], stop: Stop) -> Iterator[Event]:
+        """The events of a run. When its time here is used up it is asked to stop, so that it keeps what it has.
+
+        Raises
+        ------
+        LimitError
+            Nothing came of it in time, or it did not stop soon.
+        """
+        started, most, asked = time.perf_counter(), self._limits.run_seconds, 0.0
+        too_long = LimitError(
+            f"the run took more than the {most} s that this deployment allows; ask for fewer samples or steps"
+        )
         with closing(events):  # type: ignore[type-var]  # generators all, as whoever closes one cancels its work
             for event in events:
                 # The runs take turns, so this is the one that others wait for.
                 self._seconds_left = _left_after(event) if isinstance(event, StepTrace) else None
                 yield event
-                if time.perf_counter() - started > most:
-                    raise LimitError(
-                        f"the run took more than the {most} s that this deployment allows; ask for fewer samples or "
-                        "steps"
-                    )
+                if isinstance(event, Done):  # it is over, however long that took
+                    return
+                spent = time.perf_counter() - started
+                if asked and spent - asked > most * _LAST_SHARE:
+                    raise too_long
+                if not asked and spent > most:
+                    asked = spent
+                    stop.set()
+                    yield Warned(f"the {most} s that this deployment allows are used up; the run ends with what it has")
+        if asked:
+            raise too_long
 
     def cancel(self, session: str) -> None:
         """Ask a session's run to stop, which it does after the step in hand. Without one nothing happens."""

@@ -13,7 +13,7 @@ from cedkv.methods.base import never
 from cedkv.session.archive import pack_runs, unpack_runs
 from cedkv.session.compare import iter_asked
 from cedkv.session.demonstrations import as_asked, forms, task_demos, task_of, with_demos, with_episode
-from cedkv.session.going import Going
+from cedkv.session.going import Going, Stop
 from cedkv.session.keep import keep_mixed
 from cedkv.session.limits import Limits
 from cedkv.session.looks import Looks
@@ -128,9 +128,9 @@ class Service:
         self.going.end(session)
         self.store.drop(session)
 
-    def in_turn(self, events: Iterator[Event]) -> Iterator[Event]:
-        """The events of a run, which gives way to short calls between them and is closed when its time is used up."""
-        return self.going.in_time(self.turns.parted(events))
+    def in_turn(self, events: Iterator[Event], stop: Stop) -> Iterator[Event]:
+        """The events of a run, which gives way to short calls between them and is stopped when its time is used up."""
+        return self.going.in_time(self.turns.parted(events), stop)
 
     def judge(self, session: str, run_id: str, stop: Callable[[], bool] = never) -> Iterator[Event]:
         """The gate on the state of a run, as it is; the last event is `Done(Run)`.

@@ -65,7 +65,7 @@ def wire_running(page: Page, desk: Desk) -> None:
     ):  # fmt: skip
         asks(waiting, None, setup.status, **DRAWING)
         event = asks(
-            _following(page, desk, start), inputs, outputs, show_progress="minimal",
+            following(page, desk, start), inputs, outputs, show_progress="minimal",
             show_progress_on=setup.status, **RUN_QUEUE,
         )  # fmt: skip
         event.then(**comparing(page, desk, quiet=True))
@@ -90,7 +90,7 @@ def _wire_cancel(page: Page, desk: Desk, started: list[Any]) -> None:
     setup.leaving.change(None, cancels=started)
 
 
-def _following(page: Page, desk: Desk, start: Start) -> Callable:
+def following(page: Page, desk: Desk, start: Start) -> Callable:
     """A handler that follows the events of what its inputs start, and shows the run when it is done."""
     setup = page.setup
 
@@ -99,10 +99,11 @@ def _following(page: Page, desk: Desk, start: Start) -> Callable:
         yield {setup.status: status_html("busy", "starting")}
         try:
             with desk.service.going.of(session) as stop:
-                events = desk.service.in_turn(start(session, given, stop))
+                events = desk.service.in_turn(start(session, given, stop), stop)
                 yield from follow_events(page, desk, session, events)
-        except CedKVError as error:
-            yield {setup.status: status_html("error", desk.store.without_paths(str(error)))}
+        except CedKVError as error:  # by which something may have been kept
+            said = status_html("error", desk.store.without_paths(str(error)))
+            yield {setup.status: said, **show_runs(page, desk, session)}
 
     return follow
 
