@@ -52,6 +52,12 @@ class Desk:
                 self._documents = Documents(service)
             return self._documents
 
+    def end(self, session: str) -> None:
+        """Stop and forget what a session that has ended was doing."""
+        if self._documents is not None:
+            self._documents.going.end(session)
+        self.service.end(session)
+
     def model_line(self) -> tuple[str, str, str]:
         """State, name and detail of the model, without waiting for anything."""
         if self._service is None:

@@ -1,5 +1,6 @@
 """A question about a document, answered behind every view there is, with what each view costs."""
 
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,15 +14,21 @@ from cedkv.compressors.views import VIEWS, DocumentDesk
 from cedkv.config import Config
 from cedkv.episodes.documents import Passage, Question
 from cedkv.errors import CedKVError, ConfigError, ModelError
-from cedkv.events import Event, Progress
+from cedkv.events import Done, Event, Progress, StepTrace
 from cedkv.lm import LanguageModel, generate
 from cedkv.lm.embed import load_embedder
 from cedkv.lm.gists import load_reader
-from cedkv.methods.document import train_on_document
+from cedkv.methods import Extraction
+from cedkv.methods.document import iter_train_on_document
+from cedkv.session.going import Going, Stop
+from cedkv.session.limits import LimitError
 from cedkv.session.service import Service
+from cedkv.state import DemoTokens, KVPrefix
 
 ANSWER_TOKENS = 16
 _OFF_TEXTS = 64
+# Of so many documents the trained slots are kept, a megabyte each.
+_TRAINED = 8
 
 
 @dataclass(frozen=True)
@@ -44,19 +51,28 @@ class DocumentAnswer:
 
 @dataclass
 class Documents:
-    """Gists and the sentence model, loaded when a document is asked about and kept for the model at hand."""
+    """Gists and the sentence model, loaded when a document is asked about and kept for the model at hand.
+
+    trained : the slots of the last documents that were trained on, by the document's tokens.
+    going : the trainings that go on. Runs do not wait for them, so they are no runs.
+    """
 
     service: Service
     desks: dict[str, DocumentDesk] = field(default_factory=dict)
     lacking: dict[str, str] = field(default_factory=dict)
+    trained: OrderedDict[tuple[int, ...], Extraction] = field(default_factory=OrderedDict)
+    going: Going = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.going = Going(self.service.limits)
 
     def iter_document(
-        self, config: Config, document: str, asked: str, train: bool = False
+        self, config: Config, document: str, asked: str, train: Stop | None = None
     ) -> Iterator[DocumentAnswer | Progress]:
         """What every view of a document answers, by the model that a config names; where it has to be calibrated first,
         that is told.
 
-        train : whether slots are trained on the document too, which takes minutes on a processor.
+        train : slots are trained on the document too, which takes minutes on a processor, until this is set.
 
         Raises
         ------
@@ -68,11 +84,17 @@ class Documents:
         if not asked.strip():
             raise CedKVError("the question is empty; write something to ask of the document")
         lm = self.service.models.get(config)
-        document_tokens(lm, document, len(lm.encode(asked)) + ANSWER_TOKENS)
+        tokens = document_tokens(lm, document, len(lm.encode(asked)) + ANSWER_TOKENS)
         yield from self.service.turns.parted(iter_calibration(lm))
         for view, kind in VIEWS.items():
-            if kind.needs == "training" and not train:
-                continue
+            if kind.needs == "training":
+                if train is None:
+                    continue
+                try:
+                    yield from self._told_training(lm, tokens, train)
+                except LimitError as error:
+                    yield DocumentAnswer(view, missing=str(error))
+                    continue
             with self.service.turns.short():
                 answer = self._answered(lm, Question(document, f"\n\n{asked}", ()), view)
             yield answer
@@ -87,6 +109,38 @@ class Documents:
         """The desk belongs to the work: its gists are read by a copy of the model, made while it has no hooks."""
         yield from iter_off_effect(self.desk(lm), [question], views, _OFF_TEXTS)
 
+    def _told_training(self, lm: LanguageModel, tokens: DemoTokens, stop: Stop) -> Iterator[Progress]:
+        """Slots trained on a document, unless they are kept: short calls come in between, and time is limited.
+
+        Raises
+        ------
+        LimitError
+            Nothing came of it in the time that a run may take.
+        """
+        if tokens.ids in self.trained and self.trained[tokens.ids].complete:
+            return
+        for event in self.going.in_time(self.service.turns.parted(self._iter_train(lm, tokens, stop)), stop):
+            if isinstance(event, StepTrace):
+                yield Progress("training on this document", event.step + 1, event.steps)
+            elif isinstance(event, Progress):
+                yield event
+
+    def _iter_train(self, lm: LanguageModel, tokens: DemoTokens, stop: Stop) -> Iterator[Event]:
+        desk = self.desk(lm)
+        for event in iter_train_on_document(lm, tokens, desk.slots, stop=stop):
+            if isinstance(event, Done):
+                desk.forget()  # what an earlier training has left that was stopped
+                self.trained[tokens.ids] = event.result
+                while len(self.trained) > _TRAINED:
+                    self.trained.popitem(last=False)
+            yield event
+
+    def _kept(self, lm: LanguageModel, tokens: DemoTokens, slots: int) -> KVPrefix:
+        """The slots that were trained on a document. Views make none: nobody else could use the model for minutes."""
+        if tokens.ids not in self.trained:
+            raise ConfigError("the slots trained on this document are no longer kept; ask again")
+        return self.trained[tokens.ids].prefix
+
     def _answered(self, lm: LanguageModel, question: Question, view: str) -> DocumentAnswer:
         desk = self.desk(lm)
         if view in self.lacking:
@@ -99,7 +153,8 @@ class Documents:
     def desk(self, lm: LanguageModel, adapter: Path | None = None) -> DocumentDesk:
         """The views' desk for a model; what cannot be had is noted and only its views are missing."""
         if lm.fingerprint not in self.desks:
-            desk, self.lacking = DocumentDesk(lm, train=train_on_document), {}
+            desk, self.lacking = DocumentDesk(lm, train=self._kept), {}
+            self.trained.clear()
             try:
                 desk.reader = load_reader(lm, adapter or gist_adapter())
                 desk.slots = len(desk.reader.ids)

@@ -42,6 +42,7 @@ class DocumentParts:
     question: gr.Textbox
     ask: gr.Button
     train: gr.Checkbox
+    stop: gr.Button
     answers: gr.HTML
     off: gr.HTML
     mask: gr.HTML
@@ -64,6 +65,7 @@ def build(opening: Run | None) -> DocumentParts:
     train = gr.Checkbox(
         False, label="also CED, trained on this document (minutes on a processor)", elem_id="train-document"
     )
+    stop = gr.Button("Stop training", size="sm", visible=False, elem_id="stop-document", min_width=120)
     answers = gr.HTML(_NOTHING, elem_id="document-answers")
     off = gr.HTML(elem_id="document-off")
     with gr.Accordion("who sees whom while gists read", open=False):
@@ -77,7 +79,9 @@ def build(opening: Run | None) -> DocumentParts:
         gr.HTML(_NO_RUN, elem_id="judged-note")
         heatmaps = take_away_plot("needle-heatmaps")
     grid, answered = gr.State([]), gr.State(("", [], 0, 0))
-    return DocumentParts(text, file, question, ask, train, answers, off, mask, judged, kind, heatmaps, grid, answered)
+    return DocumentParts(
+        text, file, question, ask, train, stop, answers, off, mask, judged, kind, heatmaps, grid, answered
+    )
 
 
 def mask_html() -> str:
@@ -88,6 +92,11 @@ def mask_html() -> str:
 def other_text_html(far: str = "") -> str:
     """What the prefixes do to other text is being read. `far` : how many readings are done."""
     return f'<p class="ck muted">reading other text behind these prefixes{far}</p>'
+
+
+def stage_words(stage: Progress) -> str:
+    """What is being done, and how far it is where that is counted."""
+    return f"{stage.stage}: {stage.done} of {stage.total}" if stage.total > 1 else f"{stage.stage}…"
 
 
 def answers_html(answers: list["DocumentAnswer"], going: str = "") -> str:
@@ -121,16 +130,22 @@ def wire(page: Page, desk: Desk) -> None:
     @told_stream
     def ask(text: str, question: str, train: bool, request: gr.Request) -> Iterator[tuple[Any, ...]]:
         answers: list[DocumentAnswer] = []
-        number = desk.store.ask(session_of(request))
-        for answer in desk.documents.iter_document(page.config, text, question, train):
-            if isinstance(answer, Progress):
-                yield answers_html(answers, going=f"{answer.stage}…"), "", gr.skip()
-            else:
-                answers.append(answer)
-                yield answers_html(answers, going="more to come"), "", gr.skip()
+        session, going = session_of(request), desk.documents.going
+        number = desk.store.ask(session)
+        with going.of(session) as stop:
+            for answer in desk.documents.iter_document(page.config, text, question, stop if train else None):
+                if isinstance(answer, Progress):
+                    ahead = stage_words(answer)
+                else:
+                    answers.append(answer)
+                    ahead = "more to come"
+                yield answers_html(answers, ahead), "", gr.skip(), gr.Button(visible=train)
         views = [answer.view for answer in answers if answer.for_others]
         slots = max((answer.slots for answer in answers if answer.view == "gist"), default=0)
-        yield answers_html(answers), other_text_html(), (text, views, slots, number)
+        yield answers_html(answers), other_text_html(), (text, views, slots, number), gr.Button(visible=False)
+
+    def stop_training(request: gr.Request) -> None:
+        desk.documents.going.cancel(session_of(request))
 
     @told_stream
     def read_other_text(answered: tuple[str, list[str], int, int], request: gr.Request) -> Iterator[str]:
@@ -164,7 +179,8 @@ def wire(page: Page, desk: Desk) -> None:
     def draw(kind: str, rows: list[Any]) -> Any:
         return drawn(needle_heatmaps(rows, kind))
 
-    asked, said = [parts.text, parts.question, parts.train], [parts.answers, parts.off, parts.answered]
+    asked = [parts.text, parts.question, parts.train]
+    said = [parts.answers, parts.off, parts.answered, parts.stop]
     asking: list[Any] = [parts.ask.click, parts.question.submit]
     # Asked again meanwhile, the last question counts; what the one before does to other text is then not read on. (An
     # event that cancels this one would come too late: gradio sends a trigger's events one after the other.)
@@ -172,6 +188,8 @@ def wire(page: Page, desk: Desk) -> None:
         asking, ask, asked, said, show_progress="minimal", trigger_mode="always_last", **waiting_line("document")
     )
     answering.success(read_other_text, parts.answered, parts.off, show_progress="hidden", **waiting_line("other_text"))
+    answering.then(lambda: gr.Button(visible=False), None, parts.stop, **DRAWING)  # also where it was refused
+    parts.stop.click(stop_training, None, None, **DRAWING)
     parts.judged.upload(judged, parts.judged, [parts.kind, parts.heatmaps, parts.grid], **DRAWING)
     parts.kind.input(draw, [parts.kind, parts.grid], parts.heatmaps, **DRAWING)
     parts.file.upload(opened, parts.file, parts.text, show_progress="hidden", api_visibility="private")

@@ -99,7 +99,7 @@ def wire_start(page: Page, desk: Desk) -> None:
     asking.linked.change(**comparing(page, desk, quiet=True))
 
     def end(request: gr.Request) -> None:
-        desk.service.end(session_of(request))
+        desk.end(session_of(request))
 
     page.blocks.unload(end)
 

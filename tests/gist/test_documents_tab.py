@@ -10,17 +10,20 @@ from cedkv.compressors.judged import read_grid
 from cedkv.compressors.judging import accuracy_table
 from cedkv.compressors.views import VIEWS
 from cedkv.config import load_config
-from cedkv.errors import CedKVError, DemoError, OutputError
-from cedkv.events import Progress, drain
+from cedkv.errors import CedKVError, ConfigError, DemoError, OutputError
+from cedkv.events import Progress, StepTrace, drain
 from cedkv.harm import YARDSTICKS
 from cedkv.lm.gists import load_reader, save_reader
+from cedkv.methods.document import iter_train_on_document
 from cedkv.session.documents import DocumentAnswer, Documents
+from cedkv.session.going import Going, Stop
 from cedkv.session.limits import LimitError, Limits
 from cedkv.session.service import Service
 from cedkv.session.store import SessionStore
-from components.tabs.documents import answers_html, build, mask_html
+from components.tabs.documents import answers_html, build, mask_html, stage_words
 from components.tabs.documents_figures import VIEW_TITLES, needle_heatmaps, off_html
 from tests.gist.conftest import DOCUMENT, random_reader
+from tests.gist.test_document_episode import QUICK
 from tests.tiny import tiny_path
 
 
@@ -36,9 +39,9 @@ def config():
     return load_config(None, [f"run.model.id={tiny_path('llama')}", "run.runtime.device=cpu"])
 
 
-def asked(documents: Documents) -> dict[str, DocumentAnswer]:
+def asked(documents: Documents, train: Stop | None = None) -> dict[str, DocumentAnswer]:
     """Answers by view."""
-    found = documents.iter_document(config(), DOCUMENT, "The pass key is")
+    found = documents.iter_document(config(), DOCUMENT, "The pass key is", train)
     return {item.view: item for item in found if isinstance(item, DocumentAnswer)}
 
 
@@ -109,6 +112,53 @@ def test_what_reads_gists_is_made_of_the_model_in_a_turn(documents, monkeypatch)
     )
     next(documents.iter_off(config(), DOCUMENT, ("gist",)))
     assert taken == [True]
+
+
+@pytest.fixture
+def quick(monkeypatch) -> list[int]:
+    """Trainings of four quick steps, and how many steps each takes."""
+    monkeypatch.setattr("cedkv.methods.document._SETTINGS", [*QUICK, "phase3.optim.steps=4"])
+    taken: list[int] = []
+
+    def train(*given, **options):
+        taken.append(0)
+        for event in iter_train_on_document(*given, **options):
+            taken[-1] += isinstance(event, StepTrace)
+            yield event
+
+    monkeypatch.setattr("cedkv.session.documents.iter_train_on_document", train)
+    return taken
+
+
+def test_others_use_the_model_between_the_steps_of_a_training_on_a_document(documents, quick):
+    told = []
+    for item in documents.iter_document(config(), DOCUMENT, "The pass key is", Stop()):
+        if isinstance(item, Progress) and item.stage.startswith("training on"):
+            with documents.service.turns.short():  # which would wait for ever in the training's own turn
+                told.append(stage_words(item))
+    assert told == [f"training on this document: {step} of 4" for step in (1, 2, 3, 4)]
+    assert item.view == "ced" and item.slots == 5 and item.for_others
+    assert "ced" in drain(documents.iter_off(config(), DOCUMENT, ("ced",)))
+    assert asked(documents, Stop())["ced"].slots == 5 and quick == [4]  # the slots are kept
+
+
+def test_a_training_on_a_document_that_was_stopped_answers_with_what_it_has_and_is_made_anew(documents, quick):
+    stop = Stop()
+    stop.set()
+    assert asked(documents, stop)["ced"].slots == 5
+    asked(documents, Stop())
+    assert quick == [1, 4]
+
+
+def test_a_training_on_a_document_has_the_time_of_a_run(documents, quick):
+    documents.going = Going(Limits(run_seconds=0))
+    answers = asked(documents, Stop())
+    assert "more than the 0 s that this deployment allows" in answers["ced"].missing and not answers["full"].missing
+
+
+def test_trained_slots_that_are_no_longer_kept_are_not_made_by_who_reads_other_text(documents):
+    with pytest.raises(ConfigError, match="no longer kept; ask again"):
+        drain(documents.iter_off(config(), DOCUMENT, ("ced",)))
 
 
 def test_the_tab_is_built_before_there_is_an_engine():
