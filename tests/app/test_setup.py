@@ -24,8 +24,8 @@ from components.setup import OWN, preset_files
 from components.tabs import TABS
 from components.tabs.compare import CompareParts, on_input, on_table
 from components.tabs.frame import Page
-from components.tabs.slots import SlotsParts
 from components.tabs.runs import permalink
+from components.tabs.slots import SlotsParts
 from components.text import visible
 from components.wiring import wire
 from components.wiring.start import filled_in, from_address, from_preset, from_yaml, slots_shown
