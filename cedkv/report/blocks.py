@@ -63,6 +63,7 @@ class EpisodeBlock(TypedDict):
     off: NotRequired[dict[str, OffSize]]
     first_token: NotRequired[FirstToken]
     a_query: NotRequired[str]
+    demos_lost: NotRequired[bool]
 
 
 class DemosBlock(TypedDict):

@@ -2,13 +2,29 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from cedkv.config import Config
-from cedkv.episodes import CHATS, DEFAULT_TASK, FORMATS, TEMPLATES, draw_demos, load_task, parse_demos, read_demos
+from cedkv.episodes import (
+    CHATS,
+    DEFAULT_TASK,
+    FORMATS,
+    TEMPLATES,
+    demos_in,
+    draw_demos,
+    load_task,
+    parse_demos,
+    read_demos,
+    template_for,
+)
+from cedkv.errors import DemoError
 from cedkv.files import write_whole
+from cedkv.lm import LanguageModel
+from cedkv.session.runs import Run, RunError
+from cedkv.state import KVPrefix
 
 
 def task_of(config: Config) -> str:
@@ -71,6 +87,31 @@ def keep_demos(folder: Path, demos: Sequence[tuple[str, str]]) -> Path:
     path = folder / f"demonstrations-{hashlib.sha256(lines.encode()).hexdigest()[:8]}.jsonl"
     write_whole(path, lines)
     return path
+
+
+def with_demos_of(states: Iterable[KVPrefix], config: Config, lm: LanguageModel, folder: Path) -> Config | None:
+    """The config with the demonstrations that a state's own tokens tell, as a file in the folder; None if none does."""
+    for state in states:
+        if state.mixture and (demos := demos_in(lm, state.mixture.tokens, template_for(lm, config.episode.template))):
+            with suppress(DemoError):  # a task's file may hold what is no file of demonstrations, as an input twice
+                path = keep_demos(folder, [(demo.input, demo.output) for demo in demos])
+                return with_episode(config, demos_file=str(path))
+    return None
+
+
+def check_at_hand(run: Run) -> None:
+    """Refuse to go on from a run's settings where these no longer say what its demonstrations were.
+
+    Raises
+    ------
+    RunError
+        It was opened without the file that they came from, and no state of it tells them.
+    """
+    if run.report["episode"].get("demos_lost"):
+        raise RunError(
+            f"the demonstrations of run {run.id!r} came from a file that is not here, and no state of it tells them; "
+            "paste them as your own and run it again"
+        )
 
 
 def with_episode(config: Config, **changes: Any) -> Config:

@@ -8,6 +8,7 @@ import yaml
 from cedkv.config import Config
 from cedkv.gate.kinds import KINDS
 from cedkv.methods import METHODS
+from cedkv.session.demonstrations import check_at_hand
 from cedkv.session.runs import Run
 
 _NEEDS = (
@@ -40,7 +41,14 @@ def steps_of(run: Run) -> Steps:
 
 
 def reproduce(run: Run) -> tuple[str, str]:
-    """The run as a command line and as Python."""
+    """The run as a command line and as Python.
+
+    Raises
+    ------
+    RunError
+        What its demonstrations were is no longer known.
+    """
+    check_at_hand(run)
     return command_line(run), python_code(run)
 
 

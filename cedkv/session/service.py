@@ -12,7 +12,7 @@ from cedkv.methods import METHODS
 from cedkv.methods.base import never
 from cedkv.session.archive import pack_runs, unpack_runs
 from cedkv.session.compare import iter_asked
-from cedkv.session.demonstrations import as_asked, forms, task_demos, task_of, with_demos, with_episode
+from cedkv.session.demonstrations import as_asked, check_at_hand, forms, task_demos, task_of, with_demos, with_episode
 from cedkv.session.going import Going, Stop
 from cedkv.session.keep import keep_mixed
 from cedkv.session.limits import Limits
@@ -39,6 +39,7 @@ class Service:
     task_of = staticmethod(task_of)
     task_demos = staticmethod(task_demos)
     as_asked = staticmethod(as_asked)
+    check_at_hand = staticmethod(check_at_hand)
     forms = staticmethod(forms)
     tasks = staticmethod(task_names)
     phase_of = staticmethod(phase_of)
@@ -138,11 +139,12 @@ class Service:
         Raises
         ------
         CedKVError
-            The run has no state, or its settings ask for more than is allowed here.
+            The run has no state or no demonstrations, or its settings ask for more than is allowed here.
         """
         run = self.store.get(session, run_id)
         if not run.student:
             raise CedKVError(f"run {run.id!r} has no state file to judge; press Run gate, which makes one")
+        check_at_hand(run)
         config, folder = run.config, self.store.folder(session).resolve()
         own = config.episode.demos_file and Path(config.episode.demos_file).resolve().parent == folder
         self.limits.check_config(with_episode(config, demos_file=None) if own else config)

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from cedkv.config import Config, dump_config, parse_config, settings_then
-from cedkv.episodes import demos_in, template_for
 from cedkv.errors import CedKVError
 from cedkv.files import dump_json
 from cedkv.lm import LanguageModel
 from cedkv.report import Report, RunFolder, new_run_id
-from cedkv.session.demonstrations import keep_demos, with_episode
+from cedkv.session.demonstrations import with_demos_of, with_episode
 from cedkv.session.limits import Limits
 from cedkv.session.reports import report_of_state
 from cedkv.session.runs import NOTES, Run, RunError, iter_records, student_among
@@ -67,9 +66,12 @@ def open_files(
         _check_model(states, lm)
         student = states[student_among(states)][1]
         report = report or report_of_state(student, _method_of(student), lm, config)
-        if from_file:
-            config = _with_demos_of(student, config, lm, root)
     assert report is not None, "without a state there is a report"
+    if report["episode"].pop("demos_lost", False) or from_file:
+        told = with_demos_of((state for _, state in states.values()), config, lm, root) if states else None
+        if told is None:
+            report["episode"]["demos_lost"] = True
+        config = told or config
     if not _RUN_ID.fullmatch(run_id) or (root / run_id).exists():
         run_id = new_run_id("opened", report.get("phase", 0), report["slots_budget"])
     folder = RunFolder(root, run_id)
@@ -79,7 +81,7 @@ def open_files(
         state.save(folder.path / "artifacts" / f"{method}.safetensors")
     if metrics:
         folder.write("metrics.jsonl", metrics)
-    run = Run(folder.path, note="opened")
+    run = Run(folder.path, note="opened without its demonstrations" if "demos_lost" in report["episode"] else "opened")
     if notes:
         run.note_down(**notes)
     return run
@@ -147,23 +149,16 @@ def _read_metrics(files: dict[str, Path]) -> str:
 def _read_config(files: dict[str, Path], states: dict[str, tuple[str, KVPrefix]]) -> tuple[Config, bool]:
     """The run's settings, and whether its demonstrations came from a file.
 
-    The files they name are another machine's, so they name none any more.
+    The files they name are another machine's, so they name none any more, nor a task that a file stood in place of.
     """
     if files:
         config = parse_config(_only_text(files), next(iter(files)), recorded=True)
     else:
         config = _settings_of(states[student_among(states)][1]) if states else Config()
-    return with_episode(
-        config, demos_file=None, demos_format=None, task_file=None
-    ), config.episode.demos_file is not None
-
-
-def _with_demos_of(state: KVPrefix, config: Config, lm: LanguageModel, root: Path) -> Config:
-    """The settings with the demonstrations that the state's own tokens tell, as a file here."""
-    demos = state.mixture and demos_in(lm, state.mixture.tokens, template_for(lm, config.episode.template))
-    if not demos:
-        return config
-    return with_episode(config, demos_file=str(keep_demos(root, [(demo.input, demo.output) for demo in demos])))
+    named = config.episode
+    task = None if named.task_file else named.task
+    from_file = bool(named.demos_file or named.task_file)
+    return with_episode(config, demos_file=None, demos_format=None, task_file=None, task=task), from_file
 
 
 def _only_text(files: dict[str, Path]) -> str:

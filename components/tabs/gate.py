@@ -6,6 +6,7 @@ from typing import Any, Literal
 import gradio as gr
 from gradio.components import Component
 
+from cedkv.errors import CedKVError
 from cedkv.session.runs import Run
 from components.desk import Desk
 from components.handlers import DRAWING, run_of, told
@@ -67,7 +68,11 @@ def show(parts: GateParts, run: Run) -> Updates:
 
 
 def show_states(parts: GateParts, desk: Desk, run: Run) -> Updates:
-    return dict(zip((parts.command, parts.python), desk.service.reproduce(run), strict=True))
+    try:
+        texts = desk.service.reproduce(run)
+    except CedKVError as error:  # the run can be looked at all the same
+        texts = (f"# {error}",) * 2
+    return dict(zip((parts.command, parts.python), texts, strict=True))
 
 
 def wire(page: Page, desk: Desk) -> None:

@@ -153,6 +153,7 @@ def from_address(page: Page, desk: Desk, parameters: dict[str, str]) -> Iterator
 
 def from_run(page: Page, desk: Desk, run: Run) -> list[Any]:
     """The rail's values for the settings that a run was made with."""
+    desk.service.check_at_hand(run)
     config, form = run.config, page.setup.form
     demos, plain = desk.service.as_asked(config)
     own = config.episode.demos_file is not None and config.episode.task is None

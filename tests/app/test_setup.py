@@ -12,7 +12,7 @@ from cedkv.errors import ConfigError
 from cedkv.gate.kinds import KINDS
 from cedkv.methods import METHODS
 from cedkv.session.limits import Limits
-from cedkv.session.runs import Run
+from cedkv.session.runs import Run, RunError
 from cedkv.session.store import SessionStore
 from components.demo_rows import demo_warnings
 from components.desk import Desk
@@ -24,11 +24,12 @@ from components.setup import OWN, preset_files
 from components.tabs import TABS
 from components.tabs.compare import CompareParts, on_input, on_table
 from components.tabs.frame import Page
+from components.tabs.gate import GateParts, show_states
 from components.tabs.runs import permalink
 from components.tabs.slots import SlotsParts
 from components.text import visible
 from components.wiring import wire
-from components.wiring.start import filled_in, from_address, from_preset, from_yaml, slots_shown
+from components.wiring.start import filled_in, from_address, from_preset, from_run, from_yaml, slots_shown
 
 MINE = [["lift", "lifted"], ["walk", "walked"]]
 PAIRS = [("lift", "lifted"), ("walk", "walked")]
@@ -81,6 +82,16 @@ def test_a_task_is_drawn_while_the_seed_is_emptied(page, desk, seed):
 def test_a_run_that_is_gone_is_told(page, desk, name, fills, given):
     with pytest.raises(gr.Error, match="gone.* is not kept in this session"):
         handler(page, desk, name, fills)("gone", *given, gr.Request(session_hash="me"))
+
+
+def test_the_settings_of_a_run_whose_demonstrations_are_lost_are_not_taken(page, desk, tmp_path):
+    """The rail would show the default task in their place."""
+    (tmp_path / "report_phase2.json").write_text('{"episode": {"task": "mine", "demos_lost": true}}')
+    (tmp_path / "config.yaml").write_text("{}")
+    with pytest.raises(RunError, match="came from a file that is not here"):
+        from_run(page, desk, Run(tmp_path))
+    texts = show_states(GateParts(*"abcdef"), desk, Run(tmp_path))
+    assert [text.startswith("# the demonstrations") for text in texts.values()] == [True, True]
 
 
 def asked(page, rail):
@@ -241,7 +252,7 @@ def test_a_kept_run_fills_the_form_unless_its_demonstrations_are_gone_or_a_link_
     demos.write_text("input,output\nlift,lifted\nwalk,walked\n")
     folder = tmp_path / "kept"
     folder.mkdir()
-    (folder / "report_phase2.json").write_text('{"on": {}}')
+    (folder / "report_phase2.json").write_text('{"on": {}, "episode": {}}')
     settings = load_config(None, [f"episode.demos_file={demos}", "phase2.prefix_len=5"])
     (folder / "config.yaml").write_text(dump_config(settings))
     own = Run(folder)

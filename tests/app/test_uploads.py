@@ -11,11 +11,12 @@ from types import SimpleNamespace
 import pytest
 
 from cedkv.config import Config, dump_config, parse_config
+from cedkv.episodes import read_demos
 from cedkv.errors import CedKVError, OutputError
 from cedkv.events import drain
 from cedkv.methods import run_method
 from cedkv.session.limits import PUBLIC, LimitError, Limits
-from cedkv.session.reproduce import command_line, python_code
+from cedkv.session.reproduce import command_line, python_code, reproduce
 from cedkv.session.runs import Run, RunError
 from cedkv.session.service import Service
 from cedkv.session.store import SessionStore
@@ -147,6 +148,33 @@ def test_demonstrations_from_a_file_are_told_by_the_state_itself(tmp_path):
         assert '"hot"' in copied and '"small"' in copied and "mine.jsonl" not in copied
 
 
+def test_pairs_of_a_task_file_are_told_by_the_state_as_its_demonstrations(tmp_path):
+    pairs = [{"input": f"word{number}", "output": f"word{number}ed"} for number in range(12)]
+    file = written(tmp_path, "pairs.json", json.dumps(pairs))
+    bench = bench_with(f"episode.task_file={json.dumps(str(file))}")
+    drain(run_method("select", bench, 4)).prefix.save(tmp_path / "select.safetensors")
+    run = opened(tmp_path, tmp_path / "select.safetensors", load=lambda config: bench.lm)
+    episode = run.config.episode
+    assert (episode.task, episode.task_file, run.note) == (None, None, "opened")
+    assert read_demos(episode.demos_file).pairs == bench.episode.demos
+    assert bench.episode.demos[0].output in "".join(reproduce(run)) and "pairs.json" not in "".join(reproduce(run))
+
+
+def test_a_state_whose_demonstrations_are_lost_is_looked_at_and_not_judged_on_another_task(service, tmp_path):
+    """Free vectors name no tokens; the settings without their file would mean the default task."""
+    state = KVPrefix.load(EXAMPLE / "artifacts" / "ced.safetensors")
+    settings = parse_config("episode: {task_file: elsewhere/pairs.json}", "test").model_dump(mode="json")
+    free = replace(state, mixture=None, meta={**state.meta, "method": "free", "settings": settings})
+    free.save(tmp_path / "free.safetensors")
+    first = service.open_files("me", [tmp_path / "free.safetensors"], ["free.safetensors"])
+    again = service.open_zip("you", service.pack("me"))
+    for session, run in (("me", first), ("you", again)):
+        assert "opened without its demonstrations" in headline_html(run)
+        for refused in (lambda: service.judge(session, run.id), lambda: service.reproduce(run)):  # noqa: B023
+            with pytest.raises(RunError, match="came from a file that is not here, .*; paste them as your own"):
+                refused()
+
+
 def test_a_state_with_tokens_that_the_model_lacks_is_refused(tmp_path):
     state = KVPrefix.load(EXAMPLE / "artifacts" / "ced.safetensors")
     tokens = replace(state.mixture.tokens, ids=(10**12, *state.mixture.tokens.ids[1:]))
@@ -163,6 +191,8 @@ def test_paths_of_another_machine_are_dropped(tmp_path, name):
     run = opened(tmp_path, report_file(tmp_path), config)
     assert run.config == Config()
     assert "hidden" not in command_line(run) + python_code(run)
+    with pytest.raises(RunError, match="came from a file that is not here"):
+        reproduce(run)
 
 
 @pytest.mark.parametrize(
