@@ -91,6 +91,12 @@ def run_of(desk: Desk, request: gr.Request, run_id: str) -> Run:
     return desk.store.get(session_of(request), run_id)
 
 
+def moved_on(desk: Desk, request: gr.Request, run_id: str) -> bool:
+    """Whether the page shows another run by now, on which an answer of this one has no place. Of a session that has
+    made room for others nothing is known any more, and the run that its page asks of is the one that it shows."""
+    return desk.store.shown(session_of(request)) not in ("", run_id)
+
+
 def drawn(figure: Any) -> Any:
     """A figure as an update; without one the plot takes no room."""
     return gr.Plot(value=figure, visible=figure is not None)

@@ -8,6 +8,7 @@ import threading
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from cedkv.session.limits import Limits
@@ -18,10 +19,19 @@ from cedkv.session.views import Why
 _RELOAD_WAIT = 60.0
 
 
+@dataclass
+class _Page:
+    """What stands on a session's page: which run, why it answered so, and the number of the document's last question."""
+
+    shown: str = ""
+    why: Why | None = None
+    asked: int = 0
+
+
 class SessionStore:
     """Each session is a dictionary of runs and a folder of its own below `root`; `shared` runs belong to everyone.
 
-    A page that is loaded again is a new session. It finds its runs again by a key that only this page knows.
+    A page that is loaded again or duplicated is a new session. It finds the runs by a key that only such pages know.
     """
 
     def __init__(self, root: Path, limits: Limits, shared: list[Run]) -> None:
@@ -30,9 +40,8 @@ class SessionStore:
         self._sessions: OrderedDict[str, OrderedDict[str, Run]] = OrderedDict()
         self._homes: dict[str, str] = {}
         self._held: Counter[str] = Counter()
-        self._shown: dict[str, str] = {}
-        self._why: dict[str, Why | None] = {}
-        self._asked: dict[str, int] = {}
+        self._pages: dict[str, _Page] = {}
+        self._shown_last: dict[str, str] = {}
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
 
@@ -97,36 +106,33 @@ class SessionStore:
     def show(self, session: str, run: Run) -> None:
         """Remember which run the session's page shows. What was explained of another one is no longer on it."""
         with self._lock:
-            self._touch(session)
-            home = self._home(session)
-            if self._shown.get(home) != run.id:
-                self._why.pop(home, None)
-            self._shown[home] = run.id
+            page = self._page(session)
+            if page.shown != run.id:
+                page.why = None
+            page.shown = self._shown_last[self._home(session)] = run.id
 
     def shown(self, session: str) -> str:
-        """The name of the run that the session's page shows; empty before the first."""
-        return self._shown.get(self._home(session), "")
+        """The name of the run that the session's page shows, also where it is loaded again; empty before the first."""
+        return self._pages.get(session, _Page()).shown or self._shown_last.get(self._home(session), "")
 
     def explain(self, session: str, why: Why | None) -> None:
         """Keep the explanation that the session's page looks into."""
         with self._lock:
-            self._touch(session)
-            self._why[self._home(session)] = why
+            self._page(session).why = why
 
     def explained(self, session: str) -> Why | None:
         """The explanation of what the session compared last."""
-        return self._why.get(self._home(session))
+        return self._pages.get(session, _Page()).why
 
     def ask(self, session: str) -> int:
         """A number for the document's question that the session asks now; what it asked before is no longer wanted."""
         with self._lock:
-            self._touch(session)
-            number = self._asked[self._home(session)] = next(self._numbers)
-            return number
+            self._page(session).asked = number = next(self._numbers)
+        return number
 
     def wanted(self, session: str, number: int) -> bool:
         """Whether the session is still there and has asked nothing since it was given a number."""
-        return self._asked.get(self._home(session)) == number
+        return self._pages.get(session, _Page()).asked == number
 
     def without_paths(self, text: str) -> str:
         """A message in which files of sessions have their names alone."""
@@ -136,6 +142,7 @@ class SessionStore:
         """Forget a session that has ended; what could be found again by a key waits a while for that."""
         with self._lock:
             home = self._homes.pop(session, None)
+            self._pages.pop(session, None)
             if home is None:
                 self._end(session)
                 return
@@ -154,6 +161,10 @@ class SessionStore:
     def _path(self, home: str) -> Path:
         # A browser sends its session's name or key, so it is hashed before it becomes part of a path.
         return self._root / hashlib.sha256(home.encode()).hexdigest()[:16]
+
+    def _page(self, session: str) -> _Page:
+        self._touch(session)
+        return self._pages.setdefault(session, _Page())
 
     def _seen(self, session: str) -> OrderedDict[str, Run]:
         """The session's runs for whoever reads. It makes no session: calls that cost nothing must push nobody out."""
@@ -177,8 +188,9 @@ class SessionStore:
         return min(others, key=lambda other: bool(self._sessions[other]), default=None)
 
     def _end(self, home: str) -> None:
-        for kept in (self._sessions, self._shown, self._why, self._asked):
-            kept.pop(home, None)
+        self._sessions.pop(home, None)
+        self._shown_last.pop(home, None)
+        self._pages = {session: page for session, page in self._pages.items() if self._home(session) != home}
         if not self._limits.keep_runs:
             shutil.rmtree(self._path(home), ignore_errors=True)
 

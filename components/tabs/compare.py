@@ -11,7 +11,7 @@ from cedkv.session.runs import Run
 from cedkv.session.views import Comparison, View
 from components.desk import Desk
 from components.example import QUERY, example_comparison, example_why
-from components.handlers import DRAWING, SHORT_QUEUE, run_of, session_of, told, told_stream
+from components.handlers import DRAWING, SHORT_QUEUE, moved_on, run_of, session_of, told, told_stream
 from components.headline import empty_html, how_to_judge
 from components.tabs.frame import Page, Tab, Updates
 from components.text import esc, number, percent, token, visible
@@ -156,14 +156,13 @@ def comparing(page: Page, desk: Desk, quiet: bool = False) -> dict[str, Any]:
         if quiet and (better := next_query(run, query, suggested)):
             query, asks = better[1], (better[1], better)
         for comparison in desk.service.iter_compare(session, run_id, query, views, plain):
-            # The page may have moved on to another run, on which this answer has no place.
-            if desk.store.shown(session) != run_id:
+            if moved_on(desk, request, run_id):
                 return
             # An explanation of what was asked before must not stand below this answer.
             yield comparison_html(comparison, run.student), _EXPLAINED_LATER[comparison.done], *asks
             asks = gr.skip(), asks[1]
         why = desk.service.explain(session, run_id, comparison, plain)
-        if desk.store.shown(session) != run_id:
+        if moved_on(desk, request, run_id):
             return
         yield comparison_html(comparison, run.student), why_html(why), *asks
 

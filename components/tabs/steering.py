@@ -10,7 +10,7 @@ from gradio.components import Component
 from cedkv.errors import CedKVError
 from cedkv.session.runs import Run
 from components.desk import Desk
-from components.handlers import DRAWING, SHORT_QUEUE, run_of, session_of, told, told_stream
+from components.handlers import DRAWING, SHORT_QUEUE, moved_on, run_of, session_of, told, told_stream
 from components.headline import empty_html
 from components.slot_text import change_name
 from components.tabs.compare import CompareParts, comparing, comparison_html
@@ -131,8 +131,7 @@ def wire_steering(page: Page, desk: Desk, parts: Steering, method: Component, sl
     def answers(request: gr.Request, run_id: str, asked: str, plain: bool, change: Any, name: str) -> Iterator[str]:
         run = run_of(desk, request, run_id)
         for comparison in desk.service.iter_compare(session_of(request), run_id, asked, (), plain, change):
-            # The page may have moved on to another run, on which this answer has no place.
-            if desk.store.shown(session_of(request)) != run_id:
+            if moved_on(desk, request, run_id):
                 return
             yield comparison_html(comparison, run.student, name)
 

@@ -80,7 +80,6 @@ def wire_start(page: Page, desk: Desk) -> None:
         updates = show_files(page, desk, session_of(request), run)
         if run in desk.store.shared:  # its answers came with the page, which may be in use by now
             updates |= dict.fromkeys((asking.columns, asking.why), gr.skip())
-            desk.store.explain(session_of(request), None)  # nor is it what was asked before a reload
         return updates
 
     def show_first_states(request: gr.Request) -> dict:

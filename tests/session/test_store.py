@@ -41,6 +41,22 @@ def test_what_was_explained_of_another_run_is_gone_once_that_is_shown(store):
     assert store.explained("me") is None
 
 
+def test_a_page_and_its_duplicate_share_runs_and_each_shows_its_own(store):
+    for page in ("first", "duplicate"):
+        store.resume(page, "key")
+    made(store, "first", "one")
+    store.explain("first", "an explanation")
+    number = store.ask("first")
+    made(store, "duplicate", "two")
+    store.ask("duplicate")
+    assert store.shown("first") == "one" and store.shown("duplicate") == "two" and store.get("first", "two")
+    assert store.explained("first") == "an explanation" and store.explained("duplicate") is None
+    assert store.wanted("first", number)
+    store.drop("first")
+    store.resume("again", "key")
+    assert store.shown("again") == "two" and store.explained("again") is None and not store.wanted("first", number)
+
+
 def test_a_page_that_does_not_come_back_leaves_nothing(store, monkeypatch):
     monkeypatch.setattr(module, "_RELOAD_WAIT", 0.01)
     store.resume("first", "key")
