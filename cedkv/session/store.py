@@ -21,7 +21,7 @@ _RELOAD_WAIT = 60.0
 
 @dataclass
 class _Page:
-    """What stands on a session's page: which run, why it answered so, and the number of the document's last question."""
+    """What stands on a session's page: which run, why it answered so, and the number of its last question."""
 
     shown: str = ""
     why: Why | None = None
