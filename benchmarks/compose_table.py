@@ -11,12 +11,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.tables import add_student_options, markdown_table, options, run
+from benchmarks.tables import add_student_options, load, markdown_table, options, run
 from cedkv.config import load_config
 from cedkv.episodes import episode_from_config
 from cedkv.evaluation import Judge
 from cedkv.files import dump_json, write_whole
-from cedkv.lm import load_model
 from cedkv.methods import Workbench, extract
 from cedkv.provenance import library_versions
 from cedkv.state.compose import compose
@@ -28,7 +27,7 @@ def main() -> None:
     parser = options(__doc__, TASKS, "runs/compose_table.json")
     add_student_options(parser)
     args = parser.parse_args()
-    lm = load_model(args.model)
+    lm = load(args)
     judges, states = {}, {}
     for task in args.tasks:
         config = load_config(None, [*args.set, f"episode.task={task}"])

@@ -20,14 +20,14 @@ from typing import cast
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.tables import markdown_table, options, run
+from benchmarks.tables import load, markdown_table, options, run
 from cedkv.config import Config, load_config
 from cedkv.episodes import RelationEpisode
 from cedkv.episodes.relation.template import tokenize_demos
 from cedkv.files import dump_json, write_whole
 from cedkv.harm import YARDSTICKS
 from cedkv.ledger import Ledger, Row, row_key
-from cedkv.lm import LanguageModel, load_model
+from cedkv.lm import LanguageModel
 from cedkv.methods import METHODS
 from cedkv.methods.amortised import extractor_for
 from cedkv.provenance import library_versions
@@ -139,7 +139,7 @@ def main() -> None:
     parser.add_argument("--views", nargs="+", choices=(*GIVEN, *MADE), default=["teacher", "chunked", "amortised"],
                         metavar="VIEW", help=f"{', '.join((*GIVEN, *MADE))}")  # fmt: skip
     args = parser.parse_args()
-    lm = load_model(args.model)
+    lm = load(args)
     extractor = extractor_for(lm, load_config(None, args.set))
     args.tasks = args.tasks or (extractor.notes["data"]["held_out_tasks"] if extractor else [])
     rows = list(rows_of(lm, Ledger(args.out.with_suffix(".jsonl")), args))

@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.tables import TEACHER_MIN, add_student_options, markdown_table, options, run
+from benchmarks.tables import TEACHER_MIN, add_student_options, load, markdown_table, options, run
 from cedkv.cli.show import ProgressLine, drain
 from cedkv.config import Config, load_config
 from cedkv.episodes import episode_from_config, task_names
@@ -26,7 +26,7 @@ from cedkv.evaluation import Judge
 from cedkv.files import dump_json, write_whole
 from cedkv.gate.tables import config_hash, for_task
 from cedkv.ledger import Ledger, Row
-from cedkv.lm import LanguageModel, load_model
+from cedkv.lm import LanguageModel
 from cedkv.methods import Workbench
 from cedkv.methods.cached import extraction_cache, iter_cached_extract
 from cedkv.provenance import library_versions
@@ -42,43 +42,42 @@ P99_COST = 0.10
 
 
 class PrecisionTable:
-    """One entry per task, on the disk as soon as it is known: `task`, `key`, `teacher_accuracy` and `rows`.
+    """One entry per task of one call, on the disk as soon as it is known: `task`, `key`, `teacher_accuracy` and `rows`.
 
     `key` names all that the entry depends on. A task whose teacher is too weak has no rows.
     """
 
     def __init__(self, path: Path) -> None:
         self.path, self.ledger = path, Ledger.beside(path)
-        self.entries: list[Row] = []
-        for entry in self.ledger.rows().values():
-            self._show(entry)
+        self.kept = self.ledger.rows()
+        self.entries: list[Row] = []  # entries of other calls may be of other settings, and no mean is of both
 
     def holds(self, task: str, key: str) -> bool:
-        """Whether there is such an entry, which is then the one that is shown."""
-        kept = self.ledger.rows().get(f"{task} {key}")
-        if kept is not None and kept not in self.entries:
-            self._show(kept)
+        """Whether there is such an entry, which then joins the table."""
+        kept = self.kept.get(f"{task} {key}")
+        if kept is not None:
+            self.entries.append(kept)
         return kept is not None
 
-    def rows(self, tasks: Sequence[str]) -> list[Row]:
-        return [row for entry in self.entries if entry["task"] in tasks for row in entry["rows"]]
+    @property
+    def rows(self) -> list[Row]:
+        return [row for entry in self.entries for row in entry["rows"]]
 
     def put(self, entry: Row) -> None:
-        """Take in a task in place of what other settings gave, and write both files."""
+        """Take in a task that was judged, and write both files."""
         self.ledger.put(f"{entry['task']} {entry['key']}", entry)
-        self._show(entry)
-        tasks = [old["task"] for old in self.entries]
-        found = means(self.rows(tasks))
+        self.entries.append(entry)
+        self.write()
+
+    def write(self) -> None:
+        found = means(self.rows)
         result = {"tasks": self.entries, "means": found, "claims": claims(found), "versions": library_versions()}
         write_whole(self.path, dump_json(result))
         text = io.StringIO()
         writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows([*self.rows(tasks), *found])
+        writer.writerows([*self.rows, *found])
         write_whole(self.path.with_suffix(".csv"), text.getvalue())
-
-    def _show(self, entry: Row) -> None:
-        self.entries = [old for old in self.entries if old["task"] != entry["task"]] + [entry]
 
 
 def measure(lm: LanguageModel, cache: StateCache, task: str, config: Config, args: argparse.Namespace) -> Row:
@@ -178,7 +177,7 @@ def main() -> None:
     args = parser.parse_args()
     cache = StateCache(args.cache) if args.cache else extraction_cache()
     table, failed = PrecisionTable(args.out), 0
-    lm = load_model(args.model)
+    lm = load(args)
     for task in args.tasks:
         config = for_task(load_config(None, args.set), task)
         key = f"{lm.fingerprint} {args.method} {args.slots} {args.teacher_min} {config_hash(config, 3)}"
@@ -189,7 +188,8 @@ def main() -> None:
         except CedKVError as error:
             failed += 1
             print(f"precision_table: {task}: {error}", file=sys.stderr)
-    print(markdown(table.rows(args.tasks)))
+    table.write()
+    print(markdown(table.rows))
     if failed:
         sys.exit(f"precision_table: {failed} of {len(args.tasks)} tasks could not be judged")
 

@@ -75,33 +75,29 @@ REFERENCE_VIEWS = {name: View(name) for name in REFERENCES}
 
 
 class Table:
-    """Rows that are on the disk as soon as they are known. A row is found again by all it depends on."""
+    """The rows of one call, on the disk as soon as they are known. A row is found again by all it depends on."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.ledger = path, Ledger.beside(path)
         self.kept = self.ledger.rows()
-        self.rows: list[Row] = []
-        for row in self.kept.values():
-            self._show(row)
+        self.rows: list[Row] = []  # rows of other calls may be of other settings, and no mean is of both
 
     def find(self, key: Row) -> Row | None:
         row = self.kept.get(_name(key))
-        if row is not None and row not in self.rows:
-            self._show(row)
+        if row is not None:
+            self.rows.append(row)
         return row
 
     def add(self, key: Row, figures: Row) -> Row:
-        """Take in a row in place of the one that other settings gave."""
         row = self.kept[_name(key)] = {**key, **figures}
         self.ledger.put(_name(key), row)
-        self._show(row)
-        written = {"rows": self.rows, "means": means(self.rows), "versions": library_versions()}
-        write_whole(self.path, dump_json(written))
+        self.rows.append(row)
+        self.write()
         return row
 
-    def _show(self, row: Row) -> None:
-        place = {name: row[name] for name in ("task", "seed", "slots", "view")}
-        self.rows = [other for other in self.rows if not other.items() >= place.items()] + [row]
+    def write(self) -> None:
+        written = {"rows": self.rows, "means": means(self.rows), "versions": library_versions()}
+        write_whole(self.path, dump_json(written))
 
 
 def _name(key: Row) -> str:
@@ -246,7 +242,8 @@ def main() -> None:
         except CedKVError as error:
             failed.append(f"{task}: {error}")
             print(f"quality_table: {failed[-1]}", file=sys.stderr)
-    shown = markdown([row for row in table.rows if row["task"] in args.tasks])
+    table.write()
+    shown = markdown(table.rows)
     write_whole(args.out.with_suffix(".md"), shown + "\n")
     print(shown)
     if failed:

@@ -14,12 +14,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.tables import TEACHER_MIN, markdown_table, options, run
+from benchmarks.tables import TEACHER_MIN, load, markdown_table, options, run
 from cedkv.config import Config, load_config
 from cedkv.episodes import Episode, episode_from_config
 from cedkv.evaluation import Judge
 from cedkv.files import dump_json, write_whole
-from cedkv.lm import LanguageModel, load_model
+from cedkv.lm import LanguageModel
 from cedkv.methods import Workbench, extract
 from cedkv.methods.select import random_trial
 from cedkv.provenance import library_versions
@@ -110,7 +110,7 @@ def main() -> None:
         f"episode.on_train={args.on_train}",
         f"phase2.prefix_len={args.prefix_len}",
     ]
-    lm = load_model(args.model)
+    lm = load(args)
     rows = []
     for task in args.tasks:
         started = time.perf_counter()

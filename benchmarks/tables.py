@@ -1,11 +1,14 @@
 """What the tables of this folder have in common: their options, how they are shown, how they end."""
 
 import argparse
+import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from cedkv.config import load_config
 from cedkv.errors import CedKVError
+from cedkv.lm import LanguageModel, load_model
 from cedkv.methods import METHODS
 
 # A teacher that gets fewer queries right than this has shown no relation that is worth compressing.
@@ -20,6 +23,12 @@ def options(description: str, tasks: Sequence[str], out: str) -> argparse.Argume
     parser.add_argument("--set", action="append", default=[], metavar="A.B=C", help="any other setting")
     parser.add_argument("--out", type=Path, default=Path(out), metavar="FILE")
     return parser
+
+
+def load(args: argparse.Namespace) -> LanguageModel:
+    """The model that `--model` names, as the settings of `--set` have it loaded."""
+    run = load_config(None, [f"run.model.id={json.dumps(args.model)}", *args.set]).run
+    return load_model(run.model.id, run.runtime.torch_dtype, run.runtime.device)
 
 
 def add_student_options(parser: argparse.ArgumentParser) -> None:

@@ -212,7 +212,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--show", action="store_true", help="train nothing; print what there is")
     args = parser.parse_args(argv)
     base = load_settings(TrainingConfig, args.config, args.overrides)
-    ledger, lm = Ledger(args.out / "rows.jsonl"), load_model(base.run.model.id)
+    runtime = base.run.runtime
+    ledger, lm = Ledger(args.out / "rows.jsonl"), load_model(base.run.model.id, runtime.torch_dtype, runtime.device)
     if not args.show:
         measure_all(lm, base, args.seeds, args.out, ledger)
     cells = read_cells(lm, base, args.seeds, ledger)

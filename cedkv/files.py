@@ -4,7 +4,6 @@ import json
 import os
 import secrets
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,7 +49,9 @@ def whole_folder(path: Path, once: bool = False, remedy: str = _REMEDY) -> Itera
     """
     with _named(path, remedy):
         path.parent.mkdir(parents=True, exist_ok=True)
-        building = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
+        # Not by mkdtemp, whose folders none but their owner may read; a model may be served by another user.
+        building = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+        building.mkdir()
         try:
             yield building
             if once and path.is_dir():

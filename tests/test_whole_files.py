@@ -63,3 +63,11 @@ def test_the_place_and_the_remedy_are_told(tmp_path):
     told = pytest.raises(OutputError, match=r"'.*/file/made' cannot be written: .*; set IT to another")
     with told, whole_folder(tmp_path / "file" / "made", remedy="set IT to another"):
         raise AssertionError("there is nowhere to build")
+
+
+def test_a_folder_can_be_read_by_whom_a_file_can(tmp_path):
+    """A converted model is mounted into a container that runs as somebody else."""
+    (tmp_path / "plain").mkdir()
+    with whole_folder(tmp_path / "whole") as building:
+        (building / "a").write_text("a")
+    assert (tmp_path / "whole").stat().st_mode == (tmp_path / "plain").stat().st_mode

@@ -44,7 +44,8 @@ def _load(cache: str, *arguments: str) -> float:
     command = [sys.executable, "-c", _LOAD, *arguments]
     child = subprocess.run(command, env=environment, capture_output=True, text=True)
     if child.returncode:
-        raise ModelError(f"model {arguments[0]!r} cannot be loaded: {child.stderr.strip().splitlines()[-1]}")
+        *_, said = [f"it ended with exit code {child.returncode}", *child.stderr.strip().splitlines()]
+        raise ModelError(f"model {arguments[0]!r} cannot be loaded: {said}")
     return float(child.stdout.split()[-1])
 
 

@@ -27,8 +27,16 @@ def score(question: Question, text: str) -> float:
 
 
 def iter_judging(desk: DocumentDesk, questions: Sequence[Question], views: Sequence[str]) -> Iterator[Event]:
-    """Ask every question behind every view; `Done(list[Row])` has a row for each of both, in their order."""
+    """Ask every question behind every view; `Done(list[Row])` has a row for each of both, in their order.
+
+    Raises
+    ------
+    DemoError
+        A document is too long for the model. It is said before the first question is asked.
+    """
     rows: list[Row] = []
+    for question in questions:
+        desk.check(question)
     if any(VIEWS[view].needs == "directions" for view in views):
         yield from iter_calibration(desk.lm)
     for number, question in enumerate(questions):

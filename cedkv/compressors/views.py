@@ -46,6 +46,17 @@ class DocumentDesk:
     def directions(self) -> WeightDirections:
         return model_directions(self.lm)
 
+    def check(self, question: Question) -> DemoTokens:
+        """The document's tokens, which fit into the model's context with what is asked and answered behind any view.
+
+        Raises
+        ------
+        DemoError
+            They do not, or there are none.
+        """
+        asked = len(self.lm.encode(question.query)) + question.max_new_tokens
+        return document_tokens(self.lm, question.context, self.slots + asked)
+
     def document(self, text: str) -> DemoKV:
         """The document as the frozen model has read it."""
         return self._once(text, "read", lambda: read_demo_kv(self.lm, document_tokens(self.lm, text)))

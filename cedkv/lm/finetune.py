@@ -140,6 +140,8 @@ class _LessonTrainer(Trainer):
             remove_unused_columns=False,
             dataloader_pin_memory=False,
         )
+        if args.n_gpu > 1:  # asking finds the devices; over several the Trainer would spread one text and its cache
+            args._n_gpu = 1
         rates = torch.optim.lr_scheduler.LambdaLR(course.optimiser, lambda done: _rate(tuning, course.start + done))
         super().__init__(
             model=course.model,

@@ -36,6 +36,7 @@ def selective_directions(
     size = squares.diagonal(dim1=-2, dim2=-1).mean(-1)
     ridge = _RIDGE * size[..., None, None] * torch.eye(squares.shape[-1], dtype=squares.dtype, device=squares.device)
     felt = torch.linalg.solve(squares + ridge, wish[..., None])[..., 0].float()
+    felt = felt.to(lm.device)
     return unrotate_keys(lm.model, felt[:, :, None].expand(-1, -1, prefix.slots, -1), prefix.positions)
 
 
@@ -44,4 +45,5 @@ def _rows(
 ) -> Float[Tensor, "layers kv_heads rows head_dim"]:
     """Scaled and rotated queries of the texts' last tokens, heads of one key/value head together."""
     reading = read_attention(lm, texts, prefix, tail=_TAIL)
-    return reading.query.unflatten(1, (lm.kv_heads, -1)).flatten(2, 3).double() * reading.scaling
+    rows = reading.query.unflatten(1, (lm.kv_heads, -1)).flatten(2, 3)
+    return rows.cpu().double() * reading.scaling  # on the CPU, as MPS has no float64

@@ -106,7 +106,10 @@ def check_file(known: SequenceHandle, file: Path) -> None:
 
 def check_model(known: SequenceHandle, gguf: Path) -> None:
     """Refuse any model but the state's own."""
-    found = file_fingerprint(gguf)
+    try:
+        found = file_fingerprint(gguf)
+    except OSError as error:
+        raise StateError(f"GGUF file {str(gguf)!r} cannot be read: {error.strerror}; name it with gguf=") from error
     if found != known.fingerprint:
         raise StateError(
             f"the state was made with a model of fingerprint {known.fingerprint}, {str(gguf)!r} has {found}; "

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cedkv.calibration import iter_calibration
-from cedkv.compressors.gist import document_tokens
 from cedkv.compressors.off_effect import iter_off_effect
 from cedkv.compressors.profile import answering_times
 from cedkv.compressors.shipped import gist_adapter
@@ -84,7 +83,9 @@ class Documents:
         if not asked.strip():
             raise CedKVError("the question is empty; write something to ask of the document")
         lm = self.service.models.get(config)
-        tokens = document_tokens(lm, document, len(lm.encode(asked)) + ANSWER_TOKENS)
+        question = Question(document, f"\n\n{asked}", (), max_new_tokens=ANSWER_TOKENS)
+        with self.service.turns.short():
+            tokens = self.desk(lm).check(question)
         yield from self.service.turns.parted(iter_calibration(lm))
         for view, kind in VIEWS.items():
             if kind.needs == "training":
@@ -96,7 +97,7 @@ class Documents:
                     yield DocumentAnswer(view, missing=str(error))
                     continue
             with self.service.turns.short():
-                answer = self._answered(lm, Question(document, f"\n\n{asked}", ()), view)
+                answer = self._answered(lm, question, view)
             yield answer
 
     def iter_off(self, config: Config, document: str, views: Sequence[str]) -> Iterator[Event]:
@@ -176,7 +177,7 @@ def _without(what: str, error: CedKVError) -> dict[str, str]:
 def _answer(desk: DocumentDesk, question: Question, view: str) -> DocumentAnswer:
     kind = VIEWS[view]
     prefix = kind.prefix(desk, question)
-    text = generate(desk.lm, [desk.lm.encode(question.query)], prefix, ANSWER_TOKENS)[0]
+    text = generate(desk.lm, [desk.lm.encode(question.query)], prefix, question.max_new_tokens)[0]
     times = answering_times(desk.lm, question.query, prefix, 1)
     found = desk.passages(question.context).nearest(question.question) if kind.needs == "passages" else []
     return DocumentAnswer(

@@ -50,7 +50,8 @@ class StateCache:
         try:
             prefix = KVPrefix.load(path, fingerprint)
         except StateError:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # a folder that may only be read
+                path.unlink(missing_ok=True)
             return None
         with contextlib.suppress(OSError):  # evicted meanwhile, or a folder that may only be read
             os.utime(path)

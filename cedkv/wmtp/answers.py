@@ -7,6 +7,7 @@ from jaxtyping import Float, Int, Real
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from cedkv.errors import ConfigError
 from cedkv.lm import LanguageModel
 from cedkv.lm.hidden import hidden_states
 from cedkv.optim.loop import LoopSettings, Training, run_training
@@ -67,10 +68,17 @@ def answer_values(
     ----------
     ids : queries with their answers.
     answers : how many tokens at the end of each are its answer.
+
+    Raises
+    ------
+    ConfigError
+        All answers are the same: none is wrong anywhere.
     """
     split = [len(text) - told for text, told in zip(ids, answers, strict=True)]
     own = [text[at:] for text, at in zip(ids, split, strict=True)]
-    wrong = [text[:at] + own[place - 1] for place, (text, at) in enumerate(zip(ids, split, strict=True))]
+    if all(answer == own[0] for answer in own):
+        raise ConfigError("token_weights: critic learns from answers that differ, and all are the same; use uniform")
+    wrong = [text[:at] + _another(own, place) for place, (text, at) in enumerate(zip(ids, split, strict=True))]
     states = hidden_states(lm, ids)
     critic = CriticObjective.of_texts(states, hidden_states(lm, wrong), _CRITIC_RATE)
     training = Training(critic, _CRITIC)
@@ -78,3 +86,8 @@ def answer_values(
         pass
     critic.load(training.best)
     return [critic.values(rows)[-(told + 1) :] for rows, told in zip(states, answers, strict=True)]
+
+
+def _another(answers: Sequence[tuple[int, ...]], place: int) -> tuple[int, ...]:
+    """The nearest answer before a place, going round, that is not its own."""
+    return next(answer for answer in [*answers[:place][::-1], *answers[place:][::-1]] if answer != answers[place])

@@ -30,7 +30,7 @@ def reference_losses(
     name = settings.weights.reference
     if name == DEMONSTRATIONS:
         return token_losses(lm, texts, read_demo_kv(lm, _block(lm, shown)).as_prefix())
-    reference = load_model(name, device=str(lm.device))
+    reference = load_model(name, device=lm.device.type)
     if reference.tokenizer_fingerprint != lm.tokenizer_fingerprint:
         raise ConfigError(f"train.weights.reference {name!r} has another vocabulary than {lm.id!r}; choose one alike")
     return token_losses(reference, texts, None)

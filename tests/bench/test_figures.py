@@ -181,6 +181,13 @@ def test_a_model_that_cannot_be_loaded_is_named(tmp_path):
         load_seconds(load_config(None, [f"run.model.id={tmp_path}"]))
 
 
+def test_a_load_that_dies_without_a_word_is_told_by_its_exit_code(monkeypatch):
+    """As where the system ends a process for want of memory."""
+    monkeypatch.setattr("cedkv.bench.loading._LOAD", "raise SystemExit(3)")
+    with pytest.raises(ModelError, match="it ended with exit code 3"):
+        load_seconds(load_config())
+
+
 def test_fixed_demonstrations_are_refused():
     with pytest.raises(ConfigError, match="demos file"):
         list(iter_bench(load_config(None, ["episode.demos_file=x.txt"])))

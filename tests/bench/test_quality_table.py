@@ -63,7 +63,7 @@ def test_the_markdown_has_means_and_every_capable_task():
     assert "weak" not in shown
 
 
-def test_a_row_is_found_again_and_other_settings_replace_it(tmp_path):
+def test_a_row_is_found_again_and_no_mean_is_of_two_settings(tmp_path):
     table = Table(tmp_path / "t.json")
     key = {"task": "a", "seed": 0, "slots": 8, "view": "ced", "config": "x"}
     figures = dict.fromkeys(FIGURES, 1.0)
@@ -71,8 +71,12 @@ def test_a_row_is_found_again_and_other_settings_replace_it(tmp_path):
     again = Table(tmp_path / "t.json")
     assert again.find(key) == {**key, **figures}
     assert again.find({**key, "config": "y"}) is None
-    again.add({**key, "config": "y"}, figures)
-    assert [row["config"] for row in Table(tmp_path / "t.json").rows] == ["y"]
+    other = Table(tmp_path / "t.json")
+    other.add({**key, "config": "y"}, figures)
+    assert [row["config"] for row in json.loads((tmp_path / "t.json").read_text())["rows"]] == ["y"]
+    other.find(key)
+    other.write()
+    assert [row["config"] for row in json.loads((tmp_path / "t.json").read_text())["rows"]] == ["y", "x"]
 
 
 def test_the_command_judges_each_view_once_and_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):

@@ -5,10 +5,11 @@ import json
 import sys
 
 import pytest
+import torch
 
 from benchmarks import precision_table
 from benchmarks.precision_table import PrecisionTable, claims, markdown, means
-from benchmarks.tables import add_student_options, markdown_table, options, run
+from benchmarks.tables import add_student_options, load, markdown_table, options, run
 from cedkv.errors import ConfigError, OutputError
 from cedkv.state import PRECISIONS
 from cedkv.state.cache import StateCache
@@ -147,3 +148,9 @@ def test_a_task_that_cannot_be_judged_does_not_stop_the_others(call):
     with pytest.raises(SystemExit) as ended:
         call("--tasks", "no-such-task", "capitalize")
     assert ended.value.code == "precision_table: 1 of 2 tasks could not be judged"
+
+
+def test_the_model_is_loaded_as_the_settings_say(tmp_path):
+    parser = options("A table.", ("antonym",), "t.json")
+    model = ["--model", str(tiny_path("llama")), "--set", "run.runtime.torch_dtype=bfloat16"]
+    assert load(parser.parse_args(model)).dtype == torch.bfloat16

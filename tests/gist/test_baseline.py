@@ -8,7 +8,7 @@ import torch
 from cedkv.compressors.judging import accuracy_table, iter_judging
 from cedkv.compressors.views import VIEWS, DocumentDesk, equal_runs
 from cedkv.episodes.documents import Question
-from cedkv.errors import ConfigError
+from cedkv.errors import ConfigError, DemoError
 from cedkv.events import Progress, drain
 from cedkv.lm import forward, log_probs, read_demo_kv
 from tests.gist.conftest import DOCUMENT, QUERY, random_reader
@@ -87,3 +87,12 @@ def test_gists_read_a_document_once(desk):
 def test_a_view_without_gists_is_refused():
     with pytest.raises(ConfigError, match="there are no gists"):
         VIEWS["gist"].prefix(DocumentDesk(tiny_lm()), ASKED)
+
+
+def test_a_document_that_is_too_long_is_told_before_any_question_is_asked(monkeypatch):
+    desk = DocumentDesk(tiny_lm(), slots=4)
+    long = desk.lm.decode(desk.lm.encode("word " * desk.lm.context)[: desk.lm.context - 8])
+    questions = [Question(DOCUMENT, QUERY, ("x",)), Question(long, QUERY, ("x",))]
+    monkeypatch.setattr("cedkv.compressors.judging._row", lambda *_: pytest.fail("a question was asked"))
+    with pytest.raises(DemoError, match="the document has"):
+        drain(iter_judging(desk, questions, ["full"]))

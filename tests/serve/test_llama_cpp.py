@@ -203,6 +203,8 @@ def test_the_client_refuses_another_models_file(write, copied, model, tmp_path):
     (tmp_path / "other.gguf").write_bytes(model.read_bytes() + b"\0")
     with pytest.raises(StateError, match="made with a model of fingerprint"):
         check_model(known, tmp_path / "other.gguf")
+    with pytest.raises(StateError, match="missing.gguf' cannot be read"):
+        check_model(known, tmp_path / "missing.gguf")
 
 
 def test_the_client_says_what_to_install_and_what_is_no_handle(write, copied, tmp_path, monkeypatch):

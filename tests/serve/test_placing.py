@@ -6,6 +6,7 @@ from transformers import DynamicCache
 
 from cedkv.lm import log_probs
 from cedkv.lm.rope import rotate
+from cedkv.serve.vllm_connector.errors import Refused
 from cedkv.serve.vllm_connector.placing import cache_places, own_heads, placed_keys, turn_by
 from cedkv.serve.vllm_connector.state import read_state
 from tests.export.test_plain_transformers import state_of
@@ -76,3 +77,11 @@ def test_each_rank_takes_its_own_heads(kv_heads, ranks, expected):
 def test_slots_go_on_over_the_border_of_a_block():
     assert cache_places([7, 3, 9], 0, 9, 4).tolist() == [28, 29, 30, 31, 12, 13, 14, 15, 36]
     assert cache_places([7, 3, 9], 4, 6, 4).tolist() == [12, 13]
+
+
+def test_slots_too_far_from_the_query_are_refused():
+    """A file says where they lie; the table of turns knows as many positions as the model."""
+    turn = turn_by(torch.zeros(32, 8), halves=True)
+    assert turn(torch.ones(1, 1, 2, 8), torch.tensor([-31, 31])).shape == (1, 1, 2, 8)
+    with pytest.raises(Refused, match="further from the query than the 32 positions"):
+        turn(torch.ones(1, 1, 2, 8), torch.tensor([-1_000_000, 0]))

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from cedkv.wmtp.answers import answer_scorer, answer_values, weigh_answers
+from cedkv.errors import ConfigError
+from cedkv.wmtp.answers import _another, answer_scorer, answer_values, weigh_answers
 from tests.tiny import tiny_lm
 
 
@@ -16,6 +17,18 @@ def test_rho1_weighs_the_tokens_that_the_reference_finds_easier():
 
 def test_uniform_has_no_scorer():
     assert answer_scorer("uniform") is None
+
+
+def test_a_wrong_answer_is_the_nearest_that_is_not_the_right_one():
+    """A relation of two answers repeats them: a neighbour's is right as often as not."""
+    yes, no = (1, 2), (3,)
+    answers = [yes, no, no, yes]
+    assert [_another(answers, place) for place in range(4)] == [no, yes, yes, no]
+
+
+def test_a_critic_of_answers_that_are_all_the_same_is_refused():
+    with pytest.raises(ConfigError, match="all are the same; use uniform"):
+        answer_values(tiny_lm(), [(5, 6, 7), (8, 6, 7)], [1, 1])
 
 
 def test_a_critic_has_a_value_before_every_answer_and_after_each_of_its_tokens():

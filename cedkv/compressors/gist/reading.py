@@ -100,4 +100,5 @@ class GistMemory:
 
     def _made(self, tokens: DemoTokens) -> KVPrefix:
         prefix = compress(self.reader, read_demo_kv(self.reader.lm, tokens))
-        return replace(prefix, keys=prefix.keys.cpu(), values=prefix.values.cpu())
+        parts = {name: getattr(prefix, name).cpu() for name in ("keys", "values", "positions", "active")}
+        return replace(prefix, **parts)

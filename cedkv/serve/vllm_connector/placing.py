@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from .errors import Refused
 from .state import State
 
 # Turns keys `[layers, kv_heads, slots, head_dim]` to positions `[slots]`, which may be below zero.
@@ -28,6 +29,8 @@ def turn_by(cache: torch.Tensor, halves: bool) -> Turn:
     """
 
     def turn(keys: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        if positions.abs().max() >= len(cache):  # a file says where its slots lie, and anyone may write one
+            raise Refused(f"its slots lie further from the query than the {len(cache)} positions that the model knows")
         cos, sin = cache.float()[positions.abs()].chunk(2, dim=-1)
         sin = sin * positions.sign()[:, None]
         if halves:
