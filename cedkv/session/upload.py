@@ -45,14 +45,7 @@ def open_files(
     CedKVError
         A file is too large, of another kind, damaged, or made for another model; it is named.
     """
-    files: dict[str, dict[str, Path]] = {suffix: {} for suffix in ACCEPTED}
-    for path, name in zip(paths, names, strict=True):
-        limits.check_upload(path)
-        if path.suffix not in ACCEPTED:
-            raise RunError(f"{name!r} is not accepted; open .safetensors, .json, .jsonl or .yaml files")
-        if name in files[path.suffix]:
-            raise RunError(f"{name!r} is there twice; open the files of one run at a time")
-        files[path.suffix][name] = path
+    files = _by_suffix(paths, names, limits)
     notes = _read_notes(files[".json"].pop(NOTES, None))
     if not (files[".safetensors"] or files[".json"]):
         raise RunError("nothing to open: give a state file (.safetensors) or a report (.json)")
@@ -85,6 +78,19 @@ def open_files(
     if notes:
         run.note_down(**notes)
     return run
+
+
+def _by_suffix(paths: Sequence[Path], names: Sequence[str], limits: Limits) -> dict[str, dict[str, Path]]:
+    """The files of each kind by their names, as far as they are allowed."""
+    files: dict[str, dict[str, Path]] = {suffix: {} for suffix in ACCEPTED}
+    for path, name in zip(paths, names, strict=True):
+        limits.check_upload(path)
+        if path.suffix not in ACCEPTED:
+            raise RunError(f"{name!r} is not accepted; open .safetensors, .json, .jsonl or .yaml files")
+        if name in files[path.suffix]:
+            raise RunError(f"{name!r} is there twice; open the files of one run at a time")
+        files[path.suffix][name] = path
+    return files
 
 
 def _read_notes(path: Path | None) -> dict[str, str]:
